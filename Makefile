@@ -1,0 +1,112 @@
+# Countinghouse. `make help` lists the targets; docs/HACKING.md explains them.
+# Everything a target fetches is pinned, comes through the Go, npm and Debian clients, and is cached
+# outside the tree (CACHE): a second run fetches nothing.
+
+SHELL         := /bin/bash
+.SHELLFLAGS   := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS     += --no-print-directory
+.DELETE_ON_ERROR:
+
+GO       ?= go
+BIN      := bin
+DIR      ?= .countinghouse
+PROGRAMS := countinghouse ingest aggregator reporter
+CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countinghouse
+
+GOLANGCI_VERSION := v2.15.0
+# By linter and by Go version: a linter built with an older Go refuses newer code.
+GOLANGCI_DIR = $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)-$(shell $(GO) env GOVERSION)
+GOLANGCI     = $(GOLANGCI_DIR)/golangci-lint
+
+# The race detector runs where goroutines share memory and no foreign library is loaded; it needs a C
+# compiler, so a machine without one tests the same packages without it, and says so.
+RACED   := ./internal/control/... ./internal/eventlog/... ./internal/ingest/... ./internal/telemetry/... ./internal/config/...
+RACE     = $(if $(shell command -v gcc || command -v clang),-race,)
+PLAIN    = $(shell $(GO) list ./... | grep -vxFf <($(GO) list $(RACED)))
+TIMEOUT ?= 14m
+# Where the totals are also written, for a caller that adds several runs up (.ci/run).
+TALLY   ?=
+
+##@ Use
+
+.PHONY: up
+up: preflight ## the whole stack with sample data, in the foreground, in ./.countinghouse (DIR=…)
+	@echo "building …"
+	@$(GO) build -o $(BIN)/countinghouse ./cmd/countinghouse
+	@exec $(BIN)/countinghouse up --demo --dir "$(DIR)"
+
+.PHONY: build
+build: preflight ## the four programs, in ./bin
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+
+.PHONY: deps
+deps: ## installs what up and test need beside Go, from Debian, where it is missing
+	@tools/preflight install
+
+##@ Prove
+
+.PHONY: test
+test: preflight-test build ## everything: lint, unit, integration with real servers, system
+	@[ -n "$(RACE)" ] || echo "no C compiler on PATH: the race detector is off"
+	@$(GO) run ./tools/testsum $(if $(TALLY),-tally "$(TALLY)") -check 'lint=make lint' \
+		-- $(GO) test -json -timeout $(TIMEOUT) $(PLAIN) \
+		-- $(GO) test -json -timeout $(TIMEOUT) $(RACE) $(RACED)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## gofmt, golangci-lint, import table and house rules, docs in step with the code
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard -- '*.go')); \
+	if [ -n "$$unformatted" ]; then printf 'not formatted (make fmt):\n%s\n' "$$unformatted"; exit 1; fi
+	@$(GOLANGCI) run --allow-parallel-runners ./...
+	@$(GO) test -count=1 ./internal/arch
+
+.PHONY: real-data
+real-data: build ## imports the data sets in DATA=folder and compares every total with its summary
+	@[ -n "$(DATA)" ] || { echo "say where the data is: make real-data DATA=../shared/data" >&2; exit 64; }
+	@[ -d "$(DATA)" ] || { echo "no such folder: $(DATA)" >&2; exit 64; }
+	@COUNTINGHOUSE_DATA="$(abspath $(DATA))" $(GO) run ./tools/testsum $(if $(TALLY),-tally "$(TALLY)") \
+		-- $(GO) test -json -count=1 -timeout 30m -tags realdata ./test/realdata/...
+
+.PHONY: soak
+soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
+	@COUNTINGHOUSE_SOAK_MINUTES="$(or $(SOAK_MINUTES),30)" $(GO) run ./tools/testsum \
+		-- $(GO) test -json -count=1 -timeout 3h -tags soak ./test/...
+
+.PHONY: bench
+bench: build ## end-to-end load for BENCH_SECONDS (60); writes bench/results/latest.json
+	@BENCH_SECONDS="$(or $(BENCH_SECONDS),60)" $(BIN)/countinghouse bench --out bench/results
+
+##@ Change
+
+.PHONY: fmt
+fmt: $(GOLANGCI) ## formats the code
+	@$(GOLANGCI) fmt ./...
+
+.PHONY: generate
+generate: ## rewrites docs/reference from the code
+	$(GO) run ./tools/reference -write
+
+.PHONY: clean
+clean: ## removes ./bin; the data in ./.countinghouse stays
+	rm -rf $(BIN)
+
+.PHONY: tools
+tools: $(GOLANGCI) ## builds the pinned tools into the cache
+
+$(GOLANGCI):
+	@echo "building golangci-lint $(GOLANGCI_VERSION), once, into the cache: a few minutes"
+	@mkdir -p "$(GOLANGCI_DIR)"
+	@GOBIN="$(GOLANGCI_DIR)" GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+.PHONY: preflight preflight-test
+preflight:
+	@tools/preflight run
+preflight-test:
+	@tools/preflight test
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
