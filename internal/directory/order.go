@@ -1,0 +1,157 @@
+package directory
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// data is what the fold reads of an event's data.
+type data struct {
+	Name        string      `json:"name"`
+	Kind        string      `json:"kind"`
+	Parent      string      `json:"parent_account_id"`
+	NewParent   string      `json:"new_parent_account_id"`
+	Service     string      `json:"service"`
+	Plan        string      `json:"plan"`
+	Status      string      `json:"status"`
+	Meter       string      `json:"meter"`
+	Aggregation string      `json:"aggregation"`
+	Unit        string      `json:"unit"`
+	Scale       *int        `json:"scale"`
+	SourceSeq   json.Number `json:"source_seq"`
+}
+
+func (d *data) meter() Meter {
+	m := Meter{Name: d.Meter, Service: d.Service, Aggregation: d.Aggregation, Unit: d.Unit, Scale: 9}
+	if m.Aggregation == "" {
+		m.Aggregation = "sum"
+	}
+	if d.Scale != nil {
+		m.Scale = *d.Scale
+	}
+	return m
+}
+
+type parsed struct {
+	*Event
+	data  data
+	rank  int
+	depth int // of an account.created: how many of its ancestors are created in the same instant
+	seq   int64
+}
+
+// ranks is the order of types within one instant; a type that is not here does not concern the fold.
+func rank(typ string) int {
+	switch typ {
+	case "meter.defined":
+		return 1
+	case "account.created":
+		return 2
+	case "account.renamed", "account.reparented", "account.converted", "account.deleted":
+		return 3
+	case "service.plan_set", "service.status_set", "service.period_set":
+		return 4
+	}
+	return 0
+}
+
+type identity struct{ source, id string }
+
+// canonical is what happened as known at asOf: every event once, without voided ones, in fold order.
+func canonical(events []Event, asOf int64) []*parsed {
+	voided := map[identity]bool{}
+	for i := range events {
+		if e := &events[i]; e.Void && e.RecordedAt <= asOf {
+			voided[identity{e.Source, e.ID}] = true
+		}
+	}
+	seen := make(map[identity]bool, len(events))
+	all := make([]*parsed, 0, len(events))
+	for i := range events {
+		e := &events[i]
+		key := identity{e.Source, e.ID}
+		r := rank(e.Type)
+		if e.Void || e.RecordedAt > asOf || r == 0 || voided[key] || seen[key] {
+			continue
+		}
+		seen[key] = true
+		p := &parsed{Event: e, rank: r}
+		// What ingest accepted parses; a row damaged since then concerns nobody but itself.
+		if json.Unmarshal([]byte(e.Data), &p.data) != nil {
+			continue
+		}
+		p.seq, _ = p.data.SourceSeq.Int64() // absent: 0
+		all = append(all, p)
+	}
+	slices.SortFunc(all, compare)
+	for from := 0; from < len(all); {
+		to := from + 1
+		for to < len(all) && all[to].At == all[from].At && all[to].rank == all[from].rank {
+			to++
+		}
+		if all[from].rank == 2 && to-from > 1 {
+			deepen(all[from:to])
+			slices.SortFunc(all[from:to], compare)
+		}
+		from = to
+	}
+	return all
+}
+
+func compare(a, b *parsed) int {
+	return cmp.Or(
+		cmp.Compare(a.At, b.At),
+		cmp.Compare(a.rank, b.rank),
+		cmp.Compare(a.depth, b.depth),
+		strings.Compare(a.Source, b.Source),
+		cmp.Compare(a.seq, b.seq),
+		strings.Compare(a.ID, b.ID),
+	)
+}
+
+// deepen numbers creations of one instant so that parents come first. Members of a cycle get 0: which of
+// its edges is not drawn is then decided by the rest of the order. created is sorted, so that the first
+// creation of an account is the one that speaks.
+func deepen(created []*parsed) {
+	parent := make(map[string]string, len(created))
+	for _, p := range created {
+		if _, ok := parent[p.Account]; !ok {
+			parent[p.Account] = p.data.Parent
+		}
+	}
+	depth := make(map[string]int, len(created))
+	for start := range parent {
+		var path []string
+		onPath := map[string]int{}
+		id, base := start, -1
+		for {
+			if d, ok := depth[id]; ok {
+				base = d
+				break
+			}
+			up, ok := parent[id]
+			if !ok { // created at another instant, or never
+				break
+			}
+			if at, ok := onPath[id]; ok {
+				for _, member := range path[at:] {
+					depth[member] = 0
+				}
+				path, base = path[:at], 0
+				break
+			}
+			onPath[id] = len(path)
+			path = append(path, id)
+			id = up
+		}
+		for i := len(path) - 1; i >= 0; i-- {
+			base++
+			depth[path[i]] = base
+		}
+	}
+	for _, p := range created {
+		p.depth = depth[p.Account]
+	}
+}
