@@ -42,11 +42,12 @@ func EnsureEngine(ctx context.Context, progress Progress) (Engine, error) {
 	if !errors.Is(err, exec.ErrNotFound) {
 		progress.say("not using the clickhouse on PATH: %v", err)
 	}
-	path, err := ensureLibrary(ctx, progress)
+	lib := pinnedLibrary()
+	path, err := lib.ensure(ctx, progress)
 	if err != nil {
 		return Engine{}, fmt.Errorf("clickhouse engine: %w", err)
 	}
-	return Engine{Path: path, Version: libraryVersion, Library: true}, nil
+	return Engine{Path: path, Version: lib.version, Library: true}, nil
 }
 
 // installedEngine is the clickhouse binary on PATH, if it is recent enough.

@@ -19,19 +19,30 @@ import (
 	"time"
 )
 
-// The engine library, pinned: ClickHouse as one shared object, in an npm package.
-// CacheEnv overrides where it is kept.
+// CacheEnv overrides where engines are kept.
+const CacheEnv = "COUNTINGHOUSE_ENGINE_CACHE"
+
 const (
-	libraryPackage   = "@chdb/lib-linux-x64-gnu"
-	libraryVersion   = "26.7.3-stable.1"
-	libraryIntegrity = "XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==" // sha512 of the package
-	libraryFile      = "libchdb.so"
-	libraryMaxBytes  = 2 << 30 // unpacked it has 566 MB
-
-	CacheEnv = "COUNTINGHOUSE_ENGINE_CACHE"
-
-	lockPause = 100 * time.Millisecond
+	lockPause   = 100 * time.Millisecond
+	libraryMax  = 2 << 30 // bytes unpacked
+	libraryFile = "libchdb.so"
 )
+
+// library is an engine as one shared object in an npm package, pinned by its content.
+type library struct {
+	spec      string // what npm packs: name@version
+	version   string
+	integrity string // sha512 of the package, as npm writes it
+}
+
+// pinnedLibrary is ClickHouse 26.7: 178 MB, 566 MB unpacked.
+func pinnedLibrary() library {
+	return library{
+		spec:      "@chdb/lib-linux-x64-gnu@26.7.3-stable.1",
+		version:   "26.7.3-stable.1",
+		integrity: "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==",
+	}
+}
 
 // cacheDir is where engines are kept, one folder per version.
 func cacheDir() (string, error) {
@@ -45,8 +56,8 @@ func cacheDir() (string, error) {
 	return filepath.Join(dir, "countinghouse", "engine"), nil
 }
 
-// ensureLibrary returns the path of the verified library, fetching it if needed.
-func ensureLibrary(ctx context.Context, progress Progress) (string, error) {
+// ensure returns the path of the verified library, fetching it if needed.
+func (l library) ensure(ctx context.Context, progress Progress) (string, error) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		return "", fmt.Errorf("there is no engine library for %s/%s: install clickhouse %d.%d or newer on PATH",
 			runtime.GOOS, runtime.GOARCH, engineMajor, engineMinor)
@@ -55,9 +66,9 @@ func ensureLibrary(ctx context.Context, progress Progress) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir = filepath.Join(dir, libraryVersion)
+	dir = filepath.Join(dir, l.version)
 	lib := filepath.Join(dir, libraryFile)
-	if stamped(lib) {
+	if l.stamped(lib) {
 		return lib, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -68,49 +79,55 @@ func ensureLibrary(ctx context.Context, progress Progress) (string, error) {
 		return "", fmt.Errorf("engine cache: %w", err)
 	}
 	defer unlock()
-	if stamped(lib) { // another process was quicker
+	if l.stamped(lib) { // another process was quicker
 		return lib, nil
 	}
-	if err := fetchLibrary(ctx, dir, progress); err != nil {
+	if err := l.fetch(ctx, dir, progress); err != nil {
 		return "", err
 	}
 	return lib, nil
 }
 
 // stamped says whether lib is the file that was verified when it was unpacked. It looks at
-// size and time only: hashing half a gigabyte at each start would cost a second.
-func stamped(lib string) bool {
+// the size only: hashing half a gigabyte at each start would cost a second.
+func (l library) stamped(lib string) bool {
 	want, err := os.ReadFile(lib + ".stamp")
 	if err != nil {
 		return false
 	}
-	got, err := stamp(lib)
+	got, err := l.stamp(lib)
 	return err == nil && string(want) == got
 }
 
-func stamp(lib string) (string, error) {
+func (l library) stamp(lib string) (string, error) {
 	info, err := os.Stat(lib)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("sha512-%s\n%d bytes\n%s\n", libraryIntegrity, info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano)), nil
+	return fmt.Sprintf("%s\n%d bytes\n", l.integrity, info.Size()), nil
 }
 
-// fetchLibrary fetches, verifies and unpacks the package. Library and stamp appear under
+// fetch fetches, verifies and unpacks the package. Library and stamp appear under
 // their names only when they are whole.
-func fetchLibrary(ctx context.Context, dir string, progress Progress) error {
+func (l library) fetch(ctx context.Context, dir string, progress Progress) error {
+	// We hold the lock, so anything half done is a dead process's.
+	if old, err := filepath.Glob(filepath.Join(dir, "fetch-*")); err == nil {
+		for _, path := range old {
+			_ = os.RemoveAll(path) // costs disk, nothing else
+		}
+	}
 	tmp, err := os.MkdirTemp(dir, "fetch-")
 	if err != nil {
 		return fmt.Errorf("engine cache: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	progress.say("fetching the ClickHouse engine once (178 MB, 566 MB unpacked) into %s", dir)
-	archive, err := npmPack(ctx, tmp)
+	progress.say("fetching the ClickHouse engine once with npm (178 MB, 566 MB unpacked) into %s", dir)
+	archive, err := l.pack(ctx, tmp)
 	if err != nil {
 		return err
 	}
 	progress.say("verifying and unpacking the ClickHouse engine")
-	if err := verify(archive); err != nil {
+	if err := l.verify(archive); err != nil {
 		return err
 	}
 	unpacked := filepath.Join(tmp, libraryFile)
@@ -121,7 +138,7 @@ func fetchLibrary(ctx context.Context, dir string, progress Progress) error {
 	if err := os.Rename(unpacked, lib); err != nil {
 		return fmt.Errorf("engine cache: %w", err)
 	}
-	text, err := stamp(lib)
+	text, err := l.stamp(lib)
 	if err != nil {
 		return fmt.Errorf("engine cache: %w", err)
 	}
@@ -135,29 +152,28 @@ func fetchLibrary(ctx context.Context, dir string, progress Progress) error {
 	return nil
 }
 
-// npmPack downloads the package into dir with npm, from whatever registry npm is set up with.
-func npmPack(ctx context.Context, dir string) (string, error) {
+// pack downloads the package into dir with npm, from whatever registry npm is set up with.
+func (l library) pack(ctx context.Context, dir string) (string, error) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return "", fmt.Errorf("neither clickhouse %d.%d or newer nor npm is on PATH: install one of them (npm is needed once, to fetch %s@%s)",
-			engineMajor, engineMinor, libraryPackage, libraryVersion)
+		return "", fmt.Errorf("neither clickhouse %d.%d or newer nor npm is on PATH: install one of them (npm is needed once, to fetch %s)",
+			engineMajor, engineMinor, l.spec)
 	}
-	spec := libraryPackage + "@" + libraryVersion
-	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", dir, spec)
+	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", dir, l.spec)
 	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("npm pack %s: %w: %s", spec, err, bytes.TrimSpace(stderr.Bytes()))
+		return "", fmt.Errorf("npm pack %s: %w: %s", l.spec, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
 	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("npm pack %s: left %d archives in %s, want 1", spec, len(found), dir)
+		return "", fmt.Errorf("npm pack %s: left %d archives in %s, want 1", l.spec, len(found), dir)
 	}
 	return found[0], nil
 }
 
-func verify(archive string) error {
+func (l library) verify(archive string) error {
 	f, err := os.Open(archive)
 	if err != nil {
 		return fmt.Errorf("verify engine: %w", err)
@@ -167,8 +183,8 @@ func verify(archive string) error {
 	if _, err := io.Copy(h, f); err != nil {
 		return fmt.Errorf("verify engine: %w", err)
 	}
-	if got := base64.StdEncoding.EncodeToString(h.Sum(nil)); got != libraryIntegrity {
-		return fmt.Errorf("verify engine: %s@%s has sha512-%s, want sha512-%s; not used", libraryPackage, libraryVersion, got, libraryIntegrity)
+	if got := "sha512-" + base64.StdEncoding.EncodeToString(h.Sum(nil)); got != l.integrity {
+		return fmt.Errorf("verify engine: %s is %s, want %s; not used", l.spec, got, l.integrity)
 	}
 	return nil
 }
@@ -194,7 +210,7 @@ func unpack(archive, dst string) error {
 			return err
 		}
 		if h.Typeflag == tar.TypeReg && path.Base(h.Name) == libraryFile {
-			return writeSynced(dst, io.LimitReader(tr, libraryMaxBytes))
+			return writeSynced(dst, io.LimitReader(tr, libraryMax))
 		}
 	}
 }

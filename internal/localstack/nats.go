@@ -26,10 +26,10 @@ const (
 	MappingFrom = "usage.in.*.*"
 	mappingTo   = "usage.log.{{partition(%d,1)}}.{{wildcard(1)}}.{{wildcard(2)}}"
 
-	maxPayload   = 1 << 20 // bytes; a chunk has at most 256 KiB, a direct batch a little more
-	maxConns     = 4096
+	maxPayload = 1 << 20 // bytes; a chunk has at most 256 KiB, a direct batch a little more
+	maxConns   = 4096
 
-	natsReadyMax  = 20 * time.Second // recovery of a large store
+	natsReadyMax  = readyWait
 	natsReadyPoll = 100 * time.Millisecond
 )
 

@@ -20,7 +20,7 @@ const (
 	// stack has to be down within 10 s, and it stops part after part.
 	StopGrace = 8 * time.Second
 
-	readyWait  = 30 * time.Second // a cold engine on a busy machine takes about 3 s
+	readyWait  = 2 * time.Minute // for recovery of a large store; a fresh one takes a second
 	readyPause = 20 * time.Millisecond
 	logKeep    = 16 << 20 // bytes; a log file larger than this starts again
 	logTail    = 4 << 10  // bytes of it that go into an error
@@ -125,6 +125,17 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
+}
+
+// Killed says whether the child has ended by SIGKILL: somebody else's doing, not its own.
+func (p *Process) Killed() bool {
+	select {
+	case <-p.done:
+	default:
+		return false
+	}
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // Signal sends a signal to the child alone, for instance SIGSTOP and SIGCONT.
