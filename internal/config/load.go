@@ -281,7 +281,8 @@ func (y yamlFile) isSection(key string) bool {
 	return false
 }
 
-// validate calls Validate() error of the sections and of cfg itself; a joined error is many faults.
+// validate asks the sections, then cfg itself: Validate() error, where a joined error is many faults,
+// or Validate() []error.
 func validate(v reflect.Value, where string, faults *Faults) {
 	for i := range v.NumField() {
 		sf := v.Type().Field(i)
@@ -293,19 +294,21 @@ func validate(v reflect.Value, where string, faults *Faults) {
 			validate(v.Field(i), where+"."+name, faults)
 		}
 	}
-	c, ok := v.Addr().Interface().(interface{ Validate() error })
-	if !ok {
-		return
-	}
-	err := c.Validate()
-	if err == nil {
-		return
-	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Join has no type to ask for
-		for _, e := range many.Unwrap() {
-			faults.add(where, "%v", e)
+	var found []error
+	switch c := v.Addr().Interface().(type) {
+	case interface{ Validate() []error }:
+		found = c.Validate()
+	case interface{ Validate() error }:
+		err := c.Validate()
+		if err == nil {
+			return
 		}
-		return
+		found = []error{err}
+		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Join has no type to ask for
+			found = many.Unwrap()
+		}
 	}
-	faults.add(where, "%v", err)
+	for _, err := range found {
+		faults.add(where, "%v", err)
+	}
 }
