@@ -71,7 +71,7 @@ func stateful(spec *ast.ValueSpec) bool {
 				found = true
 			}
 		case *ast.CallExpr:
-			if fn, ok := n.Fun.(*ast.Ident); ok && (fn.Name == "make" || fn.Name == "new") {
+			if fn, ok := n.Fun.(*ast.Ident); ok && fn.Name == "make" {
 				found = true
 			}
 		}
@@ -111,7 +111,7 @@ func writes(files []*file) map[string]bool {
 			case *ast.IncDecStmt:
 				mark(n.X)
 			case *ast.UnaryExpr:
-				if n.Op == token.AND {
+				if _, plain := n.X.(*ast.Ident); plain && n.Op == token.AND { // a pointer to an element may be for reading
 					mark(n.X)
 				}
 			}

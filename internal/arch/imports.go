@@ -20,6 +20,7 @@ var importTable = map[string][]string{
 	"problem":    {},
 	"faultpoint": {},
 	"telemetry":  {},
+	"listing":    {},
 	"config":     {"telemetry"},
 	"client":     {"usage", "problem"},
 	"importer":   {"usage", "client"},
