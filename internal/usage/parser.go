@@ -1,10 +1,21 @@
 package usage
 
-import "time"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // Limits bound one event (architecture 10). A field left zero takes its default.
 type Limits struct {
-	EventBytes     int           // longest event, in bytes of JSON
+	EventBytes     int           // longest event, in bytes as sent
 	Dimensions     int           // most dimensions of one event
 	DimensionBytes int           // longest name and longest value of a dimension
 	ExtraTypes     []string      // further types that are taken, stored and not metered, with data of any kind
@@ -21,4 +32,211 @@ func DefaultLimits() Limits {
 type Parser struct {
 	limits Limits
 	extra  map[string]bool
+	tree   tree
+	split  jsontext.Decoder // cuts batches into elements
+	fast   scanner
+}
+
+// NewParser returns a parser for events within limits.
+func NewParser(limits Limits) *Parser {
+	d := DefaultLimits()
+	if limits.EventBytes <= 0 {
+		limits.EventBytes = d.EventBytes
+	}
+	if limits.Dimensions <= 0 {
+		limits.Dimensions = d.Dimensions
+	}
+	if limits.DimensionBytes <= 0 {
+		limits.DimensionBytes = d.DimensionBytes
+	}
+	if limits.MaxSpan <= 0 {
+		limits.MaxSpan = d.MaxSpan
+	}
+	p := &Parser{limits: limits, extra: make(map[string]bool, len(limits.ExtraTypes))}
+	for _, t := range limits.ExtraTypes {
+		p.extra[t] = true
+	}
+	return p
+}
+
+// Event reads one structured-mode CloudEvent. No faults means it is acceptable; with faults the event
+// holds what could be read, so that a dead letter can name it.
+func (p *Parser) Event(doc []byte) (Event, []Fault) {
+	if len(doc) <= p.limits.EventBytes {
+		if e, end, ok := p.fastEvent(doc, string(doc), 0); ok && isSpace(doc[end:]) {
+			return e, nil
+		}
+	}
+	return p.strictEvent(doc)
+}
+
+// strictEvent is the whole of the rules; the fast path must agree with it or stand back.
+func (p *Parser) strictEvent(doc []byte) (Event, []Fault) {
+	r := reading{p: p}
+	if len(doc) > p.limits.EventBytes {
+		r.refuse("", CodeTooLarge, fmt.Sprintf("%d bytes, the limit is %d", len(doc), p.limits.EventBytes))
+		return r.event, r.faults
+	}
+	p.tree.reset()
+	root, fault := p.tree.parse(doc)
+	if int(root) < len(p.tree.nodes) && p.tree.nodes[root].kind != '{' && fault == nil {
+		fault = &Fault{Code: CodeNotObject, Detail: "an event must be a JSON object"}
+	}
+	if fault != nil {
+		r.identify(root)
+		r.faults = []Fault{*fault}
+		return r.event, r.faults
+	}
+	for c := p.tree.nodes[root].first; c != 0; c = p.tree.nodes[c].next {
+		switch n := &p.tree.nodes[c]; n.name {
+		case "data":
+			if n.kind != 'n' {
+				r.data = c
+			}
+		case "data_base64":
+			if n.kind != 'n' {
+				r.base64 = c
+			}
+		default:
+			r.attribute(n.name, value{n.kind, n.text})
+		}
+	}
+	r.finish()
+	return r.event, r.faults
+}
+
+// identify takes the identity from the members read before a fault, if they are strings.
+func (r *reading) identify(root int32) {
+	t := &r.p.tree
+	if int(root) >= len(t.nodes) || t.nodes[root].kind != '{' {
+		return
+	}
+	for name, to := range map[string]*string{"id": &r.event.ID, "source": &r.event.Source, "type": &r.event.Type, "subject": &r.event.Subject} {
+		if c := t.child(root, name); c != 0 && t.nodes[c].kind == '"' {
+			*to = t.nodes[c].text
+		}
+	}
+}
+
+// Batch reads a JSON array of events, or a single event, and hands over each with its index and the
+// bytes it was read from. One bad event does not harm its neighbours. If the document as a whole is not
+// JSON the error is ErrSyntax and what was handed over before is void; an error of each ends the walk
+// and comes back as it is.
+func (p *Parser) Batch(doc []byte, each func(i int, raw []byte, e Event, faults []Fault) error) error {
+	pos := skipSpace(doc, 0)
+	if pos == len(doc) || doc[pos] != '[' {
+		e, faults := p.Event(doc)
+		if len(faults) > 0 { // a bad event, or no JSON at all?
+			if err := p.grammar(doc); err != nil {
+				return err
+			}
+		}
+		return each(0, doc, e, faults)
+	}
+	text := string(doc) // the strings of all events are slices of this one copy
+	pos = skipSpace(doc, pos+1)
+	if pos < len(doc) && doc[pos] == ']' {
+		return atEnd(doc, pos+1)
+	}
+	for i := 0; ; i++ {
+		e, end, ok := p.fastEvent(doc, text, pos)
+		var faults []Fault
+		if !ok || end-pos > p.limits.EventBytes {
+			var err error
+			if end, err = p.element(doc, pos); err != nil {
+				return err
+			}
+			e, faults = p.strictEvent(doc[pos:end])
+		}
+		for j := range faults {
+			faults[j].Index = i
+		}
+		if err := each(i, doc[pos:end:end], e, faults); err != nil {
+			return err
+		}
+		pos = skipSpace(doc, end)
+		if pos == len(doc) {
+			return fmt.Errorf("%w: the array is not closed", ErrSyntax)
+		}
+		switch doc[pos] {
+		case ',':
+			pos = skipSpace(doc, pos+1)
+		case ']':
+			return atEnd(doc, pos+1)
+		default:
+			return fmt.Errorf("%w: unexpected %q at offset %d", ErrSyntax, doc[pos], pos)
+		}
+	}
+}
+
+// grammar checks that the document is one JSON value, without the rules that make one event bad.
+func (p *Parser) grammar(doc []byte) error {
+	end, err := p.element(doc, 0)
+	if err != nil {
+		return err
+	}
+	return atEnd(doc, end)
+}
+
+// element is the end of the JSON value at pos. Duplicate names and bad UTF-8 are let through: they are
+// faults of one event, which the strict reader reports with its index.
+func (p *Parser) element(doc []byte, pos int) (end int, err error) {
+	p.split.Reset(bytes.NewBuffer(doc[pos:]), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if err := p.split.SkipValue(); err != nil {
+		if errors.Is(err, io.EOF) {
+			return 0, fmt.Errorf("%w: a value is missing at the end", ErrSyntax)
+		}
+		return 0, fmt.Errorf("%w: %s, counted from offset %d", ErrSyntax, strings.TrimPrefix(err.Error(), "jsontext: "), pos)
+	}
+	return pos + int(p.split.InputOffset()), nil
+}
+
+func atEnd(doc []byte, pos int) error {
+	if pos = skipSpace(doc, pos); pos < len(doc) {
+		return fmt.Errorf("%w: text after the end of the value at offset %d", ErrSyntax, pos)
+	}
+	return nil
+}
+
+func skipSpace(doc []byte, pos int) int {
+	for pos < len(doc) && (doc[pos] == ' ' || doc[pos] == '\n' || doc[pos] == '\r' || doc[pos] == '\t') {
+		pos++
+	}
+	return pos
+}
+
+func isSpace(doc []byte) bool { return skipSpace(doc, 0) == len(doc) }
+
+// Binary reads a binary-mode CloudEvent: attributes by lower-case name without "ce-", decoded from
+// their header form, the Content-Type and the body.
+func (p *Parser) Binary(attrs map[string]string, contentType string, data []byte) (Event, []Fault) {
+	r := reading{p: p, body: data, binary: true}
+	size := len(data)
+	names := make([]string, 0, len(attrs))
+	for name, text := range attrs {
+		names = append(names, name)
+		size += len(name) + len(text)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		text := attrs[name]
+		switch {
+		case name == "datacontenttype":
+			r.refuse("/datacontenttype", CodeBadAttr, "in binary mode the media type is the Content-Type header")
+		case !utf8.ValidString(text) || !utf8.ValidString(name):
+			r.refuse("", CodeBadUTF8, "a header is not valid UTF-8")
+		default:
+			r.attribute(name, value{'"', text})
+		}
+	}
+	if contentType != "" {
+		r.attribute("datacontenttype", value{'"', contentType})
+	}
+	if size > p.limits.EventBytes {
+		r.faults = []Fault{{Code: CodeTooLarge, Detail: fmt.Sprintf("%d bytes, the limit is %d", size, p.limits.EventBytes)}}
+		return r.event, r.faults
+	}
+	p.tree.reset()
+	r.finish()
+	return r.event, r.faults
 }
