@@ -1,13 +1,13 @@
 -- Tables that are projections of the log. One writer: the aggregator; one rule: every row carries the
 -- log position it came from (shard, seq, and in rollups hi), so each part says itself how far it got
 -- (architecture, 3). Never: TTL, DELETE, DROP PARTITION, SummingMergeTree, materialized views here.
--- Statements are separated by a line holding only a semicolon-terminated statement end; each is
--- idempotent, so a migration killed after any statement is simply run again.
+-- A statement ends with a semicolon at a line's end; each is idempotent, so a migration killed after
+-- any statement is simply run again. {{db}} and {{api}} are the databases of tables and of views.
 
 -- Every accepted event, once. Readers: views of usage_api, audit, reports, the aggregator's lookups.
 -- Identity is (tenant, source, id); duplicates never get here, so no reader needs FINAL.
 -- sign = -1 is the negation of a voided event, at the position of whichever of void and target came second.
-CREATE TABLE IF NOT EXISTS events
+CREATE TABLE IF NOT EXISTS {{db}}.events
 (
     shard          UInt16,                                       -- partition of the log | incarnation << 10
     seq            UInt64 CODEC(Delta, ZSTD(1)),                 -- stream sequence of the chunk: the watermark
@@ -62,7 +62,7 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Usage with start and end that crosses a UTC midnight or its trial's end, cut there (reports.md 2.6,
 -- 13 and 14); events that are one piece are not here (events.pieces = 1). Partitioned by piece start.
-CREATE TABLE IF NOT EXISTS pieces
+CREATE TABLE IF NOT EXISTS {{db}}.pieces
 (
     shard         UInt16,
     seq           UInt64 CODEC(Delta, ZSTD(1)),
@@ -99,14 +99,14 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 -- Hourly partials, built by the aggregator from the same rows as `events` and `pieces` and healed by the
 -- same watermark. Keys hold only the event's own fields. AggregatingMergeTree, never SummingMergeTree
 -- (it drops zero rows). Readers always GROUP BY and sum; min and max count only where voids = 0.
-CREATE TABLE IF NOT EXISTS usage_hourly
+CREATE TABLE IF NOT EXISTS {{db}}.usage_hourly
 (
     shard    UInt16,
     hi       SimpleAggregateFunction(max, UInt64),               -- highest seq in the cell: the watermark
     tenant   LowCardinality(String),
     account  LowCardinality(String),
     meter    LowCardinality(String),
-    hour     DateTime('UTC'),
+    hour     DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),        -- not DateTime: that ends in 2106
     region   LowCardinality(String),
     platform LowCardinality(String),
     trial    Bool,
@@ -127,7 +127,7 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Events about accounts, services, meters …: a small copy of those rows of `events` (both signs), so that
 -- the fold never scans usage. Order of the fold is decided by the reader (events.md 1), not by this key.
-CREATE TABLE IF NOT EXISTS directory_events
+CREATE TABLE IF NOT EXISTS {{db}}.directory_events
 (
     shard          UInt16,
     seq            UInt64,
@@ -149,7 +149,7 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- What is in the log but counts nowhere: undecodable, out of limits, conflicts, voids of voids. With the
 -- raw bytes as received. Readers: dlq, GET /events, usage_api.dead_letters_v1.
-CREATE TABLE IF NOT EXISTS dead_letters
+CREATE TABLE IF NOT EXISTS {{db}}.dead_letters
 (
     shard          UInt16,
     seq            UInt64,
@@ -176,7 +176,7 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Repeated deliveries, one row per chunk and identity: what GET /events answers "duplicate of" from.
 -- Evidence of nothing: whether an event counts is decided by `events` alone.
-CREATE TABLE IF NOT EXISTS duplicates
+CREATE TABLE IF NOT EXISTS {{db}}.duplicates
 (
     shard          UInt16,
     seq            UInt64,
@@ -198,7 +198,7 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- One row per message of the log, inserted last: max(seq) of a shard is its progress and nothing else is.
 -- For ever accepted = stored + duplicate + conflict + quarantined. A missing sequence has missing = 1.
-CREATE TABLE IF NOT EXISTS ledger
+CREATE TABLE IF NOT EXISTS {{db}}.ledger
 (
     shard       UInt16,
     seq         UInt64,
@@ -218,7 +218,7 @@ ORDER BY (shard, seq)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Who may write a shard. The highest (epoch, nonce) is the owner; every insert is fenced by it.
-CREATE TABLE IF NOT EXISTS owner
+CREATE TABLE IF NOT EXISTS {{db}}.owner
 (
     shard  UInt16,
     epoch  UInt64,
@@ -231,7 +231,7 @@ ORDER BY (shard, epoch, nonce)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- What the aggregator last saw of a shard: for freshness_v1 and nothing that counts.
-CREATE TABLE IF NOT EXISTS shard_status
+CREATE TABLE IF NOT EXISTS {{db}}.shard_status
 (
     shard             UInt16,
     at                DateTime64(3, 'UTC'),

@@ -1,0 +1,68 @@
+package warehouse
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// expand puts the names of the two databases in place of {{db}} and {{api}}. Names are checked by Open;
+// everything else in a statement is text of this repository, and values are bound.
+func (w *Warehouse) expand(sql string) string {
+	return strings.NewReplacer("{{db}}", w.db, "{{api}}", w.api).Replace(sql)
+}
+
+// exec runs a statement that returns nothing.
+func (w *Warehouse) exec(ctx context.Context, sql string, args ...any) error {
+	ctx, cancel := w.limit(ctx)
+	defer cancel()
+	return w.conn.Exec(ctx, sql, args...)
+}
+
+// Named binds a value to @name in a statement.
+func Named(name string, value any) any { return clickhouse.Named(name, value) }
+
+func named(name string, value any) driver.NamedValue { return clickhouse.Named(name, value) }
+
+// Rows is the part of a result that a scan function sees.
+type Rows interface {
+	Scan(dest ...any) error
+}
+
+// Query runs a read and calls scan for each row; {{db}} and {{api}} in sql stand for the two databases,
+// @name for the value bound with Named.
+func (w *Warehouse) Query(ctx context.Context, sql string, args []any, scan func(Rows) error) error {
+	ctx, cancel := w.limit(ctx)
+	defer cancel()
+	rows, err := w.conn.Query(ctx, w.expand(sql), args...)
+	if err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return fmt.Errorf("scan a row: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read rows: %w", err)
+	}
+	return nil
+}
+
+// Collect runs a read and returns one T per row, filled by scan.
+func Collect[T any](ctx context.Context, w *Warehouse, sql string, args []any, scan func(Rows, *T) error) ([]T, error) {
+	var all []T
+	err := w.Query(ctx, sql, args, func(r Rows) error {
+		var t T
+		if err := scan(r, &t); err != nil {
+			return err
+		}
+		all = append(all, t)
+		return nil
+	})
+	return all, err
+}
