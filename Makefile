@@ -23,7 +23,7 @@ GOLANGCI     = $(GOLANGCI_DIR)/golangci-lint
 # compiler, so a machine without one tests the same packages without it, and says so.
 RACED   := ./internal/control/... ./internal/eventlog/... ./internal/ingest/... ./internal/telemetry/... ./internal/config/...
 RACE     = $(if $(shell command -v gcc || command -v clang),-race,)
-PLAIN    = $(shell $(GO) list ./... | grep -vxFf <($(GO) list $(RACED)))
+PLAIN    = $(shell $(GO) list -e ./... | grep -vxFf <($(GO) list -e $(RACED)))
 TIMEOUT ?= 14m
 # Where the totals are also written, for a caller that adds several runs up (.ci/run).
 TALLY   ?=
