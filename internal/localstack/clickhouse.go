@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,8 +48,7 @@ const (
 	holdPath = "/dev/fd/3"
 )
 
-// Part is the engine as a child process. The ports must be set. It writes the configuration
-// into Dir, so it is called before each start.
+// Part is the engine as a child process. The ports must be set.
 func (c ClickHouseConfig) Part() (Part, error) {
 	if c.TCPPort == 0 || c.HTTPPort == 0 || c.Dir == "" || c.Engine.Path == "" {
 		return Part{}, errors.New("clickhouse: engine, directory and ports must be set")
@@ -57,19 +57,7 @@ func (c ClickHouseConfig) Part() (Part, error) {
 	if err != nil {
 		return Part{}, fmt.Errorf("clickhouse: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return Part{}, fmt.Errorf("clickhouse: %w", err)
-	}
-	config, start := filepath.Join(dir, "config.xml"), filepath.Join(dir, "start.sql")
-	if err := os.WriteFile(config, deploy.Config, 0o644); err != nil {
-		return Part{}, fmt.Errorf("clickhouse: %w", err)
-	}
-	if err := os.WriteFile(start, []byte(startSQL), 0o644); err != nil {
-		return Part{}, fmt.Errorf("clickhouse: %w", err)
-	}
-	if err := WriteUsers(dir, c.Analysts, c.Tables); err != nil {
-		return Part{}, err
-	}
+	c.Dir = dir
 	part := Part{
 		Name:    "clickhouse",
 		Exe:     c.Engine.Path,
@@ -77,6 +65,7 @@ func (c ClickHouseConfig) Part() (Part, error) {
 		Dir:     dir,
 		LogFile: filepath.Join(dir, "clickhouse.log"),
 		Hold:    true,
+		Prepare: c.prepare,
 		Ready:   c.ready,
 	}
 	if c.Engine.Library {
@@ -84,12 +73,32 @@ func (c ClickHouseConfig) Part() (Part, error) {
 	}
 	part.Args = append(part.Args,
 		"--path", filepath.Join(dir, "data"),
-		"--config-file", config,
+		"--config-file", filepath.Join(dir, "config.xml"),
+		"--log-level", "warning", // the level of the configuration file is not read in this mode
 		"--listen_host", loopback,
-		"--tcp_port", fmt.Sprint(c.TCPPort),
-		"--http_port", fmt.Sprint(c.HTTPPort),
-		"--queries-file", start, holdPath)
+		"--tcp_port", strconv.Itoa(c.TCPPort),
+		"--http_port", strconv.Itoa(c.HTTPPort),
+		"--queries-file", filepath.Join(dir, "start.sql"), holdPath)
 	return part, nil
+}
+
+// prepare writes the configuration, and throws away the query log of the engine's last life:
+// in this mode the system database is forgotten at the end, its files are not, and a query_log
+// whose folder exists already cannot be created.
+func (c ClickHouseConfig) prepare() error {
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return fmt.Errorf("clickhouse: %w", err)
+	}
+	files := map[string][]byte{"config.xml": deploy.Config, "start.sql": []byte(startSQL)}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(c.Dir, name), text, 0o644); err != nil {
+			return fmt.Errorf("clickhouse: %w", err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(c.Dir, "data", "data", "system")); err != nil {
+		return fmt.Errorf("clickhouse: %w", err)
+	}
+	return WriteUsers(c.Dir, c.Analysts, c.Tables)
 }
 
 // ready asks over both protocols.
@@ -138,7 +147,9 @@ func StartClickHouse(ctx context.Context, cfg ClickHouseConfig) (*ClickHouse, er
 }
 
 func (c *ClickHouse) start(ctx context.Context) error {
+	c.mu.Lock()
 	part, err := c.cfg.Part()
+	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -188,6 +199,13 @@ func (c *ClickHouse) Restart(ctx context.Context) error {
 		return err
 	}
 	return c.start(ctx)
+}
+
+// SetAnalysts changes who may read what from the next Restart on.
+func (c *ClickHouse) SetAnalysts(analysts []Analyst, tables []Table) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cfg.Analysts, c.cfg.Tables = analysts, tables
 }
 
 // Query runs one statement over HTTP as the default user and returns the answer as text,

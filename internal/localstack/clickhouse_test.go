@@ -45,6 +45,24 @@ func TestEngineKeepsDataWhenKilledAndRestarted(t *testing.T) {
 	}
 }
 
+// In this mode the engine forgets its system database when it ends, but not the files.
+func TestQueryLogWorksInEveryLife(t *testing.T) {
+	t.Parallel()
+	ch := localstack.Start(t, localstack.Options{NoNATS: true}).ClickHouse
+	for _, life := range []string{"first", "second"} {
+		query(t, ch, "SELECT '"+life+" life'")
+		query(t, ch, "SYSTEM FLUSH LOGS query_log")
+		got := query(t, ch, "SELECT count() > 0 FROM system.query_log WHERE query LIKE 'SELECT ''"+life+" life%'")
+		if got != "1" {
+			t.Errorf("%s life: query not logged", life)
+		}
+		ch.Kill()
+		if err := ch.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSharedEngineGivesEachTestADatabase(t *testing.T) {
 	ch := localstack.SharedClickHouse(t)
 	var first, second string

@@ -34,6 +34,7 @@ type Part struct {
 	Env     []string                        // added to this process's environment
 	Dir     string                          // working directory; empty: this process's
 	LogFile string                          // gets stdout and stderr, appended; empty: discarded
+	Prepare func() error                    // called before each start; nil: nothing to prepare
 	Ready   func(ctx context.Context) error // one attempt; nil: ready once it runs
 
 	// Hold gives the child a pipe as file descriptor 3 that ends when Stop is called or
@@ -67,6 +68,11 @@ func StartPart(ctx context.Context, part Part) (*Process, error) {
 
 // spawn starts a child without waiting for anything.
 func spawn(part Part) (*Process, error) {
+	if part.Prepare != nil {
+		if err := part.Prepare(); err != nil {
+			return nil, fmt.Errorf("start %s: %w", part.Name, err)
+		}
+	}
 	p := &Process{part: part, done: make(chan struct{})}
 	exe := part.Exe
 	if exe == "" {
