@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -166,4 +169,40 @@ func TestTakenNATSPortIsAnErrorAtOnce(t *testing.T) {
 	wantError(t, err, "address already in use")
 	_, err = localstack.StartNATSChild(t.Context(), localstack.NATSConfig{Dir: t.TempDir(), Port: taken})
 	wantError(t, err, "start nats", "address already in use")
+}
+
+// What is deployed is what is tested: the reference configuration, with other ports and storage.
+func TestReferenceConfiguration(t *testing.T) {
+	t.Parallel()
+	opts, err := server.ProcessConfigFile(filepath.Join("..", "..", "deploy", "nats", "nats-server.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := localstack.Start(t, localstack.Options{NoClickHouse: true})
+	got, err := local.NATS.Server().Varz(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opts.SyncAlways != got.JetStream.Config.SyncAlways || opts.MaxPayload != int32(got.MaxPayload) || opts.MaxConn != got.MaxConn || !opts.JetStream {
+		t.Errorf("reference: sync always %v, max payload %d, max connections %d, jetstream %v; localstack: %+v %d %d",
+			opts.SyncAlways, opts.MaxPayload, opts.MaxConn, opts.JetStream, got.JetStream.Config, got.MaxPayload, got.MaxConn)
+	}
+	ports, err := localstack.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Port, opts.HTTPPort, opts.StoreDir, opts.NoSigs = ports[0], 0, t.TempDir(), true
+	s, err := server.NewServer(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	eventually(t, "the reference server is ready", func() bool { return s.ReadyForConnections(time.Second) && s.JetStreamEnabled() })
+	js, streams := logStream(t, s.ClientURL(), 1)
+	ack := publish(t, js, "usage.in.acme.events")
+	msg, err := streams[0].GetMsg(t.Context(), ack.Sequence)
+	if err != nil || msg.Subject != "usage.log.0.acme.events" {
+		t.Errorf("stored as %+v, %v; want subject usage.log.0.acme.events", msg, err)
+	}
 }
