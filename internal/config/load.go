@@ -304,7 +304,7 @@ func validate(v reflect.Value, where string, faults *Faults) {
 			return
 		}
 		found = []error{err}
-		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Join has no type to ask for
+		if many, ok := err.(interface{ Unwrap() []error }); ok {
 			found = many.Unwrap()
 		}
 	}

@@ -94,7 +94,7 @@ func unixTime(text string, digits int) (time.Time, error) {
 	if whole == "" || len(whole) > 19 {
 		return time.Time{}, bad
 	}
-	ns := frac
+	var ns string
 	if cut := len(whole) - digits; cut > 0 {
 		ns = whole[cut:] + frac
 		whole = whole[:cut]

@@ -174,7 +174,7 @@ func parseCombined(s string) ([]string, error) {
 }
 
 func combinedField(s string, i int) (field, rest string, err error) {
-	end := -1
+	var end int
 	switch i {
 	case 3:
 		if s[0] != '[' {
