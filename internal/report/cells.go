@@ -1,0 +1,350 @@
+package report
+
+import (
+	"context"
+	"math/big"
+	"slices"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// hourMillis is the grain of the rollup.
+const hourMillis = 3_600_000
+
+// forever as an as_of leaves nothing out: the last instant a DateTime64 of the tables holds.
+const forever = 7_258_118_399_999 // 2199-12-31T23:59:59.999Z
+
+// question is what is summed over which rows.
+type question struct {
+	tenant    string
+	from, to  int64 // Unix ms, [from, to)
+	asOf      int64 // directory.Latest: as known now
+	window    string
+	meters    []string // nil: all
+	notMeters []string
+	accounts  []string // nil: all
+	by        grouping
+	state     *directory.State
+	unique    bool // collect distinct consumers
+}
+
+// grouping is the set of columns rows are told apart by, beside the window and the meter.
+type grouping struct {
+	account, plan, region, platform, trial, consumer, item bool
+	dimensions                                             []string
+}
+
+// rollup reports whether the hourly rollup has all these columns.
+func (g grouping) rollup() bool { return !g.consumer && !g.item && len(g.dimensions) == 0 }
+
+// key tells rows apart; fields that are not grouped by are "".
+type key struct {
+	window     int64 // Unix seconds of its start; 0 for the total
+	meter      string
+	account    string
+	plan       string
+	region     string
+	platform   string
+	trial      bool
+	consumer   string
+	item       string
+	dimensions string // see joinValues
+}
+
+// cells are the answer to a question before it is shaped.
+type cells struct {
+	q       question
+	changed []string // accounts whose plan changes in the period, sorted
+	changes [][]int64
+	at      map[string][]int64
+	cells   map[key]*measure
+}
+
+func newCells(q question) *cells {
+	c := &cells{q: q, cells: map[key]*measure{}}
+	if q.by.plan {
+		c.at = q.state.PlanChanges(q.from, q.to)
+	}
+	for account := range c.at {
+		if q.accounts == nil || slices.Contains(q.accounts, account) {
+			c.changed = append(c.changed, account)
+		}
+	}
+	slices.Sort(c.changed)
+	for _, account := range c.changed {
+		c.changes = append(c.changes, c.at[account])
+	}
+	return c
+}
+
+// sums answers a question about sums and counts.
+func (r *Reports) sums(ctx context.Context, q question) (*cells, error) {
+	c := newCells(q)
+	from, to := q.from, q.to
+	if q.asOf == directory.Latest && q.by.rollup() {
+		from = (q.from + hourMillis - 1) / hourMillis * hourMillis
+		to = q.to / hourMillis * hourMillis
+		if from < to {
+			if err := r.rollup(ctx, c, from, to); err != nil {
+				return nil, err
+			}
+		} else {
+			from, to = q.to, q.to
+		}
+	} else {
+		from, to = q.from, q.from
+	}
+	for _, rest := range [][2]int64{{q.from, from}, {to, q.to}} { // what the rollup cannot answer
+		statement := rawSteady
+		if len(c.changed) > 0 {
+			statement = rawChanging
+		}
+		if rest[0] < rest[1] {
+			if err := r.read(ctx, c, statement, rest[0], rest[1]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c, r.returns(ctx, c)
+}
+
+// rollup reads whole hours.
+func (r *Reports) rollup(ctx context.Context, c *cells, from, to int64) error {
+	if err := r.read(ctx, c, hourlySteady, from, to); err != nil {
+		return err
+	}
+	if len(c.changed) == 0 {
+		return nil
+	}
+	if err := r.read(ctx, c, hourlyChanging, from, to); err != nil {
+		return err
+	}
+	// Only the hours with a change, of only those accounts: bounds that the sorting key can use.
+	first, last := to, from
+	for _, changes := range c.changes {
+		first, last = min(first, changes[0]), max(last, changes[len(changes)-1])
+	}
+	first, last = max(from, first/hourMillis*hourMillis), min(to, last/hourMillis*hourMillis+hourMillis)
+	if first >= last {
+		return nil
+	}
+	return r.read(ctx, c, rawSplit, first, last)
+}
+
+// returns adds returned credits; they are sums whatever the road of the rest.
+func (r *Reports) returns(ctx context.Context, c *cells) error {
+	credits := []string{"sms_credits", "voice_credits", "credits_returned"}
+	if c.q.meters != nil && !slices.ContainsFunc(credits, func(m string) bool { return slices.Contains(c.q.meters, m) }) {
+		return nil
+	}
+	return r.read(ctx, c, returned, c.q.from, c.q.to)
+}
+
+// live answers a question about anything else: from rows that are not voided.
+func (r *Reports) live(ctx context.Context, q question) (*cells, error) {
+	c := newCells(q)
+	return c, r.read(ctx, c, live, q.from, q.to)
+}
+
+func (r *Reports) read(ctx context.Context, c *cells, statement string, from, to int64) error {
+	params := c.params(from, to)
+	if statement == rawSplit || statement == hourlyChanging {
+		params["any_account"], params["accounts"] = false, c.changed
+	}
+	return r.query(ctx, "sum usage", statement, params, func(row warehouse.Rows) error {
+		return c.scan(row, statement == live)
+	})
+}
+
+func (c *cells) params(from, to int64) map[string]any {
+	q := c.q
+	list := func(s []string) []string { return append([]string{}, s...) } // nil is NULL to the driver
+	return map[string]any{
+		"tenant": q.tenant, "from": from, "to": to, "as_of": min(q.asOf, forever), "window": q.window,
+		"any_meter": q.meters == nil, "meters": list(q.meters), "not_meters": list(q.notMeters),
+		"any_account": q.accounts == nil, "accounts": list(q.accounts),
+		"changed": list(c.changed), "changes": append([][]int64{}, c.changes...),
+		// The account's plan is found by account, so that grouping by plan reads both.
+		"by_account": q.by.account || q.by.plan, "by_plan": q.by.plan, "by_region": q.by.region,
+		"by_platform": q.by.platform, "by_trial": q.by.trial, "by_consumer": q.by.consumer, "by_item": q.by.item,
+		"dimensions": list(q.by.dimensions), "unique": q.unique,
+	}
+}
+
+// scan adds a row to the cell it belongs to.
+func (c *cells) scan(row warehouse.Rows, live bool) error {
+	var (
+		k          key
+		window     uint32
+		dimensions []string
+		segment    uint32
+		m          measure
+		sum        string
+	)
+	dest := append(make([]any, 0, 24), &window, &k.meter, &k.account, &k.plan, &k.region, &k.platform, &k.trial,
+		&k.consumer, &k.item, &dimensions, &segment, &sum, &m.events, &m.live, &m.voids, &m.first, &m.last)
+	var low, high, latest string
+	var consumers []string
+	if live {
+		dest = append(dest, &low, &high, &latest, &m.newest.at, &m.newest.recorded, &m.newest.shard,
+			&m.newest.seq, &m.newest.idx, &consumers)
+	}
+	if err := row.Scan(dest...); err != nil {
+		return err
+	}
+	if err := m.parse(sum, low, high, latest, consumers); err != nil {
+		return err
+	}
+	k.window = int64(window)
+	k.dimensions = joinValues(dimensions)
+	if c.q.by.plan && k.plan == "" {
+		k.plan = c.q.state.UsagePlan(k.account, k.meter, c.instant(k.account, segment))
+	}
+	if !c.q.by.account {
+		k.account = ""
+	}
+	if known := c.cells[k]; known != nil {
+		known.merge(&m)
+		return nil
+	}
+	c.cells[k] = &m
+	return nil
+}
+
+// instant is one at which the account has the plans of the segment.
+func (c *cells) instant(account string, segment uint32) int64 {
+	if segment == 0 {
+		return c.q.from
+	}
+	return c.at[account][segment-1]
+}
+
+// position orders occurrences for "latest".
+type position struct {
+	at, recorded int64
+	shard        uint16
+	seq          uint64
+	idx          uint32
+}
+
+// measure is everything an aggregation may need of a set of rows; it can be merged, so that it need not
+// be known when rows are read which of them end up together.
+type measure struct {
+	sum         amount
+	events      int64
+	live        int64 // counting rows that are not voided; 0: nothing is there
+	voids       uint64
+	first, last int64 // right only where voids = 0
+
+	low, high, latest amount // nil unless read from live rows
+	newest            position
+	consumers         map[string]struct{}
+}
+
+func (m *measure) parse(sum, low, high, latest string, consumers []string) (err error) {
+	if m.sum, err = parseAmount(sum); err != nil || low == "" {
+		return err
+	}
+	if m.low, err = parseAmount(low); err != nil {
+		return err
+	}
+	if m.high, err = parseAmount(high); err != nil {
+		return err
+	}
+	if m.latest, err = parseAmount(latest); err != nil {
+		return err
+	}
+	m.consumers = make(map[string]struct{}, len(consumers))
+	for _, id := range consumers {
+		m.consumers[id] = struct{}{}
+	}
+	return nil
+}
+
+// merge adds o to m; o must not be used afterwards.
+func (m *measure) merge(o *measure) {
+	if m.sum == nil {
+		m.sum = new(big.Int)
+	}
+	if o.sum != nil {
+		m.sum.Add(m.sum, o.sum)
+	}
+	m.events += o.events
+	m.voids += o.voids
+	if o.live != 0 || o.first != 0 || o.last != 0 {
+		m.first, m.last = earlier(m.first, o.first), max(m.last, o.last)
+	}
+	m.live += o.live
+	if o.low == nil {
+		return
+	}
+	if m.low == nil || o.low.Cmp(m.low) < 0 {
+		m.low = o.low
+	}
+	if m.high == nil || o.high.Cmp(m.high) > 0 {
+		m.high = o.high
+	}
+	if m.latest == nil || m.newest.before(o.newest) {
+		m.latest, m.newest = o.latest, o.newest
+	}
+	if m.consumers == nil {
+		m.consumers = map[string]struct{}{}
+	}
+	for id := range o.consumers {
+		m.consumers[id] = struct{}{}
+	}
+}
+
+// earlier is the smaller of two instants of which 0 is none.
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+func (p position) before(o position) bool {
+	for _, d := range [][2]int64{{p.at, o.at}, {p.recorded, o.recorded}, {int64(p.shard), int64(o.shard)}} {
+		if d[0] != d[1] {
+			return d[0] < d[1]
+		}
+	}
+	if p.seq != o.seq {
+		return p.seq < o.seq
+	}
+	return p.idx < o.idx
+}
+
+// quantity is the measure's value under the aggregation, "" where there is none.
+func (m *measure) quantity(aggregation string) string {
+	switch aggregation {
+	case "count":
+		return formatAmount(new(big.Int).Mul(unit(), big.NewInt(m.events)))
+	case "unique":
+		return formatAmount(new(big.Int).Mul(unit(), big.NewInt(int64(len(m.consumers)))))
+	case "min", "max", "avg", "latest":
+		if m.live == 0 || m.low == nil {
+			return ""
+		}
+		switch aggregation {
+		case "min":
+			return formatAmount(m.low)
+		case "max":
+			return formatAmount(m.high)
+		case "latest":
+			return formatAmount(m.latest)
+		}
+		if m.events == 0 {
+			return ""
+		}
+		return formatAmount(divide(m.sum, m.events))
+	}
+	if m.sum == nil {
+		return "0"
+	}
+	return formatAmount(m.sum)
+}
+
+// summable aggregations are answered from sums; the others from live rows.
+func summable(aggregation string) bool { return aggregation == "sum" || aggregation == "count" }

@@ -1,0 +1,270 @@
+package report
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+// Month states (architecture 7). No month is closed yet: closing is issue 4.
+const (
+	StateOpen        = "open"
+	StateProvisional = "provisional"
+	StateClosed      = "closed"
+)
+
+// MonthRow is one row of the per-plan, per-tenant monthly aggregates (events.md 6). A row whose own
+// columns are 0 without first and last instant exists because accounts below this one have usage.
+type MonthRow struct {
+	Account      string  `json:"account"`
+	AccountName  string  `json:"account_name"`
+	Plan         string  `json:"plan"`
+	Meter        string  `json:"meter"`
+	Unit         string  `json:"unit"`
+	Region       string  `json:"region"`
+	Platform     string  `json:"platform"`
+	Trial        bool    `json:"trial"`
+	Resolved     bool    `json:"resolved" doc:"Whether the account had been created by the end of the month"`
+	Quantity     string  `json:"quantity" doc:"The account's own usage, an exact decimal"`
+	Events       int64   `json:"events"`
+	QuantityTree string  `json:"quantity_tree" doc:"With all accounts below it in the tree at the month's end"`
+	EventsTree   int64   `json:"events_tree"`
+	FirstAt      Instant `json:"first_at"`
+	LastAt       Instant `json:"last_at"`
+}
+
+// Month is the monthly aggregates of a tenant at a watermark.
+type Month struct {
+	ID        string `json:"-"`
+	Month     string
+	State     string
+	AsOf      Instant
+	Watermark Watermark
+	Rows      []MonthRow // by account, plan, meter, unit, region, platform, trial
+}
+
+// MonthQuery asks for a month.
+type MonthQuery struct {
+	Tenant  string
+	Month   usage.Month
+	AsOf    int64  // Unix ms; directory.Latest for as known now
+	Version int    // 0: current; no others exist before issue 4
+	Resume  string // Month.ID of the answer whose next page this is: the same rows, while they are kept
+}
+
+// MonthUsage computes the monthly aggregates.
+func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) {
+	if q.Version != 0 {
+		return nil, &Error{Code: CodeNoVersion, Parameter: "version", Detail: "month " + q.Month.String() + " has no version " + strconv.Itoa(q.Version) + ": it is not closed"}
+	}
+	if m := r.pages.get(q.Resume); m != nil {
+		return m, nil
+	}
+	w, err := r.Watermark(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.settle(q.AsOf); err != nil {
+		return nil, err
+	}
+	id := monthID(q, w)
+	if m := r.pages.get(id); m != nil && q.AsOf != directory.Latest {
+		return m, nil // nothing that is in a settled as_of can change
+	}
+	m := &Month{ID: id, Month: q.Month.String(), State: monthState(q.Month, r.now()), AsOf: w.At, Watermark: w}
+	if q.AsOf != directory.Latest {
+		m.AsOf = Instant(q.AsOf)
+	}
+	state, err := r.directory(ctx, q.Tenant, q.AsOf)
+	if err != nil {
+		return nil, err
+	}
+	if m.Rows, err = r.monthRows(ctx, q, state); err != nil {
+		return nil, err
+	}
+	r.pages.put(id, m)
+	return m, nil
+}
+
+// monthState is what a month that was never closed is at the instant now.
+func monthState(m usage.Month, now time.Time) string {
+	if usage.AtTime(now).Before(m.End()) {
+		return StateOpen
+	}
+	return StateProvisional
+}
+
+// monthRows sums own usage, then lets it rise through the tree.
+func (r *Reports) monthRows(ctx context.Context, q MonthQuery, state *directory.State) ([]MonthRow, error) {
+	ask := question{
+		tenant: q.Tenant, from: q.Month.Start().Millis(), to: q.Month.End().Millis(), asOf: q.AsOf, state: state,
+		by: grouping{account: true, plan: true, region: true, platform: true, trial: true},
+	}
+	var other, unique []string
+	for _, m := range state.Meters() {
+		switch {
+		case m.Aggregation == "unique":
+			unique = append(unique, m.Name)
+		case !summable(m.Aggregation) && m.Aggregation != "time_weighted":
+			other = append(other, m.Name)
+		}
+	}
+	ask.notMeters = append(slices.Clone(other), unique...)
+	own, err := r.sums(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.mendInstants(ctx, ask, own.cells); err != nil {
+		return nil, err
+	}
+	for _, meters := range [][]string{other, unique} {
+		if len(meters) == 0 {
+			continue
+		}
+		ask.meters, ask.notMeters, ask.unique = meters, nil, meters[0] == firstOf(unique)
+		c, err := r.live(ctx, ask)
+		if err != nil {
+			return nil, err
+		}
+		for k, m := range c.cells {
+			own.cells[k] = m
+		}
+	}
+	return shapeMonth(own.cells, state, ask.to), nil
+}
+
+func firstOf(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[0]
+}
+
+// mendInstants reads first and last instant again where something was voided: a negation cannot be
+// subtracted from a minimum.
+func (r *Reports) mendInstants(ctx context.Context, ask question, cells map[key]*measure) error {
+	var meters, accounts []string
+	for k, m := range cells {
+		if m.voids > 0 && m.live > 0 {
+			meters, accounts = append(meters, k.meter), append(accounts, k.account)
+		}
+	}
+	if len(meters) == 0 {
+		return nil
+	}
+	slices.Sort(meters)
+	slices.Sort(accounts)
+	ask.meters, ask.accounts = slices.Compact(meters), slices.Compact(accounts)
+	c, err := r.live(ctx, ask)
+	if err != nil {
+		return err
+	}
+	if err := r.returns(ctx, c); err != nil {
+		return err
+	}
+	for k, m := range c.cells {
+		if known := cells[k]; known != nil && known.voids > 0 {
+			known.first, known.last = m.first, m.last
+		}
+	}
+	return nil
+}
+
+// monthCell is a row before its numbers are printed.
+type monthCell struct {
+	own  *measure // nil: only accounts below have this key
+	tree measure
+}
+
+// shapeMonth makes the rows: own values rise from every account to the one above it, leaves first.
+func shapeMonth(own map[key]*measure, state *directory.State, end int64) []MonthRow {
+	tree := state.Tree(end)
+	accounts := map[string]map[key]*monthCell{} // account → key without account
+	var levels [][]string                       // accounts by depth
+	at := func(account string) map[key]*monthCell {
+		m := accounts[account]
+		if m == nil {
+			m = map[key]*monthCell{}
+			accounts[account] = m
+			depth := tree.Depth(account)
+			for len(levels) <= depth {
+				levels = append(levels, nil)
+			}
+			levels[depth] = append(levels[depth], account)
+		}
+		return m
+	}
+	rows := 0
+	cell := func(m map[key]*monthCell, k key) *monthCell {
+		c := m[k]
+		if c == nil {
+			c = &monthCell{}
+			m[k] = c
+			rows++
+		}
+		return c
+	}
+	for k, m := range own {
+		if m.live == 0 { // everything was voided: it never happened
+			continue
+		}
+		account := k.account
+		k.account = ""
+		c := cell(at(account), k)
+		c.own = m
+		c.tree.merge(m)
+	}
+	for depth := len(levels) - 1; depth > 0; depth-- {
+		for _, account := range levels[depth] {
+			parent := at(tree.Parent(account))
+			for k, c := range accounts[account] {
+				cell(parent, k).tree.merge(&c.tree)
+			}
+		}
+	}
+	out := make([]MonthRow, 0, rows)
+	for account, keys := range accounts {
+		a, resolved := state.Account(account, end-1)
+		for k, c := range keys {
+			out = append(out, monthRow(account, a.Name, resolved, k, c, state.Meter(k.meter)))
+		}
+	}
+	slices.SortFunc(out, compareMonthRows)
+	return out
+}
+
+func monthRow(account, name string, resolved bool, k key, c *monthCell, meter directory.Meter) MonthRow {
+	row := MonthRow{
+		Account: account, AccountName: name, Resolved: resolved,
+		Plan: k.plan, Meter: k.meter, Unit: meter.Unit, Region: k.region, Platform: k.platform, Trial: k.trial,
+		Quantity: "0", QuantityTree: c.tree.quantity(meter.Aggregation), EventsTree: c.tree.events,
+	}
+	if c.own != nil {
+		row.Quantity, row.Events = c.own.quantity(meter.Aggregation), c.own.events
+		row.FirstAt, row.LastAt = Instant(c.own.first), Instant(c.own.last)
+	}
+	return row
+}
+
+// compareMonthRows is the order of rows, and so of pages.
+func compareMonthRows(a, b MonthRow) int {
+	for _, pair := range [][2]string{
+		{a.Account, b.Account}, {a.Plan, b.Plan}, {a.Meter, b.Meter}, {a.Unit, b.Unit}, {a.Region, b.Region}, {a.Platform, b.Platform},
+	} {
+		if d := strings.Compare(pair[0], pair[1]); d != 0 {
+			return d
+		}
+	}
+	switch {
+	case a.Trial == b.Trial:
+		return 0
+	case b.Trial:
+		return -1
+	}
+	return 1
+}

@@ -1,0 +1,93 @@
+// Package report answers questions about usage: queries on the warehouse, joined with the directory as
+// of an instant.
+//
+// Guarantee: every answer is a pure function of (log, as_of, parameters). Sums are exact decimals from
+// the wire to the answer. An answer counts at least every event at or below the watermark it carries,
+// and no event twice. The sum of all accounts' own values equals the sum of the roots' tree values.
+//
+// Every statement names the tenant of the caller and reads no other tenant's rows; there is no question
+// that spans tenants. The package writes nothing.
+package report
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// Error is a question that cannot be answered as asked. Code is stable.
+type Error struct {
+	Code      string
+	Parameter string // the parameter at fault, "" if none
+	Detail    string
+}
+
+func (e *Error) Error() string {
+	if e.Parameter == "" {
+		return e.Code + ": " + e.Detail
+	}
+	return e.Code + ": " + e.Parameter + ": " + e.Detail
+}
+
+// Codes of Error.
+const (
+	CodeParameter   = "invalid-parameter"
+	CodeNotSettled  = "not-settled"
+	CodeNotFound    = "not-found"
+	CodeNoVersion   = "no-such-version"
+	CodeAggregation = "aggregation-unavailable"
+)
+
+// Reports answers. It is safe for concurrent use.
+type Reports struct {
+	db    *warehouse.Warehouse
+	now   func() time.Time
+	books books
+	pages pages
+}
+
+// New answers from db; now is the clock that decides which months are open.
+func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
+	return &Reports{db: db, now: now, books: books{tenants: map[string]book{}}, pages: pages{months: map[string]*Month{}}}
+}
+
+// bind turns parameters into arguments of a statement.
+func bind(params map[string]any) []any {
+	args := make([]any, 0, len(params))
+	for name, value := range params {
+		args = append(args, warehouse.Named(name, value))
+	}
+	return args
+}
+
+func (r *Reports) query(ctx context.Context, what, sql string, params map[string]any, scan func(warehouse.Rows) error) error {
+	if err := r.db.Query(ctx, sql, bind(params), scan); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// Instant is Unix milliseconds that print as RFC 3339 in UTC; the epoch stands for none.
+type Instant int64
+
+// String is "2025-03-01T00:00:00Z", with milliseconds where there are any; "" for none.
+func (i Instant) String() string {
+	if i == 0 {
+		return ""
+	}
+	t := time.UnixMilli(int64(i)).UTC()
+	if int64(i)%1000 == 0 {
+		return t.Format("2006-01-02T15:04:05Z")
+	}
+	return t.Format("2006-01-02T15:04:05.000Z")
+}
+
+// MarshalJSON is the string, or null for none.
+func (i Instant) MarshalJSON() ([]byte, error) {
+	if i == 0 {
+		return []byte("null"), nil
+	}
+	return []byte(`"` + i.String() + `"`), nil
+}

@@ -1,0 +1,198 @@
+package report_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/localstack"
+	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/report/reporttest"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+func TestMain(m *testing.M) { localstack.Main(m) }
+
+// histories is how many generated histories the oracle judges.
+const histories = 16
+
+type bench struct {
+	*reporttest.World
+	reports *report.Reports
+}
+
+func setUp(t testing.TB) bench {
+	t.Helper()
+	engine := localstack.SharedClickHouse(t)
+	w, err := reporttest.Open(t.Context(), engine.DSN(engine.Database(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	return bench{w, report.New(w.W, func() time.Time { return next.Add(24 * time.Hour) })}
+}
+
+// store writes the history for the tenant, in the order in which it was recorded.
+func (b bench) store(t testing.TB, tenant string, h *history) {
+	t.Helper()
+	type step struct {
+		recorded int64
+		do       func() error
+	}
+	var steps []step
+	for _, o := range h.all {
+		steps = append(steps, step{o.recorded, func() error { return b.Add(tenant, o.recorded, o.doc) }})
+		if o.voided != 0 {
+			steps = append(steps, step{o.voided, func() error { return b.Void(tenant, o.voided, "gen", o.id) }})
+		}
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return int(a.recorded - b.recorded) })
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settle ends the history with something recorded later, so that every as_of within is settled.
+func (b bench) settle(t testing.TB) {
+	t.Helper()
+	doc := `{"specversion":"1.0","id":"last","source":"gen","type":"account.created","subject":"z","data":{"name":"z","kind":"other"}}`
+	if err := b.Add("other", next.AddDate(1, 0, 0).UnixMilli(), doc); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func march(t testing.TB) usage.Month {
+	t.Helper()
+	m, err := usage.ParseMonth("2026-03")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (b bench) month(t testing.TB, tenant string, asOf int64) []report.MonthRow {
+	t.Helper()
+	m, err := b.reports.MonthUsage(t.Context(), report.MonthQuery{Tenant: tenant, Month: march(t), AsOf: asOf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Rows
+}
+
+func text(rows []report.MonthRow) string {
+	out := ""
+	for _, r := range rows {
+		line, _ := json.Marshal(r)
+		out += string(line) + "\n"
+	}
+	return out
+}
+
+func TestAnswersEqualTheOracle(t *testing.T) {
+	b := setUp(t)
+	generator := rapid.Custom(draw)
+	all := make([]*history, histories)
+	for i := range all {
+		all[i] = generator.Example(i)
+		b.store(t, fmt.Sprint("tenant-", i), all[i])
+	}
+	b.settle(t)
+	for i, h := range all {
+		tenant := fmt.Sprint("tenant-", i)
+		t.Run(tenant, func(t *testing.T) {
+			middle := h.all[len(h.all)/2].recorded
+			for _, asOf := range []int64{directory.Latest, h.all[len(h.all)-1].recorded + 1000, middle} {
+				got, want := text(b.month(t, tenant, asOf)), text(h.month(asOf))
+				if got != want {
+					t.Fatalf("month as of %d:\n got %s\nwant %s", asOf, got, want)
+				}
+			}
+			rapidUsage(t, b, tenant, h, i)
+			checkRoots(t, h, b.month(t, tenant, directory.Latest))
+		})
+	}
+}
+
+// rapidUsage asks random questions about meters.
+func rapidUsage(t *testing.T, b bench, tenant string, h *history, seed int) {
+	t.Helper()
+	question := rapid.Custom(func(t *rapid.T) report.UsageQuery {
+		q := report.UsageQuery{
+			Tenant: tenant, From: instant(t, "from"), To: instant(t, "to"), AsOf: directory.Latest,
+			Meter:  rapid.SampledFrom([]string{"tokens", "gib", "calls", "peak", "people", "level", "mean", "hits", "sms_credits", "credits_returned"}).Draw(t, "meter"),
+			Window: rapid.SampledFrom(report.Windows()).Draw(t, "window"),
+		}
+		if rapid.Bool().Draw(t, "as_of") {
+			q.AsOf = h.all[rapid.IntRange(0, len(h.all)-1).Draw(t, "as of")].recorded
+		}
+		q.GroupBy = rapid.SliceOfNDistinct(rapid.SampledFrom(append(report.Groupings(), "dimensions.model", "dimensions.none")), 0, 3, rapid.ID[string]).Draw(t, "group by")
+		q.Accounts = rapid.SampledFrom([][]string{nil, {"a"}, {"b", "ghost"}}).Draw(t, "accounts")
+		return q
+	})
+	for i := range 8 {
+		q := question.Example(seed*100 + i)
+		if q.From >= q.To {
+			q.From, q.To = q.To, q.From+1
+		}
+		u, err := b.reports.MeterUsage(t.Context(), q)
+		if err != nil {
+			t.Fatalf("%+v: %v", q, err)
+		}
+		got := []string{}
+		for _, r := range u.Rows {
+			if r.Events == 0 && r.Quantity == (map[bool]string{true: "0", false: ""})[r.Quantity == "0"] && q.Window == "total" && len(q.GroupBy) == 0 && len(h.usage(q)) == 0 {
+				continue // the one row of an empty total
+			}
+			line := rfc(int64(r.Start)) + " " + rfc(int64(r.End))
+			for _, g := range r.Group {
+				line += fmt.Sprintf(" %q", g)
+			}
+			got = append(got, fmt.Sprintf("%s = %s (%d)", line, r.Quantity, r.Events))
+		}
+		slices.Sort(got)
+		if want := h.usage(q); !slices.Equal(got, want) {
+			t.Fatalf("%+v:\n got %q\nwant %q", q, got, want)
+		}
+	}
+}
+
+// checkRoots: what all accounts have of their own is what the roots have below them.
+func checkRoots(t *testing.T, h *history, rows []report.MonthRow) {
+	t.Helper()
+	up := parents(h.known(directory.Latest))
+	own, roots := map[string]*big.Int{}, map[string]*big.Int{}
+	add := func(m map[string]*big.Int, meter, q string) {
+		if m[meter] == nil {
+			m[meter] = new(big.Int)
+		}
+		m[meter].Add(m[meter], billionths(q))
+	}
+	for _, r := range rows {
+		if aggregations[r.Meter] != "" && aggregations[r.Meter] != "count" {
+			continue
+		}
+		add(own, r.Meter, r.Quantity)
+		if up[r.Account] == "" {
+			add(roots, r.Meter, r.QuantityTree)
+		}
+	}
+	for meter, q := range own {
+		if roots[meter] == nil || q.Cmp(roots[meter]) != 0 {
+			t.Errorf("%s: own values sum to %s, the roots' trees to %v", meter, q, roots[meter])
+		}
+	}
+}

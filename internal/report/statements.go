@@ -1,0 +1,191 @@
+package report
+
+// The statements behind every sum. Constants only: values are bound, variants are chosen by bound
+// conditions, which the server folds before it reads. All return the columns scanned by (*cells).scan.
+//
+// Three roads lead to the same cells:
+//   - hourly: the rollup, for whole hours in which the account's plan does not change;
+//   - raw: events and pieces with their signs, for everything else;
+//   - live: events and pieces that are not voided, where a negation cannot be subtracted (min, max,
+//     latest, unique, first and last instant).
+// Returned credits are always read from raw, because the rollup does not know which message they are for.
+//
+// segment counts the account's plan changes at or before a row; the caller turns it into the plan.
+
+// keys are the grouping columns; those not asked for are ” and cost nothing.
+const keys = `
+    multiIf({window:String} = 'hour', toUnixTimestamp(toStartOfHour(at)),
+            {window:String} = 'day', toUnixTimestamp(toStartOfDay(at)),
+            {window:String} = 'month', toUnixTimestamp(toDateTime(toStartOfMonth(at), 'UTC')), 0) AS k_window,
+    meter AS k_meter,
+    if({by_account:Bool}, account, '') AS k_account,
+    if({by_plan:Bool}, plan, '') AS k_plan,
+    if({by_region:Bool}, region, '') AS k_region,
+    if({by_platform:Bool}, platform, '') AS k_platform,
+    CAST({by_trial:Bool} AND trial, 'Bool') AS k_trial,
+    if({by_consumer:Bool}, consumer_id, '') AS k_consumer,
+    if({by_item:Bool}, item, '') AS k_item,
+    if(empty({dimensions:Array(String)}), [], arrayMap(d -> dimensions[d], {dimensions:Array(String)})) AS k_dimensions,`
+
+const groups = `
+GROUP BY k_window, k_meter, k_account, k_plan, k_region, k_platform, k_trial, k_consumer, k_item, k_dimensions, k_segment`
+
+const noSegment = `
+    toUInt32(0) AS k_segment,`
+
+const withSegment = `
+    toUInt32(arrayCount(c -> c <= toUnixTimestamp64Milli(toDateTime64(at, 3, 'UTC')), changes)) AS k_segment,`
+
+// joinChanges brings each account's plan changes to its rows; accounts without any get [].
+const joinChanges = `
+LEFT JOIN
+(
+    SELECT tupleElement(pair, 1) AS account, tupleElement(pair, 2) AS changes
+    FROM (SELECT arrayJoin(arrayZip({changed:Array(String)}, {changes:Array(Array(Int64))})) AS pair)
+) AS p USING (account)`
+
+// splitHour is whether the plan changes strictly inside the row's hour.
+const splitHour = `arrayExists(c -> c > 1000 * toInt64(toUnixTimestamp(toStartOfHour(at)))
+    AND c < 1000 * toInt64(toUnixTimestamp(toStartOfHour(at))) + 3600000, changes)`
+
+// chosen are the conditions of every source; meter first, because it leads the sorting keys.
+const chosen = `tenant = {tenant:String}
+    AND ({any_meter:Bool} OR meter IN (SELECT arrayJoin({meters:Array(String)})))
+    AND meter NOT IN (SELECT arrayJoin({not_meters:Array(String)}))
+    AND ({any_account:Bool} OR account IN (SELECT arrayJoin({accounts:Array(String)})))`
+
+const hourlySource = `
+FROM
+(
+    SELECT account, meter, hour AS at, plan, region, platform, trial, '' AS consumer_id, '' AS item,
+        CAST(map(), 'Map(String, String)') AS dimensions, quantity, events, rows, voids, first_at, last_at
+    FROM {{db}}.usage_hourly
+    WHERE ` + chosen + `
+    AND meter != 'credits_returned'
+    AND hour >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND hour < fromUnixTimestamp64Milli({to:Int64}, 'UTC')`
+
+const hourlySums = `
+    toString(sum(quantity)), sum(events), toInt64(sum(rows)) - 2 * toInt64(sum(voids)), sum(voids),
+    toUnixTimestamp64Milli(min(first_at)), toUnixTimestamp64Milli(max(last_at))`
+
+// hourlySteady reads accounts whose plan does not change in the period; hourlyChanging the others, but
+// for the hours that contain a change.
+const (
+	hourlySteady = `
+SELECT` + keys + noSegment + hourlySums + hourlySource + `
+    AND account NOT IN (SELECT arrayJoin({changed:Array(String)}))
+)` + groups
+	hourlyChanging = `
+SELECT` + keys + withSegment + hourlySums + hourlySource + `
+    AND account IN (SELECT arrayJoin({changed:Array(String)}))
+) AS u` + joinChanges + `
+WHERE NOT ` + splitHour + groups
+)
+
+// rawSource are the counting rows: an event that was cut counts with its pieces, and once as an event.
+const rawSource = `
+FROM
+(
+    SELECT account, meter, at, plan, region, platform, trial, consumer_id, item, dimensions, quantity,
+        sign, sign AS n, recorded_at, shard, seq, idx, source, id
+    FROM {{db}}.events
+    WHERE ` + chosen + `
+    AND meter NOT IN ('', 'credits_returned') AND pieces <= 1
+    AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+    AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+    UNION ALL
+    SELECT account, meter, at, plan, region, platform, trial, consumer_id, item, dimensions, quantity,
+        sign, if(piece = 0, sign, 0) AS n, recorded_at, shard, seq, idx, source, id
+    FROM {{db}}.pieces
+    WHERE ` + chosen + `
+    AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+    AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+) AS u`
+
+const rawSums = `
+    toString(sum(toDecimal256(quantity, 9) * sign)), toInt64(sum(n)), toInt64(sum(sign)), countIf(sign < 0),
+    toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at))`
+
+const (
+	rawSteady   = `SELECT` + keys + noSegment + rawSums + rawSource + groups
+	rawChanging = `SELECT` + keys + withSegment + rawSums + rawSource + joinChanges + groups
+	// rawSplit reads only the hours that contain a plan change of the account.
+	rawSplit = `SELECT` + keys + withSegment + rawSums + rawSource + joinChanges + `
+WHERE ` + splitHour + groups
+)
+
+// liveRows keeps what is not voided as of the instant asked for.
+const liveRows = `
+WHERE sign = 1 AND (source, id) NOT IN
+(
+    SELECT source, id FROM {{db}}.events
+    WHERE ` + chosen + `
+    AND sign = -1 AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+)`
+
+const liveSums = `
+    toString(sum(toDecimal256(quantity, 9))), toInt64(sum(n)), toInt64(count()), toUInt64(0),
+    toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at)),
+    toString(min(quantity)), toString(max(quantity)),
+    toString(argMax(quantity, (at, recorded_at, shard, seq, idx))),
+    toUnixTimestamp64Milli(tupleElement(max((at, recorded_at, shard, seq, idx)), 1)),
+    toUnixTimestamp64Milli(tupleElement(max((at, recorded_at, shard, seq, idx)), 2)),
+    tupleElement(max((at, recorded_at, shard, seq, idx)), 3),
+    tupleElement(max((at, recorded_at, shard, seq, idx)), 4),
+    tupleElement(max((at, recorded_at, shard, seq, idx)), 5),
+    groupUniqArrayIf(consumer_id, {unique:Bool} AND consumer_id != '')`
+
+const live = `
+SELECT` + keys + withSegment + liveSums + rawSource + joinChanges + liveRows + groups
+
+// returned resolves returned credits to the meter of the message they are for: the earliest live charge
+// of the same message_id, whenever it happened. Without one they stay on the meter credits_returned.
+// Only live rows are read, so that nothing need be subtracted.
+const returned = `
+SELECT` + keys + withSegment + rawSums + `
+FROM
+(
+    SELECT r.account AS account, if(charged.meter = '', 'credits_returned', charged.meter) AS meter, r.at AS at,
+        '' AS plan, '' AS region, '' AS platform, false AS trial, '' AS consumer_id, '' AS item,
+        CAST(map(), 'Map(String, String)') AS dimensions, r.quantity AS quantity, r.sign AS sign, r.sign AS n
+    FROM
+    (
+        SELECT account, at, quantity, sign, JSONExtractString(data, 'message_id') AS message_id
+        FROM {{db}}.events
+        WHERE tenant = {tenant:String} AND meter = 'credits_returned' AND sign = 1
+        AND ({any_account:Bool} OR account IN (SELECT arrayJoin({accounts:Array(String)})))
+        AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+        AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+        AND (source, id) NOT IN
+        (
+            SELECT source, id
+            FROM {{db}}.events
+            WHERE tenant = {tenant:String} AND meter = 'credits_returned' AND sign = -1
+            AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+        )
+    ) AS r
+    LEFT JOIN
+    (
+        SELECT message_id, argMin(charge_meter, first) AS meter
+        FROM
+        (
+            SELECT JSONExtractString(data, 'message_id') AS message_id, any(meter) AS charge_meter,
+                min((at, source, id)) AS first
+            FROM {{db}}.events
+            WHERE tenant = {tenant:String} AND meter IN ('sms_credits', 'voice_credits') AND type = 'message.charged'
+            AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+            AND JSONExtractString(data, 'message_id') IN
+            (
+                SELECT JSONExtractString(data, 'message_id')
+                FROM {{db}}.events
+                WHERE tenant = {tenant:String} AND meter = 'credits_returned'
+                AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+            )
+            GROUP BY source, id, message_id
+            HAVING sum(sign) > 0
+        )
+        GROUP BY message_id
+    ) AS charged USING (message_id)
+) AS u` + joinChanges + `
+WHERE ({any_meter:Bool} OR meter IN (SELECT arrayJoin({meters:Array(String)})))
+    AND meter NOT IN (SELECT arrayJoin({not_meters:Array(String)}))` + groups
