@@ -227,8 +227,10 @@ func TestEncodeRefuses(t *testing.T) {
 		"bad utf-8 region":  {func(c *eventlog.Chunk) { c.Events[0].Metered.Region = "\xff" }, eventlog.CodeText, 0},
 		"data no object":    {func(c *eventlog.Chunk) { c.Events[0].Data = "[]" }, eventlog.CodeData, 0},
 		"data broken":       {func(c *eventlog.Chunk) { c.Events[0].Data = `{"a":1,"a":2}` }, eventlog.CodeData, 0},
-		"dimensions":        {func(c *eventlog.Chunk) { c.Events[0].Metered.Dimensions = []usage.Dimension{{Key: "b", Value: ""}, {Key: "a", Value: ""}} }, eventlog.CodeData, 0},
-		"filled nothing":    {func(c *eventlog.Chunk) { c.Events[0].CausationID = "" }, eventlog.CodeRequired, 0},
+		"dimensions": {func(c *eventlog.Chunk) {
+			c.Events[0].Metered.Dimensions = []usage.Dimension{{Key: "b", Value: ""}, {Key: "a", Value: ""}}
+		}, eventlog.CodeData, 0},
+		"filled nothing": {func(c *eventlog.Chunk) { c.Events[0].CausationID = "" }, eventlog.CodeRequired, 0},
 		"too large": {func(c *eventlog.Chunk) {
 			c.Events[0].Source = strings.Repeat("x", 200<<10)
 			c.Events[1].Source = strings.Repeat("y", 200<<10)

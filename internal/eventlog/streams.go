@@ -17,6 +17,7 @@ import (
 const (
 	partitionsKey    = "countinghouse_partitions" // stream metadata: N, fixed for ever
 	duplicatesWindow = 2 * time.Minute
+	probesMin        = 32
 	errStreamNoMatch = 10060 // the server's "expected stream does not match"
 )
 
@@ -143,8 +144,9 @@ func differences(have, want jetstream.StreamConfig) []string {
 // reaches refuses it and names itself, and nothing is ever stored.
 func (l *Log) CheckMapping(ctx context.Context) error {
 	seen := map[int]bool{}
-	// Names are hashed onto partitions; 64 tries each miss none of N by chance.
-	for i := 0; len(seen) < l.cfg.Partitions; i++ {
+	// Names are hashed onto partitions: 32 tries and more find a mapping onto more than N (no stream takes
+	// those), 64 each miss none of N by chance.
+	for i := 0; i < probesMin || len(seen) < l.cfg.Partitions; i++ {
 		if i == 64*l.cfg.Partitions {
 			return fmt.Errorf("%w: the server's subject mapping reaches %d of %d partitions; see schema/log/README.md", ErrSettings, len(seen), l.cfg.Partitions)
 		}
@@ -164,7 +166,7 @@ func (l *Log) probe(ctx context.Context, subject string) (partition int, err err
 	defer cancel()
 	reply, err := l.conn.nc.RequestMsgWithContext(ctx, msg)
 	if errors.Is(err, nats.ErrNoResponders) {
-		return 0, fmt.Errorf("%w: nothing takes %s: the server has no subject mapping usage.in.*.* to usage.log (schema/log/README.md)", ErrSettings, subject)
+		return 0, fmt.Errorf("%w: nothing takes %s: the server has no subject mapping usage.in.*.* onto these %d partitions (schema/log/README.md)", ErrSettings, subject, l.cfg.Partitions)
 	}
 	if err != nil {
 		return 0, l.conn.unavailable(err)
