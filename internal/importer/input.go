@@ -67,7 +67,7 @@ var (
 
 // NewInput is an input from r, known as name.
 func NewInput(name string, r io.Reader) (*Input, error) {
-	in := &Input{Name: plainName(name), offset: &counting{r: r}}
+	in := &Input{Name: PlainName(name), offset: &counting{r: r}}
 	buf := bufio.NewReaderSize(in.offset, 256<<10)
 	head, err := buf.Peek(4)
 	if err != nil && err != io.EOF { // a file shorter than 4 bytes is fine
@@ -96,7 +96,8 @@ func NewInput(name string, r io.Reader) (*Input, error) {
 	return in, nil
 }
 
-func plainName(name string) string {
+// PlainName is a file name without the suffix of its compression.
+func PlainName(name string) string {
 	for _, ext := range []string{".gz", ".zst", ".zstd"} {
 		if n := strings.TrimSuffix(name, ext); n != name && n != "" {
 			return n
