@@ -14,15 +14,14 @@ import (
 // local_result_v2 * query_stable_v2(int argc, char ** argv).
 const engineEntry = "query_stable_v2"
 
-// engineResult is struct local_result_v2 of the library.
+// engineResult is struct local_result_v2 of the library: output, its length, its owner,
+// seconds, rows, bytes, and the error as a zero-terminated string, nil when all went well.
 type engineResult struct {
-	buf     *byte
-	len     uintptr
-	vec     *byte
-	elapsed float64
-	rows    uint64
-	bytes   uint64
-	message *byte // error, zero-terminated; nil when all went well
+	_       *byte
+	_       uintptr
+	_       *byte
+	_       [3]uint64
+	message *byte
 }
 
 // runEngine is the body of the engine child: it turns this process into `clickhouse local`

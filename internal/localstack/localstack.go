@@ -82,10 +82,17 @@ func Start(t TB, opts Options) *Stack {
 		if err != nil {
 			t.Fatalf("localstack: %v", err)
 		}
-		t.Cleanup(func() { ch.Stop(StopGrace) })
+		t.Cleanup(func() { stopOrTell(t, ch.Stop) })
 		s.useClickHouse(ch)
 	}
 	return s
+}
+
+// stopOrTell does not fail the test: what it proved, it proved before.
+func stopOrTell(t TB, stop func(time.Duration) error) {
+	if err := stop(StopGrace); err != nil {
+		t.Logf("localstack: %v", err)
+	}
 }
 
 func (s *Stack) startNATS(t TB, opts Options) {
@@ -99,7 +106,7 @@ func (s *Stack) startNATS(t TB, opts Options) {
 		if err != nil {
 			t.Fatalf("localstack: %v", err)
 		}
-		t.Cleanup(func() { child.Stop(StopGrace) })
+		t.Cleanup(func() { stopOrTell(t, child.Stop) })
 		s.NATSChild, s.NATSURL, s.MonitorURL = child, child.URL(), child.MonitorURL()
 		return
 	}
@@ -164,21 +171,18 @@ func (c *ClickHouse) Database(t TB) string {
 // process was started as one, else it runs the tests, stops the shared engine and exits.
 func Main(m interface{ Run() int }) {
 	if code, ran := RunChild(); ran {
-		os.Exit(code)
+		os.Exit(code) //arch:exit this is the main of a test binary
 	}
 	code := m.Run()
 	shared.stop()
-	os.Exit(code)
+	os.Exit(code) //arch:exit this is the main of a test binary
 }
 
-// The shared engine is one per process by purpose, and Shared has nothing but t to find it
-// by: the one mutable global of the house, set only in test binaries.
-//
-//nolint:gochecknoglobals // see above
-var (
-	shared    sharedEngine
-	databases atomic.Int64
-)
+//arch:global one engine per test process is the purpose, and Shared has only t to find it by
+var shared sharedEngine
+
+//arch:global numbers the databases of all tests of the process, so that no two share one
+var databases atomic.Int64
 
 type sharedEngine struct {
 	mu  sync.Mutex
@@ -206,7 +210,7 @@ func (s *sharedEngine) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ch != nil {
-		s.ch.Stop(StopGrace)
+		_ = s.ch.Stop(StopGrace) // killed or not, it is gone and so are its data
 	}
 	if s.dir != "" {
 		_ = os.RemoveAll(s.dir) // a temporary directory; nothing depends on its removal

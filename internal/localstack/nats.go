@@ -277,8 +277,8 @@ func runNATS(args []string) error {
 		return err
 	}
 	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM)
-	signal.Ignore(os.Interrupt) // ^C is for the parent, which then stops its parts in order
+	signal.Notify(stop, syscall.SIGTERM) //arch:signal this is the main of the child
+	signal.Ignore(os.Interrupt)          // ^C is for the parent, which then stops its parts in order
 	n := &NATS{cfg: cfg}
 	if err := n.start(os.Stderr); err != nil {
 		return err

@@ -19,17 +19,23 @@ const (
 // FreePorts returns n loopback ports that were free a moment ago. Another process may take
 // one before it is used: whoever can, tries again with others.
 func FreePorts(n int) ([]int, error) {
+	var held []net.Listener // until all are chosen, so that none is chosen twice
+	defer func() {
+		for _, l := range held {
+			_ = l.Close() // a listener that nobody connected to
+		}
+	}()
 	ports := make([]int, 0, n)
-	for range portTries {
+	for try := 0; len(ports) < n; try++ {
+		if try == portTries {
+			return nil, fmt.Errorf("find %d free ports in %d–%d: only %d", n, portMin, portMax, len(ports))
+		}
 		port := portMin + rand.IntN(portMax-portMin)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		l, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(port)))
 		if err != nil {
 			continue
 		}
-		defer l.Close() // held until all are chosen, so that none is chosen twice
-		if ports = append(ports, port); len(ports) == n {
-			return ports, nil
-		}
+		held, ports = append(held, l), append(ports, port)
 	}
-	return nil, fmt.Errorf("find %d free ports in %d–%d: only %d", n, portMin, portMax, len(ports))
+	return ports, nil
 }

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// StopGrace is how long a part may take to end by itself before it is killed. The whole
-	// stack has to be down within 10 s, and it stops part after part.
+	// StopGrace is how long a part may take to end by itself before it is killed. The engine
+	// waits 5 s for clients that are still connected; the whole stack has to be down within 10.
 	StopGrace = 8 * time.Second
 
 	readyWait  = 2 * time.Minute // for recovery of a large store; a fresh one takes a second

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,6 +175,29 @@ func TestSupervisor(t *testing.T) {
 	}
 	if err := s.Start(t.Context(), part(t, "late", childService)); err == nil {
 		t.Error("a part was started after Stop")
+	}
+}
+
+// Clients that stay connected, idle or waiting for an answer, do not hold up the end.
+func TestEngineStopsUnderItsClients(t *testing.T) {
+	t.Parallel()
+	ch := localstack.Start(t, localstack.Options{NoNATS: true}).ClickHouse
+	idle, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", ch.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = idle.Close() })
+	var asked sync.WaitGroup
+	t.Cleanup(asked.Wait)
+	asked.Go(func() {
+		// Ends with an error when the engine does; which one is no matter.
+		_, _ = ch.Query(t.Context(), "SELECT sum(sleepEachRow(1)) FROM numbers(1000) SETTINGS function_sleep_max_microseconds_per_block = 0, max_block_size = 1")
+	})
+	eventually(t, "the long query runs", func() bool {
+		return query(t, ch, "SELECT count() FROM system.processes WHERE query LIKE 'SELECT sum(sleep%'") == "1"
+	})
+	if err := ch.Stop(localstack.StopGrace); err != nil {
+		t.Error(err)
 	}
 }
 
