@@ -47,8 +47,8 @@ func Connect(cfg Config, log *zap.Logger) (*Conn, error) {
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsOut),
 		nats.IgnoreAuthErrorAbort(), // while credentials are being rotated the old ones fail more than once
-		nats.ConnectHandler(func(*nats.Conn) { c.connected() }),
-		nats.ReconnectHandler(func(*nats.Conn) { c.connected() }),
+		nats.ConnectHandler(c.connected),
+		nats.ReconnectHandler(c.connected),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() {
 				log.Warn("nats disconnected; reconnecting", zap.Error(err))
@@ -114,8 +114,9 @@ func tlsFiles(cfg Config) nats.Option {
 	}
 }
 
-func (c *Conn) connected() {
-	c.log.Info("nats connected", zap.String("server", c.nc.ConnectedServerName()))
+// connected may run before Connect has returned, so it uses no field that Connect sets last.
+func (c *Conn) connected(nc *nats.Conn) {
+	c.log.Info("nats connected", zap.String("server", nc.ConnectedServerName()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, hook := range c.hooks {

@@ -296,7 +296,9 @@ func BenchmarkAppend(b *testing.B) {
 	for _, lazy := range []bool{false, true} {
 		b.Run(fmt.Sprintf("lazy=%t", lazy), func(b *testing.B) {
 			n := startNATS(b, localstack.NATSConfig{LazySync: lazy})
-			l := dial(b, config(n.URL(), 1), true)
+			cfg := config(n.URL(), 1)
+			cfg.MaxBytes = 4 << 30
+			l := dial(b, cfg, true)
 			chunk := encode(b, sample(100, 1))
 			var wg sync.WaitGroup
 			for b.Loop() {
