@@ -33,6 +33,10 @@ var importTable = map[string][]string{
 	"audit":      {"usage", "eventlog", "warehouse", "telemetry"},
 	"reporter":   {"usage", "directory", "warehouse", "report", "audit", "control", "problem", "config", "telemetry"},
 	"localstack": {"eventlog", "control", "telemetry"},
+	"backup":     {"eventlog"},
+	"demo":       {"usage", "client"},
+	"doctor":     {"eventlog", "warehouse", "control", "client"},
+	"stack":      {"eventlog", "warehouse", "control", "localstack", "client"},
 	"arch":       {},
 }
 
