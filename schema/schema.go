@@ -8,3 +8,13 @@ import "embed"
 //
 //go:embed clickhouse/*.sql
 var ClickHouse embed.FS
+
+// Event is the JSON Schemas of the event types, event/TYPE.json, and cloudevent.json, their envelope.
+//
+//go:embed event/*.json
+var Event embed.FS
+
+// Log is the format of a chunk, log/chunk.proto.
+//
+//go:embed log/*.proto
+var Log embed.FS
