@@ -55,6 +55,7 @@ type Warehouse struct {
 	cfg     Config
 	options *clickhouse.Options
 	conn    driver.Conn
+	readers readers
 	db, api string
 }
 
@@ -102,7 +103,7 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse at %s: %w", options.Addr[0], err)
 	}
-	return &Warehouse{log: log, cfg: cfg, options: options, conn: conn, db: db, api: apiOf(db)}, nil
+	return &Warehouse{log: log, cfg: cfg, options: options, conn: conn, readers: newReaders(), db: db, api: apiOf(db)}, nil
 }
 
 // apiOf is the database of the analysts' views.
@@ -131,6 +132,7 @@ func (w *Warehouse) Ping(ctx context.Context) error {
 
 // Close ends the pool. Writers have connections of their own and are closed by themselves.
 func (w *Warehouse) Close() error {
+	w.readers.close()
 	if err := w.conn.Close(); err != nil {
 		return fmt.Errorf("close ClickHouse: %w", err)
 	}

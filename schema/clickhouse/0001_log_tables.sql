@@ -11,54 +11,56 @@ CREATE TABLE IF NOT EXISTS {{db}}.events
 (
     shard          UInt16,                                       -- partition of the log | incarnation << 10
     seq            UInt64 CODEC(Delta, ZSTD(1)),                 -- stream sequence of the chunk: the watermark
-    idx            UInt32 CODEC(Delta, ZSTD(1)),                 -- index in the chunk
+    idx            UInt32 CODEC(T64, ZSTD(1)),                   -- index in the chunk
     sign           Int8,
     tenant         LowCardinality(String),
     source         LowCardinality(String),
-    id             String CODEC(ZSTD(1)),
-    id_hash        UInt64 CODEC(NONE),                           -- usage.IdentityHash(tenant, source, id)
+    id             String,
+    id_key         UInt32 CODEC(NONE),                           -- upper half of usage.IdentityHash(tenant, source, id)
     content_hash   UInt64 CODEC(NONE),                           -- usage.ContentHash: tells a retry from a conflict
     type           LowCardinality(String),
     account        LowCardinality(String),
     at             DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),   -- when it happened; months are cut by this
-    reported_at    DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),   -- CloudEvents time, or the receipt where absent
+    reported_lag   Int64,                                        -- milliseconds, reported_at - at: nearly always 0
+    reported_at    DateTime64(3, 'UTC') ALIAS addMilliseconds(at, reported_lag),           -- CloudEvents time, or the receipt where absent
     recorded_at    DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),   -- when the log had it; as_of cuts by this
-    accepted_at    DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),   -- ingest's own stamp; the log's where sent to NATS directly
+    accepted_lag   Int64,                                        -- milliseconds, accepted_at - recorded_at
+    accepted_at    DateTime64(3, 'UTC') ALIAS addMilliseconds(recorded_at, accepted_lag),  -- ingest's own stamp; the log's where sent to NATS directly
     written_at     DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),   -- physically inserted; in no report and no hash
-    correlation_id String CODEC(ZSTD(1)),
-    causation_id   String CODEC(ZSTD(1)),
+    correlation_id String,
+    causation_own  String,                                       -- '' where it equals correlation_id, its default
+    causation_id   String ALIAS if(causation_own = '', correlation_id, causation_own),
     meter          LowCardinality(String),                       -- '' for events that count nothing
-    quantity       Decimal(38, 9) CODEC(ZSTD(1)),                -- unsigned by `sign`: sum(quantity * sign) sums
+    quantity       Decimal(38, 9),                               -- unsigned by `sign`: sum(quantity * sign) sums
     unit           LowCardinality(String),
-    asset_id       String CODEC(ZSTD(1)),
-    asset_name     String CODEC(ZSTD(1)),
+    asset_id       String,
+    asset_name     String,
     asset_type     LowCardinality(String),
-    end_at         DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),   -- end of [at, end_at) where pieces > 0, else = at
+    duration       Int64,                                        -- milliseconds, end_at - at: 0 without start/end
+    end_at         DateTime64(3, 'UTC') ALIAS addMilliseconds(at, duration),
     pieces         UInt16,                                       -- 0: no start/end; 1: counts at `at`; n: in table pieces
-    trial_expiry   DateTime64(3, 'UTC') CODEC(ZSTD(1)),          -- the epoch where the event names none
+    trial_expiry   DateTime64(3, 'UTC'),                         -- the epoch where the event names none
     trial          Bool,                                         -- at < trial_expiry: the event's own word only
     region         LowCardinality(String),
     platform       LowCardinality(String),
     consumer_type  LowCardinality(String),
-    consumer_id    String CODEC(ZSTD(1)),
+    consumer_id    String,
     item           LowCardinality(String),
     item_version   LowCardinality(String),
     plan           LowCardinality(String),                       -- data.plan only; the account's plan is computed when read
-    dimensions     Map(LowCardinality(String), String) CODEC(ZSTD(1)),
-    data           String CODEC(ZSTD(1)),                        -- canonical JSON of the rest of data, '' if none
-    extensions     String CODEC(ZSTD(1)),                        -- other CloudEvents attributes as JSON, '' if none
+    dimensions     Map(LowCardinality(String), String),
+    data           String,                                       -- canonical JSON of the rest of data, '' if none
+    extensions     String,                                       -- other CloudEvents attributes as JSON, '' if none
     void_effect    LowCardinality(String),                       -- of an event.voided: acted, waiting, already_voided
 
-    PROJECTION by_identity
-    (
-        SELECT tenant, source, id, id_hash, content_hash, type, at, shard, seq, idx, sign
-        ORDER BY id_hash
-    )
+    -- Where rows with an id_key are: 7 bytes an event, against 45 for a copy of the columns a lookup
+    -- returns. A key is half a hash, so the reader compares tenant, source and id of what it finds.
+    PROJECTION by_identity (SELECT _part_offset ORDER BY id_key) WITH SETTINGS (index_granularity = 512)
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(at)                                        -- one block into one partition = one part = atomic
 ORDER BY (tenant, meter, account, at)                            -- questions start with a tenant and a meter
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- Usage with start and end that crosses a UTC midnight or its trial's end, cut there (reports.md 2.6,
 -- 13 and 14); events that are one piece are not here (events.pieces = 1). Partitioned by piece start.
@@ -71,30 +73,30 @@ CREATE TABLE IF NOT EXISTS {{db}}.pieces
     sign          Int8,
     tenant        LowCardinality(String),
     source        LowCardinality(String),
-    id            String CODEC(ZSTD(1)),
+    id            String,
     account       LowCardinality(String),
     at            DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),    -- start of the piece
     end_at        DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     recorded_at   DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     meter         LowCardinality(String),
-    quantity      Decimal(38, 9) CODEC(ZSTD(1)),
-    asset_id      String CODEC(ZSTD(1)),
-    asset_name    String CODEC(ZSTD(1)),
+    quantity      Decimal(38, 9),
+    asset_id      String,
+    asset_name    String,
     asset_type    LowCardinality(String),
-    trial_expiry  DateTime64(3, 'UTC') CODEC(ZSTD(1)),
+    trial_expiry  DateTime64(3, 'UTC'),
     trial         Bool,                                          -- piece start < trial_expiry
     region        LowCardinality(String),
     platform      LowCardinality(String),
     consumer_type LowCardinality(String),
-    consumer_id   String CODEC(ZSTD(1)),
+    consumer_id   String,
     item          LowCardinality(String),
     plan          LowCardinality(String),
-    dimensions    Map(LowCardinality(String), String) CODEC(ZSTD(1))
+    dimensions    Map(LowCardinality(String), String)
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (tenant, meter, account, at)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- Hourly partials, built by the aggregator from the same rows as `events` and `pieces` and healed by the
 -- same watermark. Keys hold only the event's own fields. AggregatingMergeTree, never SummingMergeTree
@@ -123,7 +125,7 @@ CREATE TABLE IF NOT EXISTS {{db}}.usage_hourly
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(hour)
 ORDER BY (tenant, meter, account, hour, region, platform, trial, plan, shard)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- Events about accounts, services, meters …: a small copy of those rows of `events` (both signs), so that
 -- the fold never scans usage. Order of the fold is decided by the reader (events.md 1), not by this key.
@@ -145,7 +147,7 @@ CREATE TABLE IF NOT EXISTS {{db}}.directory_events
 )
 ENGINE = MergeTree
 ORDER BY (tenant, at, shard, seq, idx)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- What is in the log but counts nowhere: undecodable, out of limits, conflicts, voids of voids. With the
 -- raw bytes as received. Readers: dlq, GET /events, usage_api.dead_letters_v1.
@@ -172,7 +174,7 @@ CREATE TABLE IF NOT EXISTS {{db}}.dead_letters
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(recorded_at)
 ORDER BY (tenant, recorded_at, shard, seq, idx)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- Repeated deliveries, one row per chunk and identity: what GET /events answers "duplicate of" from.
 -- Evidence of nothing: whether an event counts is decided by `events` alone.
@@ -184,8 +186,8 @@ CREATE TABLE IF NOT EXISTS {{db}}.duplicates
     n              UInt32,                                       -- repetitions in the chunk
     tenant         LowCardinality(String),
     source         LowCardinality(String),
-    id             String CODEC(ZSTD(1)),
-    id_hash        UInt64 CODEC(ZSTD(1)),
+    id             String,
+    id_hash        UInt64,
     recorded_at    DateTime64(3, 'UTC'),
     original_shard UInt16,
     original_seq   UInt64,
@@ -194,7 +196,7 @@ CREATE TABLE IF NOT EXISTS {{db}}.duplicates
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(recorded_at)
 ORDER BY (id_hash, shard, seq, idx)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- One row per message of the log, inserted last: max(seq) of a shard is its progress and nothing else is.
 -- For ever accepted = stored + duplicate + conflict + quarantined. A missing sequence has missing = 1.
@@ -215,7 +217,7 @@ CREATE TABLE IF NOT EXISTS {{db}}.ledger
 )
 ENGINE = MergeTree
 ORDER BY (shard, seq)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- Who may write a shard. The highest (epoch, nonce) is the owner; every insert is fenced by it.
 CREATE TABLE IF NOT EXISTS {{db}}.owner
@@ -228,7 +230,7 @@ CREATE TABLE IF NOT EXISTS {{db}}.owner
 )
 ENGINE = MergeTree
 ORDER BY (shard, epoch, nonce)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, default_compression_codec = 'ZSTD(1)';
 
 -- What the aggregator last saw of a shard: for freshness_v1 and nothing that counts.
 CREATE TABLE IF NOT EXISTS {{db}}.shard_status
