@@ -32,6 +32,8 @@ type Conn struct {
 	js  jetstream.JetStream
 	log *zap.Logger
 
+	replicas int
+
 	mu    sync.Mutex
 	hooks map[int]func()
 	next  int
@@ -40,7 +42,7 @@ type Conn struct {
 // Connect starts connecting and returns at once. Only a configuration that can never work is an error.
 func Connect(cfg Config, log *zap.Logger) (*Conn, error) {
 	cfg = cfg.withDefaults()
-	c := &Conn{log: log, hooks: map[int]func(){}}
+	c := &Conn{log: log, replicas: cfg.Replicas, hooks: map[int]func(){}}
 	opts := []nats.Option{
 		nats.Name(cfg.Name), nats.Timeout(dialTimeout),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
@@ -141,6 +143,9 @@ func (c *Conn) OnConnect(hook func()) (remove func()) {
 
 // JetStream is the API of the streams, for package control.
 func (c *Conn) JetStream() jetstream.JetStream { return c.js }
+
+// Replicas is how many copies of a stream the configuration wants.
+func (c *Conn) Replicas() int { return c.replicas }
 
 // Connected reports whether there is a connection right now.
 func (c *Conn) Connected() bool { return c.nc.IsConnected() }
