@@ -15,6 +15,8 @@ import (
 // pages is the reference, in the order of its index.
 func pages() []page {
 	return []page{
+		{"events.md", "Event types", "CloudEvents 1.0; the schemas themselves, with examples, are in [schema/event](../../schema/event/README.md). Every `data` may also carry " +
+			"`actor` {id, name, email} and `source_seq`. Members that are not listed are refused. A decimal is a JSON number or a string that holds one.", events},
 		{"event-codes.md", "Codes of an event", "Why an event was refused (HTTP 422, `errors[].code`) or quarantined (`dead_letters_v1.reason`). " +
 			"A code never changes its meaning.", eventCodes},
 		{"metrics.md", "Metrics", "Served on `/metrics` of each service's admin port.", metrics},
