@@ -1,0 +1,65 @@
+package aggregator
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/telemetry"
+)
+
+// Config is everything an aggregator can be told. The zero value of a field means its default.
+type Config struct {
+	Name        string          `koanf:"name" help:"name of this aggregator among others: the same after a restart; default is the host's name"`
+	Dir         string          `koanf:"dir" help:"directory for the seen-filters; a cache, rebuilt when lost"`
+	AdminListen string          `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics and /version"`
+	NATS        eventlog.Config `koanf:"nats"`
+	ClickHouse  string          `koanf:"clickhouse" secret:"true" help:"DSN of the ClickHouse server to write to: clickhouse://user:password@host:9000/countinghouse"`
+
+	BatchRows     int           `koanf:"batch_rows" help:"events at which a batch is inserted without waiting"`
+	FlushWait     time.Duration `koanf:"flush_wait" help:"how long the first event of a batch waits for company"`
+	InFlightBytes int64         `koanf:"in_flight_bytes" unit:"bytes" help:"bytes of the log on their way to the warehouse, at most"`
+	LeaseTTL      time.Duration `koanf:"lease_ttl" help:"how long a partition waits for an aggregator that went silent"`
+
+	Log telemetry.LogConfig `koanf:"log"`
+}
+
+const (
+	// 100,000 rows of 300 bytes are one 30 MB block: large enough that parts are few, small enough that
+	// two of them in flight fit the memory limit.
+	batchRows = 100_000
+	// Half of the second that freshness is promised in: the other half is for the insert.
+	flushWait     = 250 * time.Millisecond
+	inFlightBytes = 32 << 20 // of the log; decoded rows take about three times that
+	leaseTTL      = 5 * time.Second
+)
+
+// DefaultConfig is an aggregator on the machine that runs everything.
+func DefaultConfig() Config {
+	return Config{
+		Dir: "aggregator", AdminListen: "127.0.0.1:9102", NATS: eventlog.DefaultConfig(),
+		ClickHouse: "clickhouse://127.0.0.1:9000/countinghouse",
+		BatchRows:  batchRows, FlushWait: flushWait, InFlightBytes: inFlightBytes, LeaseTTL: leaseTTL,
+		Log: telemetry.DefaultLogConfig(),
+	}
+}
+
+// Validate lists everything that is wrong with c, each with the key to change.
+func (c Config) Validate() []error {
+	faults := c.NATS.Validate()
+	bad := func(wrong bool, format string, args ...any) {
+		if wrong {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.ClickHouse == "", "clickhouse: missing; want clickhouse://host:9000/countinghouse")
+	bad(c.BatchRows < 1 || c.BatchRows > 1_000_000, "batch_rows: %d, want 1 to 1000000", c.BatchRows)
+	bad(c.FlushWait <= 0 || c.FlushWait > time.Minute, "flush_wait: %s, want more than 0 and at most 1m", c.FlushWait)
+	bad(c.InFlightBytes < 1<<20, "in_flight_bytes: %d, want at least 1 MiB", c.InFlightBytes)
+	bad(c.LeaseTTL < time.Second, "lease_ttl: %s, want at least 1s", c.LeaseTTL)
+	if c.Dir == "" {
+		faults = append(faults, errors.New("dir: missing"))
+	}
+	return faults
+}

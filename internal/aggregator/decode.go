@@ -1,0 +1,173 @@
+package aggregator
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+// decoder turns messages of one shard into chunks. Whatever a message holds, decode returns: what cannot
+// be read becomes a reject with its raw bytes, and its good neighbours count.
+// Not safe for concurrent use; decode must see the messages in log order (logged_at never decreases).
+type decoder struct {
+	shard  uint16
+	parser *usage.Parser
+	window usage.Window // for events published straight to NATS; ingest checks its own
+	logged int64        // logged_at of the previous message, Unix ms
+}
+
+// The window for direct producers, as at the door of ingest (architecture, 10).
+const (
+	windowPast   = 35 * 24 * time.Hour
+	windowFuture = 5 * time.Minute
+)
+
+func newDecoder(shard uint16, logged int64) *decoder {
+	return &decoder{
+		shard: shard, logged: logged,
+		parser: usage.NewParser(usage.DefaultLimits()),
+		window: usage.Window{Past: windowPast, Future: windowFuture},
+	}
+}
+
+// decode never fails: an undecodable message is one reject (ledger: accepted 1, quarantined 1).
+func (d *decoder) decode(m *eventlog.Message) (c *chunk) {
+	d.logged = max(d.logged, m.Time.Millis())
+	c = &chunk{
+		shard: d.shard, seq: m.Seq, tenant: m.Tenant, loggedAt: d.logged, acceptedAt: d.logged,
+		hash: m.Hash, weight: int64(len(m.Data)) + chunkOverhead,
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			c.events = nil
+			c.rejects = []reject{{reason: reasonPoison, detail: fmt.Sprintf("decoding panicked: %v", r), raw: m.Data}}
+			d.parser = usage.NewParser(usage.DefaultLimits())
+		}
+	}()
+	if h := forbiddenHeader(m.Header); h != "" {
+		c.rejects = []reject{{reason: reasonBadHeader, detail: "header " + h + " is not allowed on usage events", raw: m.Data}}
+		return c
+	}
+	switch m.Kind {
+	case eventlog.KindChunk:
+		d.chunk(c, m)
+	case eventlog.KindEvents:
+		d.events(c, m)
+	default:
+		c.rejects = []reject{{reason: reasonUndecodable, detail: "subject ends in " + m.Kind + "; publish to usage.in.<tenant>.events", raw: m.Data}}
+	}
+	return c
+}
+
+// gap is the chunk of a sequence the log does not have.
+func (d *decoder) gap(seq uint64) *chunk {
+	return &chunk{shard: d.shard, seq: seq, loggedAt: d.logged, acceptedAt: d.logged, missing: true, weight: chunkOverhead}
+}
+
+// chunk decodes what ingest packed. Its events were validated at the door; DecodeChunk refuses what the
+// warehouse could refuse.
+func (d *decoder) chunk(c *chunk, m *eventlog.Message) {
+	var packed eventlog.Chunk
+	err := eventlog.DecodeChunk(m.Data, &packed)
+	partial := (*eventlog.PartialError)(nil)
+	if err != nil && !errors.As(err, &partial) {
+		c.rejects = []reject{{reason: reasonUndecodable, detail: err.Error(), raw: m.Data}}
+		return
+	}
+	bad := map[int]bool{}
+	if partial != nil {
+		for _, f := range partial.Faults {
+			bad[f.Event] = true
+			c.rejects = append(c.rejects, reject{idx: uint32(f.Event), reason: f.Code, detail: f.Error(), raw: m.Data})
+		}
+	}
+	if packed.AcceptedAt.Known() {
+		c.acceptedAt = packed.AcceptedAt.Millis()
+	}
+	c.events = make([]item, 0, len(packed.Events))
+	for i := range packed.Events {
+		if len(bad) > 0 && bad[i] {
+			continue
+		}
+		it := d.item(c, &packed.Events[i], uint32(i), nil)
+		if r := packed.Events[i].RecordedTime; packed.Backfill && r.Known() {
+			it.recordedAt = r.Millis()
+		}
+		c.events = append(c.events, it)
+	}
+}
+
+// events parses CloudEvents JSON, single or batch, that a producer published itself.
+func (d *decoder) events(c *chunk, m *eventlog.Message) {
+	if t := m.ContentType(); t != "" && !strings.HasSuffix(mediaType(t), "json") {
+		c.rejects = []reject{{reason: reasonUndecodable, detail: "content type " + t + " is not CloudEvents JSON", raw: m.Data}}
+		return
+	}
+	err := d.parser.Batch(m.Data, func(i int, raw []byte, e usage.Event, faults []usage.Fault) error {
+		if len(faults) == 0 {
+			faults = d.window.Check(&e, m.Time)
+		}
+		if len(faults) > 0 {
+			c.rejects = append(c.rejects, reject{
+				idx: uint32(i), id: usage.Identity{Source: e.Source, ID: e.ID}, typ: e.Type, account: e.Subject,
+				reason: faults[0].Code, detail: faults[0].Error(), raw: raw,
+			})
+			return nil
+		}
+		e.RecordedTime = usage.Instant{} // honoured only through ingest with events:backfill
+		c.events = append(c.events, d.item(c, &e, uint32(i), raw)) // e is this call's own
+		return nil
+	})
+	if err == nil {
+		return
+	}
+	code := reasonUndecodable
+	if f := (*usage.Fault)(nil); errors.As(err, &f) {
+		code = f.Code
+	}
+	c.events = nil // a message that is not JSON to its end is one undecodable whole
+	c.rejects = []reject{{reason: code, detail: err.Error(), raw: m.Data}}
+}
+
+func (d *decoder) item(c *chunk, e *usage.Event, idx uint32, raw []byte) item {
+	return item{
+		event: e, idx: idx, raw: raw, recordedAt: c.loggedAt,
+		idHash:      usage.IdentityHash(c.tenant, usage.Identity{Source: e.Source, ID: e.ID}),
+		contentHash: usage.ContentHash(e),
+	}
+}
+
+// forbiddenHeader names a header that would change what the log keeps, or "".
+func forbiddenHeader(h map[string][]string) string {
+	for k := range h {
+		l := strings.ToLower(k)
+		if l == "nats-rollup" || l == "nats-ttl" || strings.HasPrefix(l, "nats-schedule") {
+			return k
+		}
+	}
+	return ""
+}
+
+func mediaType(s string) string {
+	t, _, _ := strings.Cut(s, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+// correlationOf is the correlation id of events that came from NATS without one: a UUID derived from the
+// position, so that a replay agrees with itself (events.md 2).
+func correlationOf(shard uint16, seq uint64) string {
+	var b [10]byte
+	binary.BigEndian.PutUint16(b[:], shard)
+	binary.BigEndian.PutUint64(b[2:], seq)
+	return uuid.NewSHA1(correlationSpace, b[:]).String()
+}
+
+// correlationSpace is the UUID name space of derived correlation ids; changing it changes history.
+var correlationSpace = uuid.MustParse("6f2f6c0e-5d5a-5f0b-9c35-0c3f6f0a4a11")

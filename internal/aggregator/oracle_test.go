@@ -1,0 +1,246 @@
+package aggregator
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// simLog makes a log of a few dozen chunks over few identities, so that duplicates, conflicts, voids,
+// voids of voids and voids before their targets all meet, over three months.
+func simLog(rnd *rand.Rand) []*chunk {
+	base := int64(1_762_000_000_000) // 2025-11-01T12:26:40Z, Unix ms
+	ids := 6 + rnd.IntN(40)
+	var log []*chunk
+	for seq := range uint64(8 + rnd.IntN(40)) {
+		c := &chunk{
+			seq: seq + 1, tenant: []string{"acme", "beta"}[rnd.IntN(2)],
+			loggedAt: base + int64(seq)*997, acceptedAt: base + int64(seq)*997,
+		}
+		if rnd.IntN(40) == 0 {
+			c.missing, c.tenant = true, ""
+			log = append(log, c)
+			continue
+		}
+		for idx := range uint32(rnd.IntN(6)) {
+			if rnd.IntN(15) == 0 {
+				c.rejects = append(c.rejects, reject{idx: idx, reason: "bad-time", id: usage.Identity{ID: "x"}})
+				continue
+			}
+			c.events = append(c.events, simItem(rnd, c, idx, ids))
+		}
+		log = append(log, c)
+	}
+	return log
+}
+
+func simItem(rnd *rand.Rand, c *chunk, idx uint32, ids int) item {
+	n := rnd.IntN(ids)
+	e := &usage.Event{Source: "/s", ID: fmt.Sprint(n), Subject: fmt.Sprint("a", n%3), CorrelationID: fmt.Sprint("c", c.seq), CausationID: fmt.Sprint("c", c.seq)}
+	variant := uint64(0)
+	if rnd.IntN(6) == 0 {
+		variant = 1
+	}
+	kind := n % 8 // an identity nearly always keeps its kind, as real retries do
+	if rnd.IntN(12) == 0 {
+		kind = rnd.IntN(8)
+	}
+	at := usage.At((c.loggedAt - int64(n%5)*18*86_400_000) * 1e6)
+	e.Time = at
+	switch {
+	case kind < 2:
+		e.Type = usage.TypeVoided
+		e.Target = usage.Identity{Source: "/s", ID: fmt.Sprint((n*7 + 3) % ids)}
+	case kind == 2:
+		e.Type = "account.created"
+	case kind == 3:
+		e.Type = usage.TypeMetered
+		e.Metered = &usage.Metered{Meter: "bandwidth", Quantity: usage.Int(int64(n) + 10), Start: at, End: usage.At(at.Nanos() + int64(30*3600)*1e9)}
+	default:
+		e.Type = usage.TypeMetered
+		e.Metered = &usage.Metered{Meter: "tokens", Quantity: usage.Int(int64(n) + 1)}
+	}
+	idHash := uint64(n) * 0x9E3779B97F4A7C15
+	if n%4 == 0 {
+		idHash = 7 // collisions: the filter says "perhaps" of identities never seen
+	}
+	return item{event: e, idx: idx, idHash: idHash, contentHash: uint64(n)<<8 | uint64(kind)<<1 | variant, recordedAt: c.loggedAt}
+}
+
+// oracle computes, from the log alone and in one pass, what every table must hold. It shares no code
+// with the decider: plain maps, plain sums.
+type oracle struct {
+	events, dead, ledger map[string]int
+	cells                map[string]int64
+	first                map[string]*oracleRow // first stored occurrence by tenant/id
+	waits                map[string]int64      // first waiting void by target: recorded_at
+}
+
+type oracleRow struct {
+	row    eventRow
+	voided bool
+}
+
+func (w *world) check() error {
+	o := &oracle{events: map[string]int{}, dead: map[string]int{}, ledger: map[string]int{}, cells: map[string]int64{}, first: map[string]*oracleRow{}, waits: map[string]int64{}}
+	for _, c := range w.log {
+		o.chunk(c)
+	}
+	for _, t := range []struct {
+		target warehouse.Target
+		want   map[string]int
+	}{{warehouse.Events, o.events}, {warehouse.DeadLetters, o.dead}, {warehouse.Ledger, o.ledger}} {
+		if err := differ(w.count(t.target), t.want); err != nil {
+			return fmt.Errorf("%s: %w", t.target, err)
+		}
+	}
+	sums := map[string]int64{}
+	for _, rows := range w.parts[warehouse.Hourly] {
+		for _, r := range rows {
+			sums[r.key] += r.sum
+		}
+	}
+	if err := differ(sums, o.cells); err != nil {
+		return fmt.Errorf("usage_hourly: %w", err)
+	}
+	return w.checkPieces()
+}
+
+// checkPieces: every stored event that was cut has all its pieces exactly once, and they sum to it.
+func (w *world) checkPieces() error {
+	want := map[string]int{}
+	for _, rows := range w.parts[warehouse.Events] {
+		for _, r := range rows {
+			if len(r.row.pieces) < 2 {
+				continue
+			}
+			var sum usage.Quantity
+			for n, p := range r.row.pieces {
+				sum = sum.Add(p.Quantity)
+				want[fmt.Sprintf("%s piece %d %s", r.key, n, p.Quantity)]++
+			}
+			if sum != r.row.quantity {
+				return fmt.Errorf("pieces of %s sum to %s", r.key, sum)
+			}
+		}
+	}
+	return differ(w.count(warehouse.Pieces), want)
+}
+
+func (w *world) count(t warehouse.Target) map[string]int {
+	got := map[string]int{}
+	for _, rows := range w.parts[t] {
+		for _, r := range rows {
+			got[r.key]++
+		}
+	}
+	return got
+}
+
+func differ[V int | int64](got, want map[string]V) error {
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		if got[k] != want[k] {
+			return fmt.Errorf("%q: have %d, want %d", k, got[k], want[k])
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(got)) {
+		if got[k] != want[k] {
+			return fmt.Errorf("%q: have %d, want %d", k, got[k], want[k])
+		}
+	}
+	return nil
+}
+
+func (o *oracle) chunk(c *chunk) {
+	l := ledgerRow{seq: c.seq, tenant: c.tenant, missing: c.missing, accepted: uint32(len(c.events) + len(c.rejects))}
+	for _, r := range c.rejects {
+		l.quarantined++
+		o.dead[fmt.Sprintf("%v %s %s", Position{Seq: c.seq, Idx: r.idx}, r.reason, r.id.ID)]++
+	}
+	for i := range c.events {
+		o.event(c, &c.events[i], &l)
+	}
+	o.ledger[ledgerKey(&l)]++
+}
+
+func (o *oracle) event(c *chunk, it *item, l *ledgerRow) {
+	pos := Position{Seq: c.seq, Idx: it.idx}
+	key := c.tenant + "/" + it.event.ID
+	if f := o.first[key]; f != nil {
+		if f.row.contentHash == it.contentHash {
+			l.duplicate++
+		} else {
+			l.conflict++
+			o.dead[fmt.Sprintf("%v conflict %s", pos, it.event.ID)]++
+		}
+		return
+	}
+	row := eventRow{pos: pos, sign: 1, tenant: c.tenant, event: it.event, contentHash: it.contentHash, at: it.event.Time.Millis(), recordedAt: it.recordedAt, causation: it.event.CausationID}
+	if m := it.event.Metered; m != nil {
+		row.meter, row.quantity = m.Meter, m.Quantity
+	}
+	if it.event.Type != usage.TypeVoided {
+		o.first[key] = &oracleRow{row: row}
+		o.add(row)
+		l.stored++
+		if at, ok := o.waits[key]; ok {
+			delete(o.waits, key)
+			o.first[key].voided = true
+			row.sign, row.recordedAt = -1, max(row.recordedAt, at)
+			o.add(row)
+			l.voided++
+		}
+		return
+	}
+	tkey := c.tenant + "/" + it.event.Target.ID
+	f := o.first[tkey]
+	switch {
+	case f != nil && f.row.event.Type == usage.TypeVoided:
+		l.quarantined++
+		o.dead[fmt.Sprintf("%v void-of-void %s", pos, it.event.ID)]++
+		return
+	case f != nil && f.voided:
+		row.voidEffect = "already_voided"
+	case f != nil:
+		row.voidEffect = "acted"
+		f.voided = true
+		n := f.row
+		n.sign, n.pos, n.causation, n.recordedAt = -1, pos, row.causation, max(f.row.recordedAt, row.recordedAt)
+		o.add(n)
+		l.voided++
+	default:
+		row.voidEffect = "waiting"
+		if _, ok := o.waits[tkey]; ok {
+			row.voidEffect = "already_voided"
+		} else {
+			o.waits[tkey] = row.recordedAt
+		}
+	}
+	o.first[key] = &oracleRow{row: row}
+	o.add(row)
+	l.stored++
+}
+
+// add books a row and its hours; the pieces of a cut event are taken from the domain's own Cut, whose
+// sums are proven elsewhere.
+func (o *oracle) add(r eventRow) {
+	o.events[eventKey(&r)]++
+	if r.meter == "" {
+		return
+	}
+	book := func(at int64, q usage.Quantity) {
+		k := fmt.Sprintf("%s %s %s %d", r.tenant, r.event.Subject, r.meter, at/3_600_000*3600)
+		o.cells[k] += int64(r.sign) * q.Big().Int64()
+	}
+	if r.event.Metered.Start.Known() {
+		for _, p := range r.event.Metered.Cut() {
+			book(p.Start.Millis(), p.Quantity)
+		}
+		return
+	}
+	book(r.at, r.quantity)
+}

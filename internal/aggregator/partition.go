@@ -1,0 +1,286 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/telemetry"
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// partition is one partition of the log, as this aggregator knows it between its sessions.
+type partition struct {
+	id        uint16
+	cfg       Config
+	log       *eventlog.Log
+	warehouse *warehouse.Warehouse
+	metrics   *telemetry.Aggregator
+	zap       *zap.Logger
+
+	filter   *filter // nil until the first session
+	filterAt covered
+	saved    uint64 // keys in the filter when it was last saved
+	ended    endings
+
+	progress  atomic.Uint64 // last committed sequence, for status
+	loggedAt  atomic.Int64  // its logged_at, Unix ms
+	lastError atomic.Pointer[string]
+}
+
+// endings are the earlier incarnations of a partition and how far each was counted: rows of theirs
+// above that were never committed and are evidence of nothing.
+type endings map[uint16]uint64
+
+func (e endings) holds(p warehouse.Position) bool {
+	last, ended := e[p.Shard]
+	return !ended || p.Seq <= last
+}
+
+// Retry pauses between sessions: the world's faults heal or not, and the log waits either way.
+const (
+	retryFirst = 50 * time.Millisecond
+	retryMost  = 2 * time.Second
+)
+
+// own runs sessions, one after the other, until ctx ends (the lease is lost or the service stops) or an
+// invariant of ours is found broken, which nothing but a human should retry.
+func (p *partition) own(ctx context.Context, leaseRevision uint64) error {
+	pause := retryFirst
+	for {
+		started := time.Now()
+		err := p.session(ctx, leaseRevision)
+		if ctx.Err() != nil {
+			return p.save()
+		}
+		text := err.Error()
+		p.lastError.Store(&text)
+		switch {
+		case errors.Is(err, errBroken), errors.Is(err, warehouse.ErrContent):
+			p.zap.Error("shard stopped: the log has the data, nothing was dropped; see the runbook: shard-stopped", zap.Error(err))
+			return err
+		case errors.Is(err, warehouse.ErrFenced):
+			p.zap.Warn("another aggregator owns the shard; stepping down", zap.Error(err))
+			return nil
+		}
+		if time.Since(started) > time.Minute {
+			pause = retryFirst
+		}
+		p.zap.Warn("session ended; taking over again", zap.Error(err), zap.Duration("pause", pause))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return p.save()
+		}
+		pause = min(2*pause, retryMost)
+	}
+}
+
+// session takes over, rebuilds what it needs, and moves events until something fails.
+func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
+	shard, start, err := p.incarnation(ctx)
+	if err != nil {
+		return err
+	}
+	writer, err := p.warehouse.TakeOver(ctx, shard, leaseRevision, p.cfg.Name)
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	done := writer.Progress()
+	if done.Found {
+		start = done.Seq
+	}
+	s := &session{
+		partition: p, shard: shard, sink: newSink(writer, p.metrics), marks: writer.Watermarks(),
+		decoder: newDecoder(shard, done.LoggedAt.Millis()), from: start + 1,
+	}
+	p.progress.Store(start)
+	p.loggedAt.Store(done.LoggedAt.Millis())
+	if err := p.fillFilter(ctx, covered{Shard: shard, Seq: start}); err != nil {
+		return err
+	}
+	waiting, err := p.waiting(ctx, shard, start)
+	if err != nil {
+		return err
+	}
+	s.decider = &decider{history: s, filter: p.filter, memory: newMemory(), waiting: waiting, counted: p.count}
+	p.lastError.Store(nil)
+	p.zap.Info("reading the log", zap.Uint16("shard", shard), zap.Uint64("from", s.from), zap.Uint64("identities", p.filter.size()))
+	return s.run(ctx)
+}
+
+// waiting loads the voids that wait for their targets.
+func (p *partition) waiting(ctx context.Context, shard uint16, upTo uint64) (map[identityKey]Waiting, error) {
+	rows, err := p.warehouse.WaitingVoids(ctx, p.id, warehouse.Mark{Shard: shard, Seq: upTo})
+	if err != nil {
+		return nil, fmt.Errorf("load waiting voids: %w", err)
+	}
+	waiting := make(map[identityKey]Waiting, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		if !p.ended.holds(r.Position) {
+			continue
+		}
+		target, err := usage.ParseTarget(r.Data)
+		if err != nil {
+			return nil, fmt.Errorf("%w: waiting void at shard %d seq %d: %w", errBroken, r.Shard, r.Seq, err)
+		}
+		w := Waiting{
+			Tenant: r.Tenant, Target: target, RecordedAt: r.RecordedAt.Millis(), Causation: r.CausationID,
+			Position: Position{Shard: r.Shard, Seq: r.Seq, Idx: r.Idx},
+		}
+		waiting[keyOf(w.Tenant, w.Target)] = w
+	}
+	return waiting, nil
+}
+
+// fillFilter makes the filter cover everything stored at or below to: from memory, else from disk, else
+// from nothing; the rest is read from raw rows.
+func (p *partition) fillFilter(ctx context.Context, to covered) error {
+	if p.filter == nil {
+		f, at, err := loadFilter(p.filterDir())
+		if err != nil || Partition(at.Shard) != p.id || at.Shard > to.Shard || at.Shard == to.Shard && at.Seq > to.Seq {
+			p.zap.Info("no usable filter on disk; building it from the warehouse", zap.Error(err))
+			f, at = newFilter(filterFirst), covered{Shard: p.id}
+		}
+		p.filter, p.filterAt, p.saved = f, at, f.size()
+	}
+	started := time.Now()
+	before := p.filter.size()
+	err := p.warehouse.IdentityHashes(ctx, p.id, warehouse.Mark(p.filterAt), warehouse.Mark(to), func(hashes []uint64) error {
+		for _, h := range hashes {
+			p.filter.add(h)
+		}
+		return nil
+	})
+	if err != nil {
+		p.filter = nil // half filled: covers nothing that can be named
+		return fmt.Errorf("fill the filter: %w", err)
+	}
+	p.filterAt = to
+	p.zap.Info("filter ready", zap.Uint64("identities", p.filter.size()), zap.Uint64("read", p.filter.size()-before),
+		zap.Duration("took", time.Since(started)))
+	return nil
+}
+
+// filterSaveEvery is how many new identities make the filter worth saving again: reading them back from
+// raw rows at the next start takes about a second.
+const filterSaveEvery = 4 << 20
+
+func (p *partition) saveWhenGrown() {
+	if p.filter.size()-p.saved < filterSaveEvery {
+		return
+	}
+	if err := p.save(); err != nil {
+		p.zap.Warn("filter not saved; it will be read from the warehouse at the next start", zap.Error(err))
+	}
+}
+
+// save writes the filter to disk.
+func (p *partition) save() error {
+	if p.filter == nil || p.filter.size() == p.saved {
+		return nil
+	}
+	if err := saveFilter(p.filterDir(), p.filter, p.filterAt); err != nil {
+		return err
+	}
+	p.saved = p.filter.size()
+	return nil
+}
+
+func (p *partition) filterDir() string {
+	return filepath.Join(p.cfg.Dir, "filter-"+strconv.Itoa(int(p.id)))
+}
+
+func (p *partition) count(result string, n int) {
+	switch result {
+	case resultDuplicate:
+		p.metrics.Duplicates.Add(float64(n))
+	case reasonConflict:
+		p.metrics.Conflicts.Add(float64(n))
+		p.metrics.DeadLetters.WithLabelValues(result).Add(float64(n))
+	default:
+		p.metrics.DeadLetters.WithLabelValues(result).Add(float64(n))
+	}
+}
+
+// advance notes that a batch is committed.
+func (p *partition) advance(b *batch) {
+	p.progress.Store(b.last)
+	p.loggedAt.Store(b.ledger[len(b.ledger)-1].loggedAt)
+}
+
+// statusEvery is how often the lag is measured: freshness_v1 and the metrics show it.
+const statusEvery = time.Second
+
+// report tells how far the warehouse is behind the log.
+func (s *session) report(ctx context.Context) error {
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	var last warehouse.StatusRow
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		row, err := s.status(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.zap.Debug("lag not known", zap.Error(err))
+			}
+			continue
+		}
+		if same(row, last) {
+			continue
+		}
+		if err := s.warehouse.SetStatus(ctx, row); err != nil && ctx.Err() == nil {
+			s.zap.Debug("status not written", zap.Error(err))
+			continue
+		}
+		last = row
+	}
+}
+
+// same reports that nothing but the time has changed, while nothing is pending.
+func same(a, b warehouse.StatusRow) bool {
+	return a.LogSeq == b.LogSeq && a.WarehouseSeq == b.WarehouseSeq && a.LogSeq == a.WarehouseSeq
+}
+
+func (s *session) status(ctx context.Context) (warehouse.StatusRow, error) {
+	info, err := s.log.Info(ctx, int(s.id))
+	if err != nil {
+		return warehouse.StatusRow{}, err
+	}
+	now := time.Now()
+	at := s.progress.Load()
+	row := warehouse.StatusRow{
+		Shard: s.shard, At: usage.AtTime(now), LogSeq: info.Last, WarehouseSeq: at, WatermarkAt: millis(s.loggedAt.Load()),
+	}
+	label := strconv.Itoa(int(s.shard))
+	age := 0.0
+	if info.Last > at {
+		row.LagEvents = info.Last - at
+		if m, err := s.log.Get(ctx, int(s.id), at+1); err == nil {
+			row.OldestPendingAt = m.Time
+			age = now.Sub(m.Time.Time()).Seconds()
+		}
+	}
+	s.metrics.Lag.WithLabelValues(label).Set(float64(row.LagEvents))
+	s.metrics.OldestPending.WithLabelValues(label).Set(max(age, 0))
+	if info.MaxBytes > 0 {
+		s.metrics.LogUsed.WithLabelValues(label).Set(float64(info.Bytes) / float64(info.MaxBytes))
+	}
+	return row, nil
+}
+
+func identity(source, id string) usage.Identity { return usage.Identity{Source: source, ID: id} }

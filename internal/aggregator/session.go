@@ -1,0 +1,227 @@
+package aggregator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/faultpoint"
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// session is one ownership of a shard, from taking over to the first error of any kind. There is no
+// other way to recover from anything: whatever goes wrong, the session ends, the next one takes over,
+// reads how far the warehouse got, and goes on from the log. Nothing in memory outlives it but the
+// filter, which is a cache.
+type session struct {
+	*partition
+	shard   uint16
+	sink    *sink
+	marks   watermarks
+	decider *decider
+	decoder *decoder
+	from    uint64 // first sequence to read
+
+	chunks  chan *chunk // decoded, in order
+	batches chan *batch // decided, to be stored
+	stored  chan *batch // committed, to be retired
+	credit  *credit     // bytes between the log and the warehouse
+}
+
+// storedMax bounds batches that are committed but not yet retired; the decider also has one in hand.
+const storedMax = 4
+
+// run moves events until ctx ends or anything fails.
+func (s *session) run(ctx context.Context) error {
+	s.chunks = make(chan *chunk, 1024)
+	s.batches = make(chan *batch)
+	s.stored = make(chan *batch, storedMax)
+	s.credit = newCredit(s.cfg.InFlightBytes)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.read(ctx) })
+	g.Go(func() error { return s.decide(ctx) })
+	g.Go(func() error { return s.store(ctx) })
+	g.Go(func() error { return s.report(ctx) })
+	return g.Wait()
+}
+
+// read takes messages from the log in sequence, decodes them, and stops when too many bytes are on
+// their way.
+func (s *session) read(ctx context.Context) error {
+	reader, err := s.log.Read(int(s.id), s.from, eventlog.ReadOptions{})
+	if err != nil {
+		return fmt.Errorf("read partition %d from seq %d: %w", s.id, s.from, err)
+	}
+	defer reader.Close()
+	for {
+		m, gap, err := reader.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("read partition %d: %w", s.id, err)
+		}
+		if gap == nil {
+			faultpoint.Hit("aggregator/fetched")
+			err = s.pass(ctx, s.decoder.decode(m))
+		} else {
+			err = s.missing(ctx, gap)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// missing books sequences the log does not have: a ledger row each, an alarm, and reading goes on.
+func (s *session) missing(ctx context.Context, gap *eventlog.Gap) error {
+	s.zap.Error("sequences are missing from the log; see the runbook: log-gap",
+		zap.Uint64("from", gap.From), zap.Uint64("to", gap.To))
+	for seq := gap.From; seq <= gap.To; seq++ {
+		if err := s.pass(ctx, s.decoder.gap(seq)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) pass(ctx context.Context, c *chunk) error {
+	if err := s.credit.take(ctx, c); err != nil {
+		return err
+	}
+	select {
+	case s.chunks <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// decide gathers chunks into batches: until there are BatchRows events, or FlushWait has passed since
+// the first and the warehouse is idle. It alone touches the decider.
+func (s *session) decide(ctx context.Context) error {
+	var (
+		pending []*chunk
+		rows    int
+		flying  int // batches handed to store and not retired yet
+		due     bool
+	)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		if len(pending) > 0 && (rows >= s.cfg.BatchRows || due && flying == 0) {
+			b, err := s.decider.decide(ctx, pending)
+			if err != nil {
+				return err
+			}
+			faultpoint.Hit("aggregator/batch-decided")
+			if flying, err = s.hand(ctx, b, flying); err != nil {
+				return err
+			}
+			pending, rows, due = nil, 0, false
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case b := <-s.stored:
+			s.retire(b)
+			flying--
+		case <-timer.C:
+			due = true
+		case c := <-s.chunks:
+			if len(pending) == 0 {
+				timer.Reset(s.cfg.FlushWait)
+			}
+			pending = append(pending, c)
+			rows += c.accepted() + 1
+		}
+	}
+}
+
+// hand gives a batch to store, retiring what comes back meanwhile.
+func (s *session) hand(ctx context.Context, b *batch, flying int) (int, error) {
+	for {
+		select {
+		case s.batches <- b:
+			return flying + 1, nil
+		case done := <-s.stored:
+			s.retire(done)
+			flying--
+		case <-ctx.Done():
+			return flying, ctx.Err()
+		}
+	}
+}
+
+func (s *session) retire(b *batch) {
+	s.decider.retire(b)
+	s.filterAt = covered{Shard: b.shard, Seq: b.last}
+	s.credit.give(b.weight)
+	s.saveWhenGrown()
+}
+
+// store commits batches one after the other.
+func (s *session) store(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case b := <-s.batches:
+			if err := commit(ctx, s.sink, s.marks, b); err != nil {
+				return err
+			}
+			faultpoint.Hit("aggregator/committed")
+			s.advance(b)
+			s.stored <- b // never blocks: storedMax exceeds what can be on its way
+		}
+	}
+}
+
+// Lookup and Negatable are the decider's view of the warehouse.
+func (s *session) Lookup(ctx context.Context, keys []Key) ([]Evidence, error) {
+	var out []Evidence
+	for part := range slices.Chunk(keys, warehouse.LookupMax) {
+		ask := make([]warehouse.Key, len(part))
+		for i, k := range part {
+			ask[i] = warehouse.Key{Tenant: k.Tenant, Source: k.ID.Source, ID: k.ID.ID, Hash: k.Hash}
+		}
+		rows, err := s.warehouse.Lookup(ctx, s.id, ask)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			r := &rows[i]
+			if !s.ended.holds(r.Position) {
+				continue
+			}
+			out = append(out, Evidence{
+				Tenant: r.Tenant, ID: identity(r.Source, r.ID), Sign: r.Sign, ContentHash: r.ContentHash, Type: r.Type,
+				Position: Position{Shard: r.Shard, Seq: r.Seq, Idx: r.Idx},
+			})
+		}
+	}
+	return out, nil
+}
+
+// Negatable fetches stored originals with their pieces.
+func (s *session) Negatable(ctx context.Context, originals []Evidence) ([]eventRow, error) {
+	ask := make([]warehouse.Stored, len(originals))
+	for i, o := range originals {
+		ask[i] = warehouse.Stored{
+			Key:      warehouse.Key{Tenant: o.Tenant, Source: o.ID.Source, ID: o.ID.ID, Hash: usage.IdentityHash(o.Tenant, o.ID)},
+			Position: place(o.Position), Sign: o.Sign, ContentHash: o.ContentHash, Type: o.Type,
+		}
+	}
+	rows, err := s.warehouse.FetchEvents(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]eventRow, len(rows))
+	for i := range rows {
+		out[i] = restore(&rows[i].EventRow, rows[i].Cut)
+	}
+	return out, nil
+}

@@ -1,0 +1,215 @@
+package aggregator
+
+import (
+	"context"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/telemetry"
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// sink writes batches through a fenced warehouse.Writer: one native block per target. It keeps its
+// blocks from batch to batch. Different targets may be inserted at once, one target only once at a time.
+type sink struct {
+	writer  *warehouse.Writer
+	metrics *telemetry.Aggregator
+	hourly  *hourly
+	events  *warehouse.EventBlock
+	pieces  *warehouse.PieceBlock
+	cells   *warehouse.HourlyBlock
+	tree    *warehouse.DirectoryBlock
+	dead    *warehouse.DeadLetterBlock
+	repeats *warehouse.DuplicateBlock
+	ledger  *warehouse.LedgerBlock
+}
+
+func newSink(w *warehouse.Writer, m *telemetry.Aggregator) *sink {
+	return &sink{
+		writer: w, metrics: m, hourly: newHourly(),
+		events: warehouse.NewEventBlock(), pieces: warehouse.NewPieceBlock(), cells: warehouse.NewHourlyBlock(),
+		tree: warehouse.NewDirectoryBlock(), dead: warehouse.NewDeadLetterBlock(),
+		repeats: warehouse.NewDuplicateBlock(), ledger: warehouse.NewLedgerBlock(),
+	}
+}
+
+// Insert stores the rows of b that belong to t and that keep lets through.
+func (s *sink) Insert(ctx context.Context, t warehouse.Target, b *batch, k keeper) error {
+	block := s.fill(t, b, k)
+	if block.Rows() == 0 {
+		return nil
+	}
+	started := time.Now()
+	if err := s.writer.Insert(ctx, block); err != nil {
+		return err
+	}
+	s.metrics.Insert.WithLabelValues(t.String()).Observe(time.Since(started).Seconds())
+	s.metrics.Rows.WithLabelValues(t.String()).Add(float64(block.Rows()))
+	return nil
+}
+
+func (s *sink) fill(t warehouse.Target, b *batch, k keeper) warehouse.Block {
+	switch t {
+	case warehouse.Events:
+		s.events.Reset()
+		now := usage.AtTime(time.Now())
+		var row warehouse.EventRow
+		b.eachEvent(k, func(r *eventRow) {
+			r.fill(&row, now)
+			s.events.Append(&row)
+		})
+		return s.events
+	case warehouse.Pieces:
+		s.pieces.Reset()
+		var row warehouse.PieceRow
+		b.eachPiece(k, func(r *eventRow, n int, p *usage.Piece) {
+			r.fillPiece(&row, n, p)
+			s.pieces.Append(&row)
+		})
+		return s.pieces
+	case warehouse.Hourly:
+		s.cells.Reset()
+		b.eachHourly(k, s.hourly)
+		for i := range s.hourly.keys {
+			row := s.hourly.row(i, b.shard)
+			s.cells.Append(&row)
+		}
+		return s.cells
+	case warehouse.Directory:
+		s.tree.Reset()
+		b.eachDirectory(k, func(r *eventRow) { s.tree.Append(r.directory()) })
+		return s.tree
+	case warehouse.DeadLetters:
+		s.dead.Reset()
+		b.eachDead(k, func(r *deadRow) { s.dead.Append(r.warehouse()) })
+		return s.dead
+	case warehouse.Duplicates:
+		s.repeats.Reset()
+		b.eachDuplicate(k, func(r *duplicateRow) { s.repeats.Append(r.warehouse()) })
+		return s.repeats
+	default:
+		s.ledger.Reset()
+		b.eachLedger(k, func(r *ledgerRow) { s.ledger.Append(r.warehouse()) })
+		return s.ledger
+	}
+}
+
+func millis(ms int64) usage.Instant { return usage.At(ms * 1e6) }
+
+func place(p Position) warehouse.Position {
+	return warehouse.Position{Shard: p.Shard, Seq: p.Seq, Idx: p.Idx}
+}
+
+// fill sets every field of a row of events.
+func (r *eventRow) fill(row *warehouse.EventRow, now usage.Instant) {
+	e := r.event
+	*row = warehouse.EventRow{
+		Position: place(r.pos), Sign: r.sign, Tenant: r.tenant, Source: e.Source, ID: e.ID,
+		IDHash: r.idHash, ContentHash: r.contentHash, Type: e.Type, Account: e.Subject,
+		At: millis(r.at), ReportedAt: millis(r.reportedAt), RecordedAt: millis(r.recordedAt),
+		AcceptedAt: millis(r.acceptedAt), WrittenAt: now,
+		CorrelationID: r.correlation, CausationID: r.causation, Meter: r.meter, Quantity: r.quantity,
+		EndAt: millis(r.at), Pieces: uint16(len(r.pieces)), Data: e.Data, Extensions: e.Extensions, VoidEffect: r.voidEffect,
+	}
+	m := e.Metered
+	if m == nil {
+		return
+	}
+	row.Unit, row.AssetID, row.AssetName, row.AssetType = m.Unit, m.AssetID, m.AssetName, m.AssetType
+	if m.End.Known() {
+		row.EndAt = m.End
+	}
+	row.TrialExpiry, row.Trial = m.TrialExpiry, trialAt(r)
+	row.Region, row.Platform, row.Plan = m.Region, m.Platform, m.Plan
+	row.ConsumerType, row.ConsumerID = m.ConsumerType, m.ConsumerID
+	row.Item, row.ItemVersion, row.Dimensions = m.Item, m.ItemVersion, m.Dimensions
+}
+
+func (r *eventRow) fillPiece(row *warehouse.PieceRow, n int, p *usage.Piece) {
+	e, m := r.event, r.event.Metered
+	*row = warehouse.PieceRow{
+		Position: place(r.pos), Piece: uint16(n), Sign: r.sign, Tenant: r.tenant, Source: e.Source, ID: e.ID,
+		Account: e.Subject, At: p.Start, EndAt: p.End, RecordedAt: millis(r.recordedAt), Meter: r.meter, Quantity: p.Quantity,
+		AssetID: m.AssetID, AssetName: m.AssetName, AssetType: m.AssetType, TrialExpiry: m.TrialExpiry, Trial: p.Trial,
+		Region: m.Region, Platform: m.Platform, ConsumerType: m.ConsumerType, ConsumerID: m.ConsumerID,
+		Item: m.Item, Plan: m.Plan, Dimensions: m.Dimensions,
+	}
+}
+
+func (r *eventRow) directory() *warehouse.DirectoryRow {
+	e := r.event
+	return &warehouse.DirectoryRow{
+		Position: place(r.pos), Sign: r.sign, Tenant: r.tenant, Source: e.Source, ID: e.ID, Type: e.Type, Account: e.Subject,
+		At: millis(r.at), RecordedAt: millis(r.recordedAt), CorrelationID: r.correlation, Data: e.Data,
+	}
+}
+
+func (r *deadRow) warehouse() *warehouse.DeadLetterRow {
+	return &warehouse.DeadLetterRow{
+		Position: place(r.pos), Tenant: r.tenant, Source: r.id.Source, ID: r.id.ID, Type: r.typ, Account: r.account,
+		Reason: r.reason, Detail: r.detail, Raw: r.raw, RecordedAt: millis(r.recordedAt),
+		ContentHash: r.contentHash, Original: place(r.original), OriginalHash: r.originalHash,
+	}
+}
+
+func (r *duplicateRow) warehouse() *warehouse.DuplicateRow {
+	return &warehouse.DuplicateRow{
+		Position: place(r.pos), N: r.n, Tenant: r.tenant, Source: r.id.Source, ID: r.id.ID, IDHash: r.idHash,
+		RecordedAt: millis(r.recordedAt), Original: place(r.original),
+	}
+}
+
+func (r *ledgerRow) warehouse() *warehouse.LedgerRow {
+	return &warehouse.LedgerRow{
+		Shard: r.shard, Seq: r.seq, Tenant: r.tenant, LoggedAt: millis(r.loggedAt), Hash: r.hash, Missing: r.missing,
+		Accepted: r.accepted, Stored: r.stored, Duplicate: r.duplicate, Conflict: r.conflict, Quarantined: r.quarantined,
+		Voided: r.voided,
+	}
+}
+
+// row is cell i as a row of usage_hourly.
+func (h *hourly) row(i int, shard uint16) warehouse.HourlyRow {
+	k, c := &h.keys[i], &h.cells[i]
+	return warehouse.HourlyRow{
+		Shard: shard, Hi: c.hi, Tenant: k.tenant, Account: k.account, Meter: k.meter, Hour: usage.At(k.hour * 1e9),
+		Region: k.region, Platform: k.platform, Trial: k.trial, Plan: k.plan, Quantity: c.quantity, Events: c.events,
+		Voids: c.voids, Rows: c.rows, Low: c.low, High: c.high, FirstAt: millis(c.firstAt), LastAt: millis(c.lastAt),
+	}
+}
+
+// restore turns a stored row and its stored pieces back into a row that can be written with the other
+// sign. Nothing is computed anew: a later version of Cut must not be able to leave a remainder.
+func restore(row *warehouse.EventRow, pieces []warehouse.PieceRow) eventRow {
+	e := &usage.Event{Source: row.Source, ID: row.ID, Type: row.Type, Subject: row.Account, Data: row.Data, Extensions: row.Extensions}
+	r := eventRow{
+		pos:  Position{Shard: row.Shard, Seq: row.Seq, Idx: row.Idx},
+		sign: 1, tenant: row.Tenant, event: e, idHash: row.IDHash, contentHash: row.ContentHash,
+		at: row.At.Millis(), reportedAt: row.ReportedAt.Millis(), recordedAt: row.RecordedAt.Millis(), acceptedAt: row.AcceptedAt.Millis(),
+		correlation: row.CorrelationID, causation: row.CausationID, meter: row.Meter, quantity: row.Quantity, voidEffect: row.VoidEffect,
+	}
+	if row.Type != usage.TypeMetered {
+		return r
+	}
+	m := &usage.Metered{
+		Meter: row.Meter, Quantity: row.Quantity, Unit: row.Unit, AssetID: row.AssetID, AssetName: row.AssetName, AssetType: row.AssetType,
+		Region: row.Region, Platform: row.Platform, ConsumerID: row.ConsumerID, ConsumerType: row.ConsumerType,
+		Item: row.Item, ItemVersion: row.ItemVersion, Plan: row.Plan, Dimensions: row.Dimensions,
+	}
+	e.Metered = m
+	if row.TrialExpiry.Nanos() != 0 {
+		m.TrialExpiry = row.TrialExpiry
+	}
+	switch row.Pieces {
+	case 0:
+	case 1:
+		m.Start, m.End = row.At, row.EndAt
+		r.pieces = []usage.Piece{{Start: row.At, End: row.EndAt, Quantity: row.Quantity, Trial: row.Trial}}
+	default:
+		m.Start, m.End = row.At, row.EndAt
+		for i := range pieces {
+			p := &pieces[i]
+			r.pieces = append(r.pieces, usage.Piece{Start: p.At, End: p.EndAt, Quantity: p.Quantity, Trial: p.Trial})
+		}
+	}
+	return r
+}
