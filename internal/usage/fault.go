@@ -48,4 +48,15 @@ func (p *path) String() string {
 	return prefix + "/" + pointerEscaper.Replace(p.name)
 }
 
+// push and pop keep the paths of the members being judged on a stack of the parser's own: they would
+// escape to the heap otherwise, one for each member of each event. maxDepth bounds the stack.
+func (p *Parser) push(at path) *path {
+	here := &p.paths[p.depth]
+	p.depth++
+	*here = at
+	return here
+}
+
+func (p *Parser) pop() { p.depth-- }
+
 var pointerEscaper = strings.NewReplacer("~", "~0", "/", "~1")

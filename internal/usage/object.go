@@ -38,13 +38,14 @@ func (r *reading) object(fields []field, n int32, at *path) {
 	t := &r.p.tree
 	for c := t.nodes[n].first; c != 0; c = t.nodes[c].next {
 		name := t.nodes[c].name
-		here := at.member(name)
 		f := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
 		if f < 0 {
+			here := at.member(name)
 			r.refuse(here.String(), CodeUnknownField, "there is no such member; allowed are "+names(fields))
 			continue
 		}
-		r.member(&fields[f], c, &here)
+		r.member(&fields[f], c, r.p.push(at.member(name)))
+		r.p.pop()
 	}
 	for i := range fields {
 		if fields[i].required && !t.has(n, fields[i].name) {
@@ -169,12 +170,12 @@ func (r *reading) items(f *field, c int32, at *path) {
 	}
 	i := 0
 	for x := first; x != 0; x = t.nodes[x].next {
-		here := at.item(i)
-		i++
 		n := &t.nodes[x]
+		here := r.p.push(at.item(i))
+		i++
 		switch {
 		case f.kind == kindDimensions:
-			if here = at.member(n.name); n.kind != '"' {
+			if *here = at.member(n.name); n.kind != '"' {
 				r.refuse(here.String(), CodeBadField, "a dimension must be a string")
 			}
 		case f.kind == kindTexts && n.kind != '"':
@@ -182,8 +183,9 @@ func (r *reading) items(f *field, c int32, at *path) {
 		case f.kind != kindTexts && n.kind != '{':
 			r.refuse(here.String(), CodeBadField, f.name+" must hold objects")
 		case f.kind == kindList:
-			r.object(f.fields, x, &here)
+			r.object(f.fields, x, here)
 		}
+		r.p.pop()
 	}
 }
 

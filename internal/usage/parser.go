@@ -28,13 +28,16 @@ func DefaultLimits() Limits {
 }
 
 // Parser reads CloudEvents. It keeps buffers between calls, so it is reusable but not concurrent; what
-// it returns shares no memory with them or with the document.
+// it returns shares no memory with them or with the document. The strings of a batch are slices of one
+// copy of its text: clone what must outlive the batch by far.
 type Parser struct {
 	limits Limits
 	extra  map[string]bool
 	tree   tree
 	split  jsontext.Decoder // cuts batches into elements
 	fast   scanner
+	paths  [maxDepth]path
+	depth  int
 }
 
 // NewParser returns a parser for events within limits.
@@ -75,9 +78,11 @@ func (p *Parser) strictEvent(doc []byte) (Event, []Fault) {
 	r := reading{p: p}
 	if len(doc) > p.limits.EventBytes {
 		r.refuse("", CodeTooLarge, fmt.Sprintf("%d bytes, the limit is %d", len(doc), p.limits.EventBytes))
+		r.identifyLarge(doc)
 		return r.event, r.faults
 	}
 	p.tree.reset()
+	p.depth = 0 // a panic that somebody recovered from may have left it
 	root, fault := p.tree.parse(doc)
 	if int(root) < len(p.tree.nodes) && p.tree.nodes[root].kind != '{' && fault == nil {
 		fault = &Fault{Code: CodeNotObject, Detail: "an event must be a JSON object"}
@@ -111,9 +116,48 @@ func (r *reading) identify(root int32) {
 	if int(root) >= len(t.nodes) || t.nodes[root].kind != '{' {
 		return
 	}
-	for name, to := range map[string]*string{"id": &r.event.ID, "source": &r.event.Source, "type": &r.event.Type, "subject": &r.event.Subject} {
-		if c := t.child(root, name); c != 0 && t.nodes[c].kind == '"' {
+	for c := t.nodes[root].first; c != 0; c = t.nodes[c].next {
+		if to := r.identity(t.nodes[c].name); to != nil && *to == "" && t.nodes[c].kind == '"' {
 			*to = t.nodes[c].text
+		}
+	}
+}
+
+// identity is where a member that names the event goes, nil for others.
+func (r *reading) identity(name string) *string {
+	switch name {
+	case "id":
+		return &r.event.ID
+	case "source":
+		return &r.event.Source
+	case "type":
+		return &r.event.Type
+	case "subject":
+		return &r.event.Subject
+	}
+	return nil
+}
+
+// identifyLarge does the same for an event beyond the limit without building its tree.
+func (r *reading) identifyLarge(doc []byte) {
+	d := &r.p.split
+	d.Reset(bytes.NewBuffer(doc))
+	if d.PeekKind() != '{' {
+		return
+	}
+	_, err := d.ReadToken()
+	for err == nil && d.PeekKind() == '"' {
+		var name, v jsontext.Token
+		if name, err = d.ReadToken(); err != nil {
+			return
+		}
+		to := r.identity(name.String())
+		if to == nil || d.PeekKind() != '"' {
+			err = d.SkipValue()
+			continue
+		}
+		if v, err = d.ReadToken(); err == nil {
+			*to = v.String()
 		}
 	}
 }
@@ -237,6 +281,7 @@ func (p *Parser) Binary(attrs map[string]string, contentType string, data []byte
 		return r.event, r.faults
 	}
 	p.tree.reset()
+	p.depth = 0 // a panic that somebody recovered from may have left it
 	r.finish()
 	return r.event, r.faults
 }

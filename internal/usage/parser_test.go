@@ -264,10 +264,10 @@ func TestAccepted(t *testing.T) {
 // A refused event still says who it is, so that a dead letter can be found by its identity.
 func TestRefusedEventKeepsIdentity(t *testing.T) {
 	p := usage.NewParser(usage.Limits{})
-	for _, in := range []string{metered(`,"x":1`), metered(`,"unit":"\ud800"`), metered(`,"unit":"a","unit":"a"`), wrap("no.such", `{}`)} {
+	for _, in := range []string{metered(`,"x":1`), metered(`,"unit":"\ud800"`), metered(`,"unit":"a","unit":"a"`), wrap("no.such", `{}`), metered(`,"unit":"` + strings.Repeat("x", 70_000) + `"`)} {
 		e, faults := p.Event([]byte(in))
 		if len(faults) == 0 || e.ID != "e1" || e.Source != "/gateway" {
-			t.Errorf("Event(%s) = %q %q, %v", in, e.Source, e.ID, codes(faults))
+			t.Errorf("Event(%.200s) = %q %q, %v", in, e.Source, e.ID, codes(faults))
 		}
 	}
 }
