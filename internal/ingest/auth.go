@@ -39,8 +39,8 @@ func (s *front) authenticate(h http.Header, r *http.Request, now time.Time) (cal
 		h.Set("WWW-Authenticate", realm)
 		return caller{}, refuse(codeUnauthorized, "send Authorization: Bearer with an API key")
 	}
-	addr, print := remoteHost(r), sha256.Sum256([]byte(secret))
-	if wait, blocked := s.guesses.blocked(addr, print, now); blocked {
+	addr, digest := remoteHost(r), sha256.Sum256([]byte(secret))
+	if wait, blocked := s.guesses.blocked(addr, digest, now); blocked {
 		retryAfter(h, wait)
 		return caller{}, refuse(codeGuesses, "too many wrong keys from this address")
 	}
@@ -54,7 +54,7 @@ func (s *front) authenticate(h http.Header, r *http.Request, now time.Time) (cal
 		h.Set("WWW-Authenticate", realm+`, error="invalid_token"`)
 		return caller{}, refuse(codeUnauthorized, "the key is unknown, revoked or expired")
 	}
-	s.guesses.passed(print)
+	s.guesses.passed(digest)
 	c := caller{tenant: key.Tenant, backfill: slices.Contains(key.Scopes, scopeBackfill)}
 	if !c.backfill && !slices.Contains(key.Scopes, scopeWrite) {
 		h.Set("WWW-Authenticate", realm+`, error="insufficient_scope", scope="`+scopeWrite+`"`)

@@ -1,11 +1,8 @@
 package ingest
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -16,11 +13,9 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
-	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
-	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 // eventsPath is the one path of the public port.
@@ -87,6 +82,7 @@ func (s *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		faultpoint.Hit("ingest/before-answer")
 		s.accept(w, out)
 	}
+	s.metrics.Waiting.Set(float64(s.tenants.all.used.Load()))
 	s.metrics.Request.Observe(time.Since(began).Seconds())
 }
 
@@ -128,236 +124,3 @@ func (s *front) accept(w http.ResponseWriter, o outcome) {
 }
 
 var jsonType = []string{"application/json"}
-
-// take is the whole road of a request: who, how much, what, and into the log.
-func (s *front) take(w http.ResponseWriter, r *http.Request, correlation string) (outcome, *problem.Problem) {
-	now, h := s.now(), w.Header()
-	who, refusal := s.authenticate(h, r, now)
-	if refusal != nil {
-		return outcome{}, refusal
-	}
-	partial, err := partialOf(r)
-	if err != nil {
-		return outcome{}, refuse(codeParameter, err.Error())
-	}
-	t := s.tenants.get(who.tenant)
-	leave, refusal := s.enter(h, t, now)
-	if refusal != nil {
-		return outcome{}, refusal
-	}
-	defer leave()
-
-	sc := s.scratches.get()
-	defer func() {
-		t.memory.give(sc.charged)
-		s.scratches.put(sc)
-	}()
-	if refusal := s.parse(w, r, sc, t); refusal != nil {
-		return outcome{}, refusal
-	}
-	stamp{
-		tenant: who.tenant, backfill: who.backfill, correlation: correlation, traceparent: traceOf(r.Header),
-		window: s.window(who), now: now,
-	}.apply(sc)
-	out := outcome{CorrelationID: correlation, Accepted: len(sc.events)}
-	if len(sc.faults) > 0 {
-		if refusal := s.sift(sc, partial, &out); refusal != nil {
-			return outcome{}, refusal
-		}
-	}
-	if out.Accepted == 0 {
-		return out, nil
-	}
-	if wait, ok := t.allow(now, out.Accepted); !ok {
-		t.rateHeaders(h, now)
-		retryAfter(h, wait)
-		s.count("throttled", out.Accepted)
-		return outcome{}, refuse(codeRate, fmt.Sprintf("tenant %s may send %d events a second", who.tenant, s.cfg.Limit.RateEvents))
-	}
-	t.rateHeaders(h, now)
-	if refusal := s.store(r.Context(), h, who, t, sc.events); refusal != nil {
-		return outcome{}, refusal
-	}
-	return out, nil
-}
-
-func (s *front) count(result string, n int) {
-	s.metrics.Events.WithLabelValues(result).Add(float64(n))
-}
-
-func partialOf(r *http.Request) (bool, error) {
-	if r.URL.RawQuery == "" {
-		return false, nil
-	}
-	partial := false
-	for name, values := range r.URL.Query() {
-		switch {
-		case name != "partial":
-			return false, fmt.Errorf("unknown query parameter %.40q; the only one is partial", name)
-		case len(values) != 1:
-			return false, errors.New("partial is given more than once")
-		}
-		switch values[0] {
-		case "true", "1", "":
-			partial = true
-		case "false", "0":
-		default:
-			return false, errors.New("partial must be true or false")
-		}
-	}
-	return partial, nil
-}
-
-func traceOf(h http.Header) string {
-	if v := h.Get("Traceparent"); isTraceParent(v) {
-		return v
-	}
-	return ""
-}
-
-func (s *front) window(who caller) usage.Window {
-	w := usage.Window{Past: s.cfg.Limit.Past, Future: s.cfg.Limit.Future}
-	if who.backfill {
-		w.Past = 0
-	}
-	return w
-}
-
-// enter takes the request in, or turns it away before a byte of its body is read.
-func (s *front) enter(h http.Header, t *tenant, now time.Time) (leave func(), refusal *problem.Problem) {
-	if err := s.reachable(); err != nil {
-		retryAfter(h, time.Second)
-		if errors.Is(err, errUnsafe) {
-			return nil, refuse(codeUnsafe, "the log could lose events in a power cut; its operator must set it up")
-		}
-		return nil, refuse(codeLog, "the log cannot be reached; nothing was stored, retry")
-	}
-	if t.limiter != nil && t.limiter.TokensAt(now) < 1 {
-		t.rateHeaders(h, now)
-		retryAfter(h, time.Second)
-		return nil, refuse(codeRate, fmt.Sprintf("the tenant may send %d events a second", s.cfg.Limit.RateEvents))
-	}
-	all, own := s.requests.Add(1), t.requests.Add(1)
-	leave = func() {
-		s.requests.Add(-1)
-		t.requests.Add(-1)
-	}
-	if all > int64(s.cfg.Limit.Requests) || own > int64(s.cfg.Limit.TenantRequests) {
-		leave()
-		retryAfter(h, time.Second)
-		return nil, refuse(codeOverloaded, "too many requests are being served; nothing was stored, retry")
-	}
-	return leave, nil
-}
-
-// parse reads the body and its events into sc.
-func (s *front) parse(w http.ResponseWriter, r *http.Request, sc *scratch, t *tenant) *problem.Problem {
-	l, h := &s.cfg.Limit, w.Header()
-	f, err := formOf(r.Header)
-	if err == nil {
-		err = sc.read(w, r, l.BodyBytes, &t.memory)
-	}
-	if err == nil {
-		faultpoint.Hit("ingest/body-read")
-		err = sc.decode(r.Header, f, l.Events)
-	}
-	switch {
-	case err == nil:
-		faultpoint.Hit("ingest/decoded")
-		return nil
-	case errors.Is(err, errMediaType):
-		h.Set("Accept-Post", acceptPost)
-		return refuse(codeMediaType, err.Error()+"; want one of "+acceptPost+", or ce-* headers")
-	case errors.Is(err, errEncoding):
-		h.Set("Accept-Encoding", "gzip, zstd, identity")
-		return refuse(codeEncoding, err.Error()+"; want gzip, zstd or identity")
-	case errors.Is(err, errBodySize):
-		return refuse(codeBodySize, fmt.Sprintf("the body is larger than %d bytes, compressed or not", l.BodyBytes))
-	case errors.Is(err, errEventCount):
-		return refuse(codeEventCount, fmt.Sprintf("more than %d events in one request", l.Events))
-	case errors.Is(err, errBadEncoding):
-		return refuse(codeBadEncoding, "the body is not what its Content-Encoding says, or it is cut short")
-	case errors.Is(err, errOverloaded):
-		retryAfter(h, time.Second)
-		return refuse(codeOverloaded, "too much waits for the log; nothing was stored, retry")
-	case errors.Is(err, errShape):
-		return refuse(codeShape, err.Error())
-	case errors.Is(err, usage.ErrSyntax):
-		n := len(sc.events)
-		s.count("refused", max(1, n))
-		return refuse(codeBadJSON, err.Error()).With(problem.Item{Index: &n, Code: codeBadJSON, Detail: err.Error()})
-	}
-	return refuse(codeSlowBody, "the body did not arrive completely")
-}
-
-// sift decides what faults mean for the request: none of it is taken, or with partial the rest of it.
-func (s *front) sift(sc *scratch, partial bool, out *outcome) *problem.Problem {
-	items := make([]problem.Item, len(sc.faults))
-	faulty := make(map[int]bool, len(sc.faults))
-	foreign := false
-	for i, f := range sc.faults {
-		items[i] = problem.Item{Index: new(f.Index), Pointer: f.Pointer, Code: f.Code, Detail: f.Detail}
-		faulty[f.Index] = true
-		foreign = foreign || f.Code == codeTenant
-	}
-	s.count("refused", len(faulty))
-	if partial && len(faulty) < len(sc.events) {
-		kept := sc.events[:0]
-		for i := range sc.events {
-			if !faulty[i] {
-				kept = append(kept, sc.events[i])
-			}
-		}
-		clear(sc.events[len(kept):]) // pins no strings in the pool
-		sc.events = kept
-		out.Accepted, out.Rejected, out.Errors = len(kept), len(faulty), items
-		return nil
-	}
-	if foreign && !partial || foreign && len(faulty) == len(sc.events) && onlyForeign(sc.faults) {
-		return refuse(codeTenant, "an event names another tenant than the key belongs to; nothing was stored").With(items...)
-	}
-	return refuse(codeEvents, fmt.Sprintf("%d of %d events are invalid; nothing was stored", len(faulty), len(sc.events))).With(items...)
-}
-
-func onlyForeign(faults []usage.Fault) bool {
-	for _, f := range faults {
-		if f.Code != codeTenant {
-			return false
-		}
-	}
-	return true
-}
-
-// store waits until every event is in the log on disk. Only a nil answer allows a 202.
-func (s *front) store(ctx context.Context, h http.Header, who caller, t *tenant, events []usage.Event) *problem.Problem {
-	deadline := time.Now().Add(s.cfg.Commit.Wait)
-	ticket, err := s.commit.submit(ctx, laneKey{who.tenant, who.backfill}, &t.memory, events, deadline)
-	if err == nil {
-		timer := time.NewTimer(s.cfg.Commit.Wait)
-		defer timer.Stop()
-		select {
-		case <-ticket.done: // not ctx: a client that hung up does not make the answer known earlier
-			err = ticket.err
-		case <-timer.C:
-			err = errUnconfirmed
-		}
-	}
-	if err == nil {
-		s.count("accepted", len(events))
-		return nil
-	}
-	s.count("failed", len(events))
-	retryAfter(h, time.Second)
-	switch {
-	case errors.Is(err, errOverloaded):
-		return refuse(codeOverloaded, "too much waits for the log; nothing was stored, retry")
-	case errors.Is(err, eventlog.ErrFull):
-		retryAfter(h, 10*time.Second)
-		return refuse(codeFull, "the log's storage is full; nothing of the request is promised, retry later")
-	case errors.Is(err, errUnconfirmed), errors.Is(err, eventlog.ErrUnavailable):
-		return refuse(codeUnconfirmed, "the log did not confirm in time; the events may be stored or not, retry with the same ids")
-	}
-	s.logger.Error("events not stored", zap.Error(err))
-	h.Del("Retry-After")
-	return refuse(codeInternal, "a defect of this program")
-}

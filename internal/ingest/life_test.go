@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -194,8 +195,8 @@ func dribble(addr, head string) error {
 		return err
 	}
 	answer, err := io.ReadAll(bufio.NewReader(conn))
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
-		return fmt.Errorf("the connection was still open after 15 s")
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("the connection was still open after 15 s")
 	}
 	if text := string(answer); text != "" && !strings.HasPrefix(text, "HTTP/1.1 408") {
 		return fmt.Errorf("answered %q, want 408 or nothing", text)

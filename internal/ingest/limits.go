@@ -129,7 +129,7 @@ func remoteHost(r *http.Request) string {
 }
 
 // blocked reports whether addr has used up its guesses, and for how long.
-func (g *guesses) blocked(addr string, print [sha256.Size]byte, now time.Time) (time.Duration, bool) {
+func (g *guesses) blocked(addr string, digest [sha256.Size]byte, now time.Time) (time.Duration, bool) {
 	if g.perMinute <= 0 {
 		return 0, false
 	}
@@ -139,7 +139,7 @@ func (g *guesses) blocked(addr string, print [sha256.Size]byte, now time.Time) (
 	if l == nil || l.TokensAt(now) >= 1 {
 		return 0, false
 	}
-	if _, known := g.good[print]; known {
+	if _, known := g.good[digest]; known {
 		return 0, false
 	}
 	missing := 1 - l.TokensAt(now)
@@ -179,10 +179,10 @@ func (g *guesses) forget(now time.Time) {
 }
 
 // passed remembers a good key.
-func (g *guesses) passed(print [sha256.Size]byte) {
+func (g *guesses) passed(digest [sha256.Size]byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.good[print] = struct{}{}
+	g.good[digest] = struct{}{}
 }
 
 // limitListener holds back connections over a limit: they wait in the kernel's queue.

@@ -30,7 +30,10 @@ func newCertificate(cfg TLSConfig, logger *zap.Logger) (*certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, c.load(times)
+	if err := c.load(times); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func (c *certificate) config() *tls.Config {

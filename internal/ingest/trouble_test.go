@@ -110,7 +110,7 @@ func TestStartsWhileNATSIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if res.StatusCode != 401 && res.StatusCode != 503 {
+	if res.StatusCode != http.StatusUnauthorized && res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("while NATS is down: %d", res.StatusCode)
 	}
 	if err := stack.NATS.Restart(); err != nil {
