@@ -71,6 +71,8 @@ func TestRulesBite(t *testing.T) {
 		"signals below main":               {"internal/ingest/a.go", doc + "package x\nimport \"os/signal\"\nfunc f() { signal.Notify(nil) }", "signal"},
 		"float near quantities":            {"internal/report/a.go", doc + "package x\ntype T struct{ cost float64 }", "float"},
 		"float with a reason":              {"internal/report/a.go", doc + "package x\nfunc f(n int) any { return float64(n) } //arch:float a progress bar, not a sum", ""},
+		"float for a metric":               {"internal/report/a.go", doc + "package x\nfunc (a A) f(n int) { a.metrics.Rows.WithLabelValues(`x`).Add(float64(n)) }", ""},
+		"float added to something":         {"internal/report/a.go", doc + "package x\nfunc (a A) f(n int) { a.total.Add(float64(n)) }", "float"},
 		"float elsewhere":                  {"internal/telemetry/a.go", doc + "package x\ntype T struct{ seconds float64 }", ""},
 		"star in a query":                  {"internal/warehouse/a.go", doc + "package x\nconst q = `SELECT * FROM events`", "sql"},
 		"star in a migration":              {"schema/clickhouse/1.sql", "SELECT *\nFROM events", "sql"},
