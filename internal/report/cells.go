@@ -12,8 +12,8 @@ import (
 // hourMillis is the grain of the rollup.
 const hourMillis = 3_600_000
 
-// forever as an as_of leaves nothing out: the last instant a DateTime64 of the tables holds.
-const forever = 7_258_118_399_999 // 2199-12-31T23:59:59.999Z
+// Forever as an as_of leaves nothing out: the last instant a DateTime64 of the tables holds.
+const Forever = 7_258_118_399_999 // 2199-12-31T23:59:59.999Z
 
 // question is what is summed over which rows.
 type question struct {
@@ -161,7 +161,7 @@ func (c *cells) params(from, to int64) map[string]any {
 	q := c.q
 	list := func(s []string) []string { return append([]string{}, s...) } // nil is NULL to the driver
 	return map[string]any{
-		"tenant": q.tenant, "from": from, "to": to, "as_of": min(q.asOf, forever), "window": q.window,
+		"tenant": q.tenant, "from": from, "to": to, "as_of": min(q.asOf, Forever), "window": q.window,
 		"any_meter": q.meters == nil, "meters": list(q.meters), "not_meters": list(q.notMeters),
 		"any_account": q.accounts == nil, "accounts": list(q.accounts),
 		"changed": list(c.changed), "changes": append([][]int64{}, c.changes...),

@@ -234,7 +234,7 @@ func shapeMonth(own map[key]*measure, state *directory.State, end int64) []Month
 			out = append(out, monthRow(account, a.Name, resolved, k, c, state.Meter(k.meter)))
 		}
 	}
-	slices.SortFunc(out, compareMonthRows)
+	slices.SortFunc(out, CompareMonthRows)
 	return out
 }
 
@@ -251,8 +251,8 @@ func monthRow(account, name string, resolved bool, k key, c *monthCell, meter di
 	return row
 }
 
-// compareMonthRows is the order of rows, and so of pages.
-func compareMonthRows(a, b MonthRow) int {
+// CompareMonthRows is the order of rows, and so of pages.
+func CompareMonthRows(a, b MonthRow) int {
 	for _, pair := range [][2]string{
 		{a.Account, b.Account}, {a.Plan, b.Plan}, {a.Meter, b.Meter}, {a.Unit, b.Unit}, {a.Region, b.Region}, {a.Platform, b.Platform},
 	} {

@@ -33,7 +33,7 @@ func (e *Error) Error() string {
 
 // Codes of Error.
 const (
-	CodeParameter   = "invalid-parameter"
+	CodeParameter   = "bad-parameter"
 	CodeNotSettled  = "not-settled"
 	CodeNotFound    = "not-found"
 	CodeNoVersion   = "no-such-version"

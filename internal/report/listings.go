@@ -1,0 +1,286 @@
+package report
+
+import (
+	"context"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// Mark is a place in a listing: the row it names has been given.
+type Mark struct {
+	RecordedAt int64
+	Position
+}
+
+// EventRow is a stored event, as listings show it.
+type EventRow struct {
+	Source        string   `json:"source"`
+	ID            string   `json:"id"`
+	Type          string   `json:"type"`
+	Account       string   `json:"account"`
+	At            Instant  `json:"at"`
+	RecordedAt    Instant  `json:"recorded_at"`
+	Meter         string   `json:"meter"`
+	Quantity      string   `json:"quantity"`
+	CorrelationID string   `json:"correlation_id"`
+	CausationID   string   `json:"causation_id"`
+	Position      Position `json:"position"`
+}
+
+// Mark is the row's place in a listing.
+func (e EventRow) Mark() Mark { return Mark{int64(e.RecordedAt), e.Position} }
+
+// EventsQuery asks for stored events, newest first.
+type EventsQuery struct {
+	Tenant, Type, Account, Meter string // "" is any
+	Limit                        int
+	Before                       *Mark // only older ones
+	After                        *Mark // only newer ones, oldest first: for following
+}
+
+// The window bounds what is sorted; it is widened until the page is full.
+const eventsBackward = `
+SELECT source, id, type, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), meter, toString(quantity),
+    correlation_id, causation_id, shard, seq, idx
+FROM {{db}}.events
+WHERE tenant = {tenant:String} AND sign = 1
+    AND ({meter:String} = '' OR meter = {meter:String}) AND ({account:String} = '' OR account = {account:String})
+    AND ({type:String} = '' OR type = {type:String})
+    AND recorded_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+    AND (toUnixTimestamp64Milli(recorded_at), shard, seq, idx) < ({recorded:Int64}, {shard:UInt16}, {seq:UInt64}, {idx:UInt32})
+ORDER BY recorded_at DESC, shard DESC, seq DESC, idx DESC
+LIMIT {limit:UInt32}`
+
+const eventsForward = `
+SELECT source, id, type, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), meter, toString(quantity),
+    correlation_id, causation_id, shard, seq, idx
+FROM {{db}}.events
+WHERE tenant = {tenant:String} AND sign = 1
+    AND ({meter:String} = '' OR meter = {meter:String}) AND ({account:String} = '' OR account = {account:String})
+    AND ({type:String} = '' OR type = {type:String})
+    AND recorded_at >= fromUnixTimestamp64Milli({recorded:Int64}, 'UTC')
+    AND (toUnixTimestamp64Milli(recorded_at), shard, seq, idx) > ({recorded:Int64}, {shard:UInt16}, {seq:UInt64}, {idx:UInt32})
+ORDER BY recorded_at, shard, seq, idx
+LIMIT {limit:UInt32}`
+
+// eventWindows are how far back a page looks, in milliseconds; the last is for ever.
+var eventWindows = [...]int64{60_000, 3_600_000, 32 * 86_400_000, Forever}
+
+// Events lists stored events.
+func (r *Reports) Events(ctx context.Context, q EventsQuery) ([]EventRow, error) {
+	mark := Mark{RecordedAt: Forever}
+	statement := eventsBackward
+	switch {
+	case q.After != nil:
+		mark, statement = *q.After, eventsForward
+	case q.Before != nil:
+		mark = *q.Before
+	}
+	var rows []EventRow
+	for _, window := range eventWindows {
+		rows = []EventRow{}
+		err := r.query(ctx, "list events", statement, map[string]any{
+			"tenant": q.Tenant, "meter": q.Meter, "account": q.Account, "type": q.Type, "limit": q.Limit,
+			"since":    max(0, min(mark.RecordedAt, r.now().UnixMilli())-window),
+			"recorded": mark.RecordedAt, "shard": mark.Shard, "seq": mark.Seq, "idx": mark.Idx,
+		}, func(row warehouse.Rows) error {
+			var e EventRow
+			err := row.Scan(&e.Source, &e.ID, &e.Type, &e.Account, &e.At, &e.RecordedAt, &e.Meter, &e.Quantity,
+				&e.CorrelationID, &e.CausationID, &e.Position.Shard, &e.Position.Seq, &e.Position.Idx)
+			if e.Meter == "" {
+				e.Quantity = ""
+			}
+			rows = append(rows, e)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) == q.Limit || q.After != nil {
+			break
+		}
+	}
+	return rows, nil
+}
+
+// DeadLetter is what the log has but counts nowhere.
+type DeadLetter struct {
+	Position   Position  `json:"position"`
+	Source     string    `json:"source"`
+	ID         string    `json:"id"`
+	Type       string    `json:"type"`
+	Account    string    `json:"account"`
+	Reason     string    `json:"reason" doc:"Code of the error reference"`
+	Detail     string    `json:"detail"`
+	RecordedAt Instant   `json:"recorded_at"`
+	Original   *Position `json:"original,omitempty" doc:"Of a conflict: the first delivery"`
+	Bytes      int64     `json:"bytes" doc:"Size of what was received"`
+	Raw        []byte    `json:"-"`
+}
+
+// Mark is the letter's place in a listing.
+func (d DeadLetter) Mark() Mark { return Mark{int64(d.RecordedAt), d.Position} }
+
+// DeadLettersQuery asks for dead letters, newest first.
+type DeadLettersQuery struct {
+	Tenant, Reason string // Reason "" is any
+	From, To       int64  // recorded, Unix ms, [From, To)
+	Limit          int
+	Before         *Mark
+	At             *Position // exactly this one
+	Raw            bool      // with the bytes as received
+}
+
+const deadLetters = `
+SELECT shard, seq, idx, source, id, type, account, reason, detail, toUnixTimestamp64Milli(recorded_at),
+    original_shard, original_seq, original_idx, toInt64(length(raw)), if({raw:Bool}, raw, '')
+FROM {{db}}.dead_letters
+WHERE tenant = {tenant:String} AND ({reason:String} = '' OR reason = {reason:String})
+    AND recorded_at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND recorded_at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+    AND (toUnixTimestamp64Milli(recorded_at), shard, seq, idx) < ({recorded:Int64}, {shard:UInt16}, {seq:UInt64}, {idx:UInt32})
+    AND (NOT {one:Bool} OR (shard, seq, idx) = ({at_shard:UInt16}, {at_seq:UInt64}, {at_idx:UInt32}))
+ORDER BY recorded_at DESC, shard DESC, seq DESC, idx DESC
+LIMIT {limit:UInt32}`
+
+// DeadLetters lists them.
+func (r *Reports) DeadLetters(ctx context.Context, q DeadLettersQuery) ([]DeadLetter, error) {
+	mark, at := Mark{RecordedAt: Forever}, Position{}
+	if q.Before != nil {
+		mark = *q.Before
+	}
+	if q.At != nil {
+		at = *q.At
+	}
+	rows := []DeadLetter{}
+	err := r.query(ctx, "list dead letters", deadLetters, map[string]any{
+		"tenant": q.Tenant, "reason": q.Reason, "from": q.From, "to": q.To, "limit": q.Limit, "raw": q.Raw,
+		"recorded": mark.RecordedAt, "shard": mark.Shard, "seq": mark.Seq, "idx": mark.Idx,
+		"one": q.At != nil, "at_shard": at.Shard, "at_seq": at.Seq, "at_idx": at.Idx,
+	}, func(row warehouse.Rows) error {
+		var d DeadLetter
+		var original Position
+		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &d.Source, &d.ID, &d.Type, &d.Account, &d.Reason,
+			&d.Detail, &d.RecordedAt, &original.Shard, &original.Seq, &original.Idx, &d.Bytes, &d.Raw)
+		if d.Reason == Conflict {
+			d.Original = &original
+		}
+		rows = append(rows, d)
+		return err
+	})
+	return rows, err
+}
+
+// LedgerRow is what became of the events recorded in a month.
+type LedgerRow struct {
+	Month       string `json:"month" doc:"Month in which the log had them"`
+	Chunks      uint64 `json:"chunks"`
+	Accepted    uint64 `json:"accepted"`
+	Stored      uint64 `json:"stored"`
+	Duplicate   uint64 `json:"duplicate"`
+	Conflict    uint64 `json:"conflict"`
+	Quarantined uint64 `json:"quarantined"`
+	Voided      uint64 `json:"voided"`
+	Balanced    bool   `json:"balanced" doc:"accepted = stored + duplicate + conflict + quarantined"`
+}
+
+const ledgerMonths = `
+SELECT formatDateTime(toStartOfMonth(logged_at), '%Y-%m') AS month, count(), sum(accepted), sum(stored), sum(duplicate),
+    sum(conflict), sum(quarantined), sum(voided)
+FROM {{db}}.ledger
+WHERE tenant = {tenant:String} AND missing = 0
+GROUP BY month
+ORDER BY month`
+
+// Ledger sums a tenant's ledger by month.
+func (r *Reports) Ledger(ctx context.Context, tenant string) ([]LedgerRow, error) {
+	rows := []LedgerRow{}
+	err := r.query(ctx, "sum the ledger", ledgerMonths, map[string]any{"tenant": tenant}, func(row warehouse.Rows) error {
+		var l LedgerRow
+		err := row.Scan(&l.Month, &l.Chunks, &l.Accepted, &l.Stored, &l.Duplicate, &l.Conflict, &l.Quarantined, &l.Voided)
+		l.Balanced = l.Accepted == l.Stored+l.Duplicate+l.Conflict+l.Quarantined
+		rows = append(rows, l)
+		return err
+	})
+	return rows, err
+}
+
+// Freshness is how far the warehouse is behind the log.
+type Freshness struct {
+	Shard           uint16  `json:"shard"`
+	LogSeq          uint64  `json:"log_seq" doc:"Newest sequence of the log, as last seen"`
+	WarehouseSeq    uint64  `json:"warehouse_seq" doc:"Sequence up to which everything is counted"`
+	LagEvents       uint64  `json:"lag_events"`
+	OldestPendingAt Instant `json:"oldest_pending_at"`
+	WatermarkAt     Instant `json:"watermark_at" doc:"When the log had the newest counted event"`
+	SeenAt          Instant `json:"seen_at" doc:"When the aggregator said so"`
+}
+
+const freshness = `
+SELECT shard, argMax(log_seq, at), argMax(warehouse_seq, at), argMax(lag_events, at),
+    toUnixTimestamp64Milli(argMax(oldest_pending_at, at)), toUnixTimestamp64Milli(argMax(watermark_at, at)), toUnixTimestamp64Milli(max(at))
+FROM {{db}}.shard_status
+GROUP BY shard
+ORDER BY shard`
+
+// Freshness lists the shards. It is about the log, not about a tenant.
+func (r *Reports) Freshness(ctx context.Context) ([]Freshness, error) {
+	rows := []Freshness{}
+	err := r.query(ctx, "read the freshness", freshness, nil, func(row warehouse.Rows) error {
+		var f Freshness
+		err := row.Scan(&f.Shard, &f.LogSeq, &f.WarehouseSeq, &f.LagEvents, &f.OldestPendingAt, &f.WatermarkAt, &f.SeenAt)
+		rows = append(rows, f)
+		return err
+	})
+	return rows, err
+}
+
+// MonthInfo is a month without its rows.
+type MonthInfo struct {
+	Month   string  `json:"month"`
+	State   string  `json:"state" enum:"open,provisional,closed"`
+	Version int     `json:"version" doc:"0 until the month is closed"`
+	Closed  bool    `json:"closed"`
+	Events  int64   `json:"events" doc:"Metered events that count in the month"`
+	FirstAt Instant `json:"first_at"`
+	LastAt  Instant `json:"last_at"`
+}
+
+const monthInfos = `
+SELECT formatDateTime(toStartOfMonth(hour), '%Y-%m') AS month, sum(events), toUnixTimestamp64Milli(min(first_at)),
+    toUnixTimestamp64Milli(max(last_at))
+FROM {{db}}.usage_hourly
+WHERE tenant = {tenant:String} AND hour >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND hour < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+GROUP BY month
+HAVING sum(rows) > 2 * sum(voids)
+ORDER BY month DESC`
+
+// Months lists the months that have usage, newest first.
+func (r *Reports) Months(ctx context.Context, tenant string) ([]MonthInfo, error) {
+	return r.monthInfos(ctx, tenant, 0, Forever)
+}
+
+// Month is one month, with usage or without.
+func (r *Reports) Month(ctx context.Context, tenant string, m usage.Month) (MonthInfo, error) {
+	rows, err := r.monthInfos(ctx, tenant, m.Start().Millis(), m.End().Millis())
+	if err != nil || len(rows) == 0 {
+		return MonthInfo{Month: m.String(), State: monthState(m, r.now())}, err
+	}
+	return rows[0], nil
+}
+
+func (r *Reports) monthInfos(ctx context.Context, tenant string, from, to int64) ([]MonthInfo, error) {
+	rows := []MonthInfo{}
+	params := map[string]any{"tenant": tenant, "from": from, "to": to}
+	err := r.query(ctx, "list months", monthInfos, params, func(row warehouse.Rows) error {
+		var m MonthInfo
+		if err := row.Scan(&m.Month, &m.Events, &m.FirstAt, &m.LastAt); err != nil {
+			return err
+		}
+		month, err := usage.ParseMonth(m.Month)
+		m.State = monthState(month, r.now())
+		rows = append(rows, m)
+		return err
+	})
+	return rows, err
+}

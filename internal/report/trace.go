@@ -1,0 +1,198 @@
+package report
+
+import (
+	"context"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// Position is where the log holds a delivery.
+type Position struct {
+	Shard uint16 `json:"shard" doc:"Partition of the log, incarnation folded in"`
+	Seq   uint64 `json:"seq" doc:"Stream sequence of the chunk"`
+	Idx   uint32 `json:"idx" doc:"Index in the chunk"`
+}
+
+// Results of a delivery.
+const (
+	Stored      = "stored"
+	Duplicate   = "duplicate"
+	Conflict    = "conflict"
+	Quarantined = "quarantined"
+)
+
+// Statuses of an event that are not results of a delivery.
+const (
+	Voided      = "voided"
+	VoidWaiting = "void-waiting" // not seen, but a void for it is
+)
+
+// Delivery is one time an event was sent.
+type Delivery struct {
+	Result     string    `json:"result" enum:"stored,duplicate,conflict,quarantined"`
+	Position   Position  `json:"position"`
+	RecordedAt Instant   `json:"recorded_at"`
+	Times      uint32    `json:"times" doc:"How often it stood in that chunk"`
+	Original   *Position `json:"original,omitempty" doc:"Of a duplicate or conflict: the first delivery"`
+	Reason     string    `json:"reason,omitempty" doc:"Of a dead letter: code of the error reference"`
+	Detail     string    `json:"detail,omitempty"`
+}
+
+// Void is an event.voided that names the event.
+type Void struct {
+	Source        string   `json:"source"`
+	ID            string   `json:"id"`
+	Effect        string   `json:"effect" enum:"acted,waiting,already_voided"`
+	Position      Position `json:"position"`
+	RecordedAt    Instant  `json:"recorded_at"`
+	CorrelationID string   `json:"correlation_id"`
+}
+
+// Trace is what became of an event.
+type Trace struct {
+	Source        string     `json:"source"`
+	ID            string     `json:"id"`
+	Status        string     `json:"status" enum:"stored,voided,conflict,quarantined,void-waiting" doc:"What counts now"`
+	Type          string     `json:"type,omitempty"`
+	Account       string     `json:"account,omitempty"`
+	At            Instant    `json:"at" doc:"When it happened"`
+	RecordedAt    Instant    `json:"recorded_at" doc:"When the log had it"`
+	CorrelationID string     `json:"correlation_id,omitempty"`
+	CausationID   string     `json:"causation_id,omitempty"`
+	Meter         string     `json:"meter,omitempty"`
+	Quantity      string     `json:"quantity,omitempty" doc:"What it counts on the meter, as sent"`
+	VoidEffect    string     `json:"void_effect,omitempty" enum:"acted,waiting,already_voided" doc:"Of an event.voided"`
+	Position      *Position  `json:"position,omitempty" doc:"Of the delivery that counts"`
+	Deliveries    []Delivery `json:"deliveries" doc:"Every delivery, oldest first"`
+	Voids         []Void     `json:"voids"`
+}
+
+// The projection by_identity answers this one; the row itself is then found by its time.
+const traceIdentity = `
+SELECT toUnixTimestamp64Milli(at), max(sign), min(sign)
+FROM {{db}}.events
+WHERE id_hash = {hash:UInt64} AND tenant = {tenant:String} AND source = {source:String} AND id = {id:String}
+GROUP BY at`
+
+const traceRow = `
+SELECT type, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), correlation_id, causation_id, meter,
+    toString(quantity), void_effect, shard, seq, idx
+FROM {{db}}.events
+WHERE tenant = {tenant:String} AND at = fromUnixTimestamp64Milli({at:Int64}, 'UTC')
+    AND id_hash = {hash:UInt64} AND source = {source:String} AND id = {id:String} AND sign = 1
+ORDER BY shard, seq, idx
+LIMIT 1`
+
+const traceDuplicates = `
+SELECT shard, seq, idx, n, toUnixTimestamp64Milli(recorded_at), original_shard, original_seq, original_idx
+FROM {{db}}.duplicates
+WHERE id_hash = {hash:UInt64} AND tenant = {tenant:String} AND source = {source:String} AND id = {id:String}
+ORDER BY shard, seq, idx
+LIMIT 1000`
+
+const traceDead = `
+SELECT shard, seq, idx, type, account, toUnixTimestamp64Milli(recorded_at), reason, detail, original_shard, original_seq, original_idx
+FROM {{db}}.dead_letters
+WHERE tenant = {tenant:String} AND source = {source:String} AND id = {id:String}
+ORDER BY shard, seq, idx
+LIMIT 1000`
+
+const traceVoids = `
+SELECT source, id, void_effect, shard, seq, idx, toUnixTimestamp64Milli(recorded_at), correlation_id
+FROM {{db}}.events
+WHERE tenant = {tenant:String} AND meter = '' AND type = 'event.voided' AND sign = 1
+    AND JSONExtractString(data, 'target', 'source') = {source:String} AND JSONExtractString(data, 'target', 'id') = {id:String}
+ORDER BY shard, seq, idx
+LIMIT 1000`
+
+// Trace tells what became of an event; CodeNotFound if the log never had it.
+func (r *Reports) Trace(ctx context.Context, tenant, source, id string) (*Trace, error) {
+	t := &Trace{Source: source, ID: id, Deliveries: []Delivery{}, Voids: []Void{}}
+	params := map[string]any{
+		"tenant": tenant, "source": source, "id": id,
+		"hash": usage.IdentityHash(tenant, usage.Identity{Source: source, ID: id}),
+	}
+	for _, step := range []func(context.Context, *Trace, map[string]any) error{
+		r.traceStored, r.traceDuplicates, r.traceDead, r.traceVoids,
+	} {
+		if err := step(ctx, t, params); err != nil {
+			return nil, err
+		}
+	}
+	if t.Status == "" && len(t.Voids) > 0 {
+		t.Status = VoidWaiting
+	}
+	if t.Status == "" {
+		return nil, &Error{Code: CodeNotFound, Detail: "no event with this source and id has been recorded; an event just accepted appears within seconds"}
+	}
+	return t, nil
+}
+
+func (r *Reports) traceStored(ctx context.Context, t *Trace, params map[string]any) error {
+	found, voided := false, false
+	err := r.query(ctx, "trace an event", traceIdentity, params, func(row warehouse.Rows) error {
+		var at int64
+		var highest, lowest int8
+		err := row.Scan(&at, &highest, &lowest)
+		if highest > 0 {
+			params["at"], found = at, true
+		}
+		voided = voided || lowest < 0
+		return err
+	})
+	if err != nil || !found {
+		return err
+	}
+	return r.query(ctx, "trace an event", traceRow, params, func(row warehouse.Rows) error {
+		var p Position
+		err := row.Scan(&t.Type, &t.Account, &t.At, &t.RecordedAt, &t.CorrelationID, &t.CausationID, &t.Meter, &t.Quantity,
+			&t.VoidEffect, &p.Shard, &p.Seq, &p.Idx)
+		t.Position, t.Status = &p, Stored
+		if voided {
+			t.Status = Voided
+		}
+		if t.Meter == "" {
+			t.Quantity = ""
+		}
+		t.Deliveries = append(t.Deliveries, Delivery{Result: Stored, Position: p, RecordedAt: t.RecordedAt, Times: 1})
+		return err
+	})
+}
+
+func (r *Reports) traceDuplicates(ctx context.Context, t *Trace, params map[string]any) error {
+	return r.query(ctx, "trace an event", traceDuplicates, params, func(row warehouse.Rows) error {
+		d := Delivery{Result: Duplicate, Original: &Position{}}
+		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &d.Times, &d.RecordedAt,
+			&d.Original.Shard, &d.Original.Seq, &d.Original.Idx)
+		t.Deliveries = append(t.Deliveries, d)
+		return err
+	})
+}
+
+func (r *Reports) traceDead(ctx context.Context, t *Trace, params map[string]any) error {
+	return r.query(ctx, "trace an event", traceDead, params, func(row warehouse.Rows) error {
+		d := Delivery{Result: Quarantined, Times: 1}
+		var original Position
+		var typ, account string
+		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &typ, &account, &d.RecordedAt, &d.Reason, &d.Detail,
+			&original.Shard, &original.Seq, &original.Idx)
+		if d.Reason == Conflict {
+			d.Result, d.Original = Conflict, &original
+		}
+		if t.Position == nil { // nothing under this identity counts: the latest refusal is its status
+			t.Status, t.Type, t.Account, t.RecordedAt = d.Result, typ, account, d.RecordedAt
+		}
+		t.Deliveries = append(t.Deliveries, d)
+		return err
+	})
+}
+
+func (r *Reports) traceVoids(ctx context.Context, t *Trace, params map[string]any) error {
+	return r.query(ctx, "trace an event", traceVoids, params, func(row warehouse.Rows) error {
+		var v Void
+		err := row.Scan(&v.Source, &v.ID, &v.Effect, &v.Position.Shard, &v.Position.Seq, &v.Position.Idx, &v.RecordedAt, &v.CorrelationID)
+		t.Voids = append(t.Voids, v)
+		return err
+	})
+}

@@ -1,0 +1,244 @@
+package reporter
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/problem"
+	"github.com/countinghouse/countinghouse/internal/report"
+)
+
+const prefix = "/api/v1"
+
+// server is the HTTP surface, without the port.
+type server struct {
+	log     *zap.Logger
+	reports *report.Reports
+	keys    *control.Store
+	audit   Auditor // nil where the log cannot be read
+	cursors cursors
+	now     func() time.Time
+	slots   chan struct{} // one per request served at a time
+
+	api huma.API
+	mux *http.ServeMux
+}
+
+// Auditor compares a tenant's log with the warehouse (architecture 5).
+type Auditor interface {
+	// Certificate is the completeness certificate as JSON and whether no difference was found.
+	Certificate(ctx context.Context, tenant string) (certificate json.RawMessage, complete bool, err error)
+}
+
+type contextKey int
+
+const (
+	callerKey contextKey = iota
+	correlationKey
+	csvKey
+)
+
+func correlationOf(ctx context.Context) string {
+	id, _ := ctx.Value(correlationKey).(string)
+	return id
+}
+
+// newServer builds the API.
+func newServer(s *server) http.Handler {
+	s.mux = http.NewServeMux()
+	config := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:       "Countinghouse reporter",
+				Version:     "1",
+				Description: apiDescription,
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"key": {Type: "http", Scheme: "bearer", Description: "API key: Authorization: Bearer <key>"},
+				},
+			},
+		},
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat, csvType: {Marshal: writeCSV}},
+		DefaultFormat: "application/json",
+	}
+	s.api = humago.NewWithPrefix(s.mux, prefix, config)
+	s.registerUsage()
+	s.registerMonths()
+	s.registerEvents()
+	s.registerLedger()
+	s.registerKeys()
+	s.registerDocs()
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem.Write(w, refuse(codeNotFound, "no such path; the API is described at "+prefix+"/docs").Correlated(correlationOf(r.Context())))
+	})
+	return http.HandlerFunc(s.serve)
+}
+
+const apiDescription = "Usage, months and the fate of events. Decimals are strings, times RFC 3339 in UTC. " +
+	"Everything read belongs to the tenant of the key; an answer counts at least every event at or below its watermark. " +
+	"Where an answer has rows, `Accept: text/csv` or `format=csv` gives them as CSV (RFC 4180, CRLF, formula-safe). " +
+	"Refusals are application/problem+json (RFC 9457) with a stable code."
+
+// serve is the frame around every request: correlation, no caching, a bound, a defect caught.
+func (s *server) serve(w http.ResponseWriter, r *http.Request) {
+	correlation := uuid.Must(uuid.NewV7()).String()
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Correlation-Id", correlation)
+	r = r.WithContext(context.WithValue(r.Context(), correlationKey, correlation))
+	defer func() {
+		if defect := recover(); defect != nil && defect != http.ErrAbortHandler { //nolint:errorlint // the sentinel itself is panicked
+			s.log.Error("request panicked", zap.Any("panic", defect), zap.Stack("stack"), zap.String("correlation_id", correlation))
+			problem.Write(w, refuse(codeInternal, "a defect of this program").Correlated(correlation))
+		}
+	}()
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		h.Set("Retry-After", "1")
+		problem.Write(w, refuse(codeOverloaded, "too many requests at once; retry").Correlated(correlation))
+		return
+	}
+	_, pattern := s.mux.Handler(r)
+	if pattern == "" && allowed(s.mux, r) { // the mux's own 405 is not a problem document
+		problem.Write(w, refuse(codeMethod, "the path does not take "+r.Method).Correlated(correlation))
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// allowed reports whether the path exists under another method.
+func allowed(mux *http.ServeMux, r *http.Request) bool {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "" && pattern != "/" {
+			return true
+		}
+	}
+	return false
+}
+
+// endpoint is an operation and who may use it.
+type endpoint struct {
+	huma.Operation
+	scopes []string // any of them; none: every key
+	rows   bool     // the answer is a table: CSV can be asked for
+}
+
+// register adds an endpoint. Parameters are strings that the handler reads itself, so that every refusal
+// has our shape and says what is allowed.
+func register[I, O any](s *server, e endpoint, handle func(ctx context.Context, who caller, in *I) (*O, error)) {
+	op := e.Operation
+	op.SkipValidateParams, op.SkipValidateBody = true, true
+	op.Security = []map[string][]string{{"key": {}}}
+	scopes := "any key"
+	if len(e.scopes) > 0 {
+		scopes = "scope " + strings.Join(e.scopes, " or ")
+	}
+	op.Description = strings.TrimSpace(op.Description + "\n\nNeeds: " + scopes + ".")
+	op.Responses = map[string]*huma.Response{"default": {
+		Description: "Refused", Content: map[string]*huma.MediaType{problem.ContentType: {
+			Schema: s.api.OpenAPI().Components.Schemas.Schema(problemType(), true, "Problem"),
+		}},
+	}}
+	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) { s.enter(e, ctx, next) }}
+	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		who, _ := ctx.Value(callerKey).(caller)
+		out, err := handle(ctx, who, in)
+		if err != nil {
+			return nil, s.answer(ctx, err)
+		}
+		return out, nil
+	})
+	if item := s.api.OpenAPI().Paths[op.Path]; e.rows && item.Get != nil {
+		item.Get.Responses["200"].Content[csvType] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+}
+
+// enter lets a request in: its key, its parameters, its format.
+func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	who, refusal := s.authenticate(r, w.Header(), e.scopes)
+	if refusal == nil {
+		refusal = checkParameters(ctx.Operation(), r)
+	}
+	if refusal == nil {
+		refusal = chooseFormat(e, r)
+	}
+	if refusal != nil {
+		problem.Write(w, refusal.Correlated(correlationOf(r.Context())))
+		return
+	}
+	ct, err := s.api.Negotiate(r.Header.Get("Accept"))
+	next(huma.WithValue(huma.WithValue(ctx, callerKey, who), csvKey, err == nil && ct == csvType))
+}
+
+// repeatable parameters are lists.
+var repeatable = []string{"account", "group_by"}
+
+// checkParameters refuses what the operation does not know, every one by name.
+func checkParameters(op *huma.Operation, r *http.Request) *problem.Problem {
+	var known []string
+	for _, p := range op.Parameters {
+		if p.In == "query" {
+			known = append(known, p.Name)
+		}
+	}
+	query, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return refuse(codeParameter, "the query string cannot be read: "+err.Error())
+	}
+	var items []problem.Item
+	for _, name := range sortedNames(query) {
+		switch {
+		case !slices.Contains(known, name):
+			detail := "no such parameter"
+			if len(known) > 0 {
+				detail += "; known: " + strings.Join(known, ", ")
+			}
+			items = append(items, problem.Item{Parameter: name, Code: codeUnknown, Detail: detail})
+		case len(query[name]) > 1 && !slices.Contains(repeatable, name):
+			items = append(items, problem.Item{Parameter: name, Code: codeParameter, Detail: "given more than once"})
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	p := refuse(items[0].Code, "parameter "+items[0].Parameter+": "+items[0].Detail)
+	return p.With(items...)
+}
+
+// chooseFormat makes the parameter format and the header Accept one.
+func chooseFormat(e endpoint, r *http.Request) *problem.Problem {
+	switch format := r.URL.Query().Get("format"); {
+	case !e.rows, format == "json":
+		r.Header.Set("Accept", "application/json")
+	case format == "csv":
+		r.Header.Set("Accept", csvType)
+	case format != "":
+		return wrong("format", "want json or csv")
+	}
+	return nil
+}
+
+// wantsCSV reports whether the answer will be CSV.
+func wantsCSV(ctx context.Context) bool {
+	csv, _ := ctx.Value(csvKey).(bool)
+	return csv
+}

@@ -1,0 +1,79 @@
+package reporter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/telemetry"
+)
+
+// Config is the whole of cmd/reporter's configuration; the help texts are its reference.
+type Config struct {
+	Listen      string              `koanf:"listen" help:"address of the API"`
+	AdminListen string              `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
+	CursorKey   string              `koanf:"cursor_key" secret:"true" help:"signs the cursors of pages; the same for all reporters behind one address; random if empty"`
+	HTTP        HTTPConfig          `koanf:"http"`
+	ClickHouse  ClickHouseConfig    `koanf:"clickhouse"`
+	NATS        control.Config      `koanf:"nats"`
+	Log         telemetry.LogConfig `koanf:"log"`
+
+	// Clock decides which months are open; nil is the machine's. For tests.
+	Clock func() time.Time `koanf:"-"`
+	// Audit makes the completeness certificate; nil answers 503.
+	Audit Auditor `koanf:"-"`
+}
+
+// HTTPConfig bounds what a connection may take.
+type HTTPConfig struct {
+	Requests    int           `koanf:"requests" help:"most requests served at a time; more are answered 503"`
+	HeaderWait  time.Duration `koanf:"header_wait" help:"longest time for a request's header to arrive"`
+	IdleWait    time.Duration `koanf:"idle_wait" help:"how long an idle connection is kept"`
+	AnswerWait  time.Duration `koanf:"answer_wait" help:"longest time from a request to the end of its answer"`
+	DrainDelay  time.Duration `koanf:"drain_delay" help:"on SIGTERM, how long to stay open after /readyz turned, so that load balancers notice"`
+	DrainWait   time.Duration `koanf:"drain_wait" help:"on SIGTERM, how long requests may take to finish"`
+	HeaderBytes int           `koanf:"header_bytes" unit:"bytes" help:"largest request header; more is 431"`
+}
+
+// ClickHouseConfig is how to reach the warehouse.
+type ClickHouseConfig struct {
+	DSN          string        `koanf:"dsn" secret:"true" help:"clickhouse://user:password@host:9000/database"`
+	QueryTimeout time.Duration `koanf:"query_timeout" help:"longest time one query may take"`
+}
+
+// DefaultConfig is a service on its usual ports.
+func DefaultConfig() Config {
+	return Config{
+		Listen:      "127.0.0.1:8081",
+		AdminListen: "127.0.0.1:9103",
+		HTTP: HTTPConfig{
+			Requests: 64, HeaderWait: 5 * time.Second, IdleWait: 2 * time.Minute, AnswerWait: 10 * time.Minute,
+			DrainDelay: 200 * time.Millisecond, DrainWait: 8 * time.Second, HeaderBytes: 64 << 10,
+		},
+		ClickHouse: ClickHouseConfig{DSN: "clickhouse://127.0.0.1:9000/countinghouse", QueryTimeout: time.Minute},
+		NATS:       control.DefaultConfig(),
+		Log:        telemetry.DefaultLogConfig(),
+	}
+}
+
+// Validate names everything that cannot work.
+func (c *Config) Validate() error {
+	var errs []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	want(c.Listen != "", "listen: must be given")
+	want(c.AdminListen != "", "admin_listen: must be given")
+	want(c.ClickHouse.DSN != "", "clickhouse.dsn: must be given")
+	want(c.CursorKey == "" || len(c.CursorKey) >= 16, "cursor_key: must have at least 16 characters")
+	h := c.HTTP
+	want(h.Requests > 0, "http.requests: must be positive")
+	want(h.HeaderBytes > 0, "http.header_bytes: must be positive")
+	want(h.HeaderWait > 0 && h.IdleWait > 0 && h.AnswerWait > 0 && h.DrainWait > 0, "http: waits must be positive")
+	want(h.DrainDelay >= 0, "http.drain_delay: must not be negative")
+	want(c.ClickHouse.QueryTimeout > 0, "clickhouse.query_timeout: must be positive")
+	return errors.Join(errs...)
+}

@@ -1,0 +1,203 @@
+package reporter
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/problem"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+const keyBodyMax = 64 << 10
+
+type newKeyInput struct {
+	RawBody []byte
+}
+
+// newKey is the body of POST /keys.
+type newKey struct {
+	Tenant  string   `json:"tenant,omitempty" required:"false" doc:"Default: the tenant of the key that asks"`
+	Name    string   `json:"name,omitempty" required:"false" doc:"For people"`
+	Scopes  []string `json:"scopes" doc:"What the key may do"`
+	Expires string   `json:"expires,omitempty" required:"false" doc:"After a time (30d, 12h) or at an instant (RFC 3339); default: never"`
+}
+
+type newKeyOutput struct{ Body madeKey }
+
+type madeKey struct {
+	control.Key
+	Secret string `json:"key" doc:"Shown here and never again"`
+}
+
+type keysInput struct {
+	Tenant string `query:"tenant" doc:"Another tenant, or * for all; only for admin keys of tenant default"`
+	Format string `query:"format" doc:"json or csv; default: the header Accept"`
+}
+
+type keysOutput struct{ Body keysAnswer }
+
+type keysAnswer struct {
+	Keys []control.Key `json:"keys" doc:"Oldest first, revoked and expired ones included"`
+}
+
+func (a keysAnswer) columns() []string {
+	return []string{"id", "tenant", "name", "scopes", "created_at", "expires_at", "revoked_at"}
+}
+
+func (a keysAnswer) cells(row func(...cell)) {
+	moment := func(t time.Time) cell {
+		if t.IsZero() {
+			return plain("")
+		}
+		return plain(t.UTC().Format(time.RFC3339))
+	}
+	for _, k := range a.Keys {
+		row(text(k.ID), text(k.Tenant), text(k.Name), text(strings.Join(k.Scopes, " ")), moment(k.CreatedAt), moment(k.ExpiresAt), moment(k.RevokedAt))
+	}
+}
+
+// ContentType names the character set of CSV.
+func (a keysAnswer) ContentType(ct string) string { return tableType(ct) }
+
+type keyInput struct {
+	ID string `path:"id"`
+}
+
+func (s *server) registerKeys() {
+	rule := "An admin key manages the keys of its own tenant; an admin key of tenant default those of every tenant."
+	register(s, endpoint{
+		Operation: huma.Operation{
+			OperationID: "create-key", Method: http.MethodPost, Path: "/keys", Tags: []string{"keys"}, Summary: "Make an API key", Description: rule,
+			DefaultStatus: http.StatusCreated, MaxBodyBytes: -1, // checked by ourselves, to refuse in our shape
+			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+				"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[newKey](), true, "NewKey")},
+			}},
+		},
+		scopes: []string{scopeAdmin},
+	}, s.createKey)
+	register(s, endpoint{
+		Operation: huma.Operation{OperationID: "keys", Method: http.MethodGet, Path: "/keys", Tags: []string{"keys"}, Summary: "API keys, without their secrets", Description: rule},
+		scopes:    []string{scopeAdmin}, rows: true,
+	}, s.listKeys)
+	register(s, endpoint{
+		Operation: huma.Operation{
+			OperationID: "revoke-key", Method: http.MethodDelete, Path: "/keys/{id}", Tags: []string{"keys"}, Summary: "End an API key for ever",
+			Description: "In force everywhere within 5 s. " + rule, DefaultStatus: http.StatusNoContent,
+		},
+		scopes: []string{scopeAdmin},
+	}, s.revokeKey)
+}
+
+// manages reports whether the caller may touch the keys of the tenant.
+func (c caller) manages(tenant string) bool {
+	return c.has(scopeAdmin) && (tenant == c.Tenant || c.Tenant == tenantOfTenants)
+}
+
+func (s *server) createKey(ctx context.Context, who caller, in *newKeyInput) (*newKeyOutput, error) {
+	var body newKey
+	if len(in.RawBody) > keyBodyMax {
+		return nil, refuse(codeBodySize, "a key is described in less than 64 KiB")
+	}
+	dec := json.NewDecoder(bytes.NewReader(in.RawBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return nil, refuse(codeBody, "want a JSON object with tenant, name, scopes, expires: "+err.Error())
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, refuse(codeBody, "want one JSON object and nothing after it")
+	}
+	spec := control.Spec{Tenant: body.Tenant, Name: body.Name, Scopes: body.Scopes, By: who.ID}
+	if spec.Tenant == "" {
+		spec.Tenant = who.Tenant
+	}
+	if !who.manages(spec.Tenant) {
+		return nil, refuse(codeScope, "only admin keys of tenant "+tenantOfTenants+" make keys of another tenant")
+	}
+	var err error
+	if spec.Expires, err = s.expiry(body.Expires); err != nil {
+		return nil, err
+	}
+	secret := control.NewToken()
+	key, err := s.keys.CreateWithSecret(ctx, secret, spec)
+	if err != nil {
+		return nil, keyProblem(err)
+	}
+	return &newKeyOutput{madeKey{key, secret}}, nil
+}
+
+// expiry reads "30d", a Go duration, or an instant; "" is never.
+func (s *server) expiry(value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	if at, err := usage.ParseInstant(value); err == nil {
+		return at.Time(), nil
+	}
+	wait, err := time.ParseDuration(value)
+	if days, ok := strings.CutSuffix(value, "d"); ok {
+		var n int
+		n, err = strconv.Atoi(days)
+		wait = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || wait <= 0 || wait > 100*366*24*time.Hour {
+		return time.Time{}, refuse(codeParameter, "expires: want a time such as 30d or 12h, or an RFC 3339 instant").
+			With(problem.Item{Pointer: "/expires", Code: codeParameter, Detail: "want a time such as 30d or 12h, or an RFC 3339 instant"})
+	}
+	return s.now().Add(wait).UTC().Truncate(time.Second), nil
+}
+
+func (s *server) listKeys(ctx context.Context, who caller, in *keysInput) (*keysOutput, error) {
+	tenant := in.Tenant
+	switch {
+	case tenant == "":
+		tenant = who.Tenant
+	case !who.manages(tenant):
+		return nil, refuse(codeScope, "only admin keys of tenant "+tenantOfTenants+" see keys of another tenant")
+	case tenant == "*":
+		tenant = ""
+	}
+	keys, err := s.keys.List(ctx, tenant)
+	if err != nil {
+		return nil, keyProblem(err)
+	}
+	return &keysOutput{keysAnswer{append([]control.Key{}, keys...)}}, nil
+}
+
+func (s *server) revokeKey(ctx context.Context, who caller, in *keyInput) (*none, error) {
+	key, err := s.keys.Get(ctx, in.ID)
+	if err == nil && !who.manages(key.Tenant) {
+		err = control.ErrUnknownKey // that it exists is nobody else's business
+	}
+	if err == nil {
+		err = s.keys.RevokeBy(ctx, in.ID, who.ID)
+	}
+	if err != nil {
+		return nil, keyProblem(err)
+	}
+	return nil, nil //nolint:nilnil // 204 has no body
+}
+
+// keyProblem is what the client sees of a failure of the store.
+func keyProblem(err error) error {
+	switch {
+	case errors.Is(err, control.ErrUnknownKey):
+		return refuse(codeNotFound, "no such key")
+	case errors.Is(err, control.ErrInvalid):
+		return refuse(codeParameter, err.Error())
+	case errors.Is(err, control.ErrUnavailable):
+		return refuse(codeKeys, "the change may have been made or not; look before repeating it")
+	}
+	return fmt.Errorf("keys: %w", err)
+}

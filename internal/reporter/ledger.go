@@ -1,0 +1,115 @@
+package reporter
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/countinghouse/countinghouse/internal/report"
+)
+
+type tableInput struct {
+	Format string `query:"format" doc:"json or csv; default: the header Accept"`
+}
+
+type ledgerOutput struct{ Body ledgerAnswer }
+
+type ledgerAnswer struct {
+	Tenant    string             `json:"tenant"`
+	Months    []report.LedgerRow `json:"months" doc:"By the month in which the log had the events"`
+	Watermark report.Watermark   `json:"watermark"`
+}
+
+func (a ledgerAnswer) columns() []string {
+	return []string{"month", "chunks", "accepted", "stored", "duplicate", "conflict", "quarantined", "voided", "balanced"}
+}
+
+func (a ledgerAnswer) cells(row func(...cell)) {
+	for _, l := range a.Months {
+		row(plain(l.Month), whole(l.Chunks), whole(l.Accepted), whole(l.Stored), whole(l.Duplicate), whole(l.Conflict),
+			whole(l.Quarantined), whole(l.Voided), boolean(l.Balanced))
+	}
+}
+
+// ContentType names the character set of CSV.
+func (a ledgerAnswer) ContentType(ct string) string { return tableType(ct) }
+
+type freshnessOutput struct{ Body freshnessAnswer }
+
+type freshnessAnswer struct {
+	Shards    []report.Freshness `json:"shards"`
+	Watermark report.Watermark   `json:"watermark"`
+}
+
+func (a freshnessAnswer) columns() []string {
+	return []string{"shard", "log_seq", "warehouse_seq", "lag_events", "oldest_pending_at", "watermark_at", "seen_at"}
+}
+
+func (a freshnessAnswer) cells(row func(...cell)) {
+	for _, f := range a.Shards {
+		row(whole(f.Shard), whole(f.LogSeq), whole(f.WarehouseSeq), whole(f.LagEvents), plain(f.OldestPendingAt.String()),
+			plain(f.WatermarkAt.String()), plain(f.SeenAt.String()))
+	}
+}
+
+// ContentType names the character set of CSV.
+func (a freshnessAnswer) ContentType(ct string) string { return tableType(ct) }
+
+type none struct{}
+
+type auditOutput struct{ Body auditAnswer }
+
+type auditAnswer struct {
+	Tenant      string          `json:"tenant"`
+	Complete    bool            `json:"complete" doc:"No difference was found"`
+	Certificate json.RawMessage `json:"certificate"`
+}
+
+func (s *server) registerLedger() {
+	register(s, endpoint{
+		Operation: huma.Operation{
+			OperationID: "ledger", Method: http.MethodGet, Path: "/ledger", Tags: []string{"proof"}, Summary: "What became of everything accepted, by month",
+			Description: "accepted = stored + duplicate + conflict + quarantined, for ever.",
+		},
+		scopes: []string{scopeUsage, scopeReports}, rows: true,
+	}, s.ledger)
+	register(s, endpoint{
+		Operation: huma.Operation{OperationID: "freshness", Method: http.MethodGet, Path: "/freshness", Tags: []string{"proof"}, Summary: "How far counting is behind the log"},
+		rows:      true,
+	}, s.freshness)
+	register(s, endpoint{
+		Operation: huma.Operation{
+			OperationID: "audit", Method: http.MethodGet, Path: "/audit", Tags: []string{"proof"}, Summary: "The completeness certificate",
+			Description: "Recomputes the tenant's ledger, raw rows and rollups from the log and compares. May take long.",
+		},
+		scopes: []string{scopeReports, scopeAdmin},
+	}, s.certificate)
+}
+
+func (s *server) ledger(ctx context.Context, who caller, _ *tableInput) (*ledgerOutput, error) {
+	w, err := s.reports.Watermark(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.reports.Ledger(ctx, who.Tenant)
+	return &ledgerOutput{ledgerAnswer{Tenant: who.Tenant, Months: rows, Watermark: w}}, err
+}
+
+func (s *server) freshness(ctx context.Context, _ caller, _ *tableInput) (*freshnessOutput, error) {
+	w, err := s.reports.Watermark(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.reports.Freshness(ctx)
+	return &freshnessOutput{freshnessAnswer{Shards: rows, Watermark: w}}, err
+}
+
+func (s *server) certificate(ctx context.Context, who caller, _ *none) (*auditOutput, error) {
+	if s.audit == nil {
+		return nil, refuse(codeAudit, "this reporter cannot read the log; run countinghouse audit")
+	}
+	certificate, complete, err := s.audit.Certificate(ctx, who.Tenant)
+	return &auditOutput{auditAnswer{Tenant: who.Tenant, Complete: complete, Certificate: certificate}}, err
+}

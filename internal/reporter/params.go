@@ -1,0 +1,80 @@
+package reporter
+
+import (
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/problem"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+const (
+	limitMax     = 1000 // rows of a page (interfaces.md 3)
+	limitDefault = 1000
+	rowsMax      = 100_000 // rows of an answer without pages: 30 MB of JSON
+)
+
+func parseQuery(raw string) (url.Values, error) { return url.ParseQuery(raw) }
+
+func sortedNames(query url.Values) []string {
+	names := make([]string, 0, len(query))
+	for name := range query {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func problemType() reflect.Type { return reflect.TypeFor[problem.Problem]() }
+
+// instantOf reads an RFC 3339 parameter; fallback stands where it is absent.
+func instantOf(name, value string, fallback int64) (int64, error) {
+	if value == "" {
+		return fallback, nil
+	}
+	at, err := usage.ParseInstant(value)
+	if err != nil || !at.Storable() {
+		return 0, wrong(name, "want an RFC 3339 time with offset, such as 2026-03-01T00:00:00Z")
+	}
+	return at.Millis(), nil
+}
+
+// asOf reads the parameter as_of; without one everything counted is in the answer.
+func asOf(value string) (int64, error) { return instantOf("as_of", value, directory.Latest) }
+
+func monthOf(name, value string) (usage.Month, error) {
+	m, err := usage.ParseMonth(value)
+	if err != nil {
+		return m, wrong(name, "want a month as YYYY-MM")
+	}
+	return m, nil
+}
+
+func limitOf(value string, fallback int) (int, error) {
+	if value == "" {
+		return fallback, nil
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > limitMax {
+		return 0, wrong("limit", fmt.Sprintf("want a number from 1 to %d", limitMax))
+	}
+	return n, nil
+}
+
+// versionOf reads a month's version: 0 and "current" are the current one.
+func versionOf(value string) (int, error) {
+	if value == "" || value == "current" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 0 {
+		return 0, wrong("version", "want a version's number, or current")
+	}
+	return n, nil
+}
+
+func parseUint(value string, bits int) (uint64, error) { return strconv.ParseUint(value, 10, bits) }

@@ -1,0 +1,106 @@
+package reporter
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"go.uber.org/zap"
+
+	"github.com/countinghouse/countinghouse/internal/problem"
+	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// Refusal is one way the reporter refuses a request. The code is stable; the docs are made from Refusals.
+type Refusal struct {
+	Code    string
+	Status  int
+	Meaning string
+	Action  string
+}
+
+const (
+	codeUnauthorized = "unauthorized"
+	codeScope        = "missing-scope"
+	codeNotFound     = report.CodeNotFound
+	codeMethod       = "method-not-allowed"
+	codeParameter    = report.CodeParameter
+	codeUnknown      = "unknown-parameter"
+	codeCursor       = "bad-cursor"
+	codeBody         = "bad-json"
+	codeBodySize     = "body-too-large"
+	codeRows         = "too-many-rows"
+	codeOverloaded   = "overloaded"
+	codeWarehouse    = "warehouse-unavailable"
+	codeKeys         = "keys-unavailable"
+	codeAudit        = "audit-unavailable"
+	codeInternal     = "internal"
+)
+
+// Refusals lists every code once.
+func Refusals() []Refusal {
+	const again = "retry after the time in Retry-After; reading changes nothing"
+	return []Refusal{
+		{codeUnauthorized, http.StatusUnauthorized, "no key, or one that is unknown, revoked or expired", "send Authorization: Bearer with a valid key"},
+		{codeScope, http.StatusForbidden, "the key lacks the scope the path needs", "use a key with one of the scopes that detail names"},
+		{codeNotFound, http.StatusNotFound, "no such path, or nothing of yours under that name", "see GET /api/v1/docs"},
+		{codeMethod, http.StatusMethodNotAllowed, "the path does not take this method", "see GET /api/v1/docs"},
+		{codeParameter, http.StatusBadRequest, "a parameter is missing or has a value that is not allowed", "errors names it and the values it may have"},
+		{codeUnknown, http.StatusBadRequest, "a query parameter that the path does not have", "errors names it; see GET /api/v1/docs"},
+		{codeCursor, http.StatusBadRequest, "a cursor that was not given out for this tenant and path", "start again without cursor"},
+		{codeBody, http.StatusBadRequest, "the body is not the JSON object the path takes", "the detail says where"},
+		{codeBodySize, http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB", "send less"},
+		{report.CodeNotSettled, http.StatusConflict, "as_of lies beyond what has been counted for certain", "wait, or ask for an earlier as_of"},
+		{report.CodeNoVersion, http.StatusNotFound, "the month has no such version", "leave version out for the current state"},
+		{report.CodeAggregation, http.StatusUnprocessableEntity, "the meter's aggregation cannot be computed", "ask for another meter, or for its events"},
+		{codeRows, http.StatusUnprocessableEntity, "the answer would have more rows than the limit (100,000)", "ask for less: a shorter time, a longer window, fewer groups"},
+		{codeInternal, http.StatusInternalServerError, "a defect of this program", "report it with the correlation_id"},
+		{codeOverloaded, http.StatusServiceUnavailable, "too many requests at once", again},
+		{codeWarehouse, http.StatusServiceUnavailable, "ClickHouse cannot be reached or is not ready", again},
+		{codeKeys, http.StatusServiceUnavailable, "keys cannot be checked or changed at the moment", again},
+		{codeAudit, http.StatusServiceUnavailable, "this reporter cannot read the log, so it cannot audit", "run countinghouse audit"},
+	}
+}
+
+func refuse(code, detail string) *problem.Problem {
+	for _, r := range Refusals() {
+		if r.Code == code {
+			return problem.New(r.Status, code, detail)
+		}
+	}
+	return problem.New(http.StatusInternalServerError, codeInternal, "a defect of this program")
+}
+
+// wrong is a parameter with a value that is not allowed.
+func wrong(parameter, detail string) *problem.Problem {
+	return refuse(codeParameter, "parameter "+parameter+": "+detail).
+		With(problem.Item{Parameter: parameter, Code: codeParameter, Detail: detail})
+}
+
+// answer turns an error into what the client sees. What it does not know is a defect: logged, not told.
+func (s *server) answer(ctx context.Context, err error) error {
+	correlation := correlationOf(ctx)
+	var p *problem.Problem
+	var bad *report.Error
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &bad):
+		p = refuse(bad.Code, bad.Detail)
+		if bad.Parameter != "" {
+			p = p.With(problem.Item{Parameter: bad.Parameter, Code: bad.Code, Detail: bad.Detail})
+		}
+	case warehouse.Unavailable(err):
+		s.log.Warn("the warehouse could not answer", zap.Error(err), zap.String("correlation_id", correlation))
+		p = refuse(codeWarehouse, "the warehouse cannot answer at the moment; retry")
+	default:
+		s.log.Error("request failed", zap.Error(err), zap.String("correlation_id", correlation))
+		p = refuse(codeInternal, "a defect of this program")
+	}
+	p = p.Correlated(correlation)
+	if p.Status == http.StatusServiceUnavailable {
+		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {"1"}})
+	}
+	return p
+}

@@ -1,0 +1,221 @@
+// Package reporter is the service finance and operators ask: the API over HTTP.
+//
+// Guarantees:
+//
+//   - The tenant comes from the API key and from nothing else; no answer holds anything of another
+//     tenant. Keys are the one exception: an admin key of tenant default manages those of every tenant.
+//   - Decimals are strings, exact to the last digit, in JSON and in CSV, and both have the same rows.
+//   - A parameter that is not known, or has a value that is not allowed, is refused by name, never
+//     ignored.
+//   - It writes no usage. While ClickHouse is away every question is answered 503 with Retry-After, and
+//     the service stays up.
+package reporter
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/telemetry"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// pingEvery is how often the warehouse is asked for a sign of life, for /readyz.
+const pingEvery = time.Second
+
+// App is a running reporter.
+type App struct {
+	cfg       Config
+	log       *zap.Logger
+	warehouse *warehouse.Warehouse
+	control   *control.Client
+	health    *telemetry.Health
+	admin     *telemetry.AdminServer
+	listener  net.Listener
+	server    *http.Server
+
+	alive   atomic.Pointer[error] // what the last ping said; nil before the first
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	closing sync.Once
+	served  chan struct{} // closed when the server ended
+	err     error         // why, if not by Close
+	done    chan struct{} // closed when everything ended
+}
+
+// Start listens and returns. ClickHouse and NATS may be down. ctx bounds the start only.
+func Start(ctx context.Context, cfg Config, log *zap.Logger) (*App, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("reporter configuration: %w", err)
+	}
+	a := &App{cfg: cfg, log: log, served: make(chan struct{}), done: make(chan struct{}), health: telemetry.NewHealth()}
+	if err := a.start(ctx); err != nil {
+		a.release(context.WithoutCancel(ctx))
+		return nil, fmt.Errorf("reporter: %w", err)
+	}
+	log.Info("reporter started", zap.String("listen", a.Addr()), zap.String("admin", a.AdminAddr()))
+	return a, nil
+}
+
+func (a *App) start(ctx context.Context) error {
+	version := telemetry.BuildVersion("reporter")
+	registry := telemetry.NewRegistry(version)
+	var err error
+	if a.listener, err = net.Listen("tcp", a.cfg.Listen); err != nil {
+		return err
+	}
+	a.warehouse, err = warehouse.Open(ctx, warehouse.Config{DSN: a.cfg.ClickHouse.DSN, QueryTimeout: a.cfg.ClickHouse.QueryTimeout}, a.log)
+	if err != nil {
+		return err
+	}
+	nats := a.cfg.NATS
+	nats.Name = "countinghouse-reporter"
+	if a.control, err = control.Dial(ctx, nats, a.log); err != nil {
+		return err
+	}
+	a.watch(ctx)
+	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
+		return err
+	}
+	now := a.cfg.Clock
+	if now == nil {
+		now = time.Now
+	}
+	key := []byte(a.cfg.CursorKey)
+	if len(key) == 0 {
+		key = make([]byte, 32)
+		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
+	}
+	a.serve(newServer(&server{
+		log: a.log, reports: report.New(a.warehouse, now), keys: a.control.Store, audit: a.cfg.Audit,
+		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
+	}))
+	return nil
+}
+
+// watch keeps what /readyz tells: a probe may not start work of its own.
+func (a *App) watch(ctx context.Context) {
+	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.running.Go(func() {
+		tick := time.NewTicker(pingEvery)
+		defer tick.Stop()
+		for {
+			ping, cancel := context.WithTimeout(ctx, 2*time.Second)
+			err := a.warehouse.Ping(ping)
+			cancel()
+			a.alive.Store(&err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	a.health.Require("warehouse", func() error {
+		if err := a.alive.Load(); err != nil {
+			return *err
+		}
+		return errors.New("not asked yet")
+	})
+	a.health.Require("keys", func() error {
+		if !a.control.Ready() {
+			return errors.New("not loaded yet")
+		}
+		return nil
+	})
+	a.health.Watch("nats", func() error { // keys already known stay valid without it
+		if !a.control.Connected() {
+			return errors.New("not connected")
+		}
+		return nil
+	})
+}
+
+func (a *App) serve(handler http.Handler) {
+	h := a.cfg.HTTP
+	a.server = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: h.HeaderWait,
+		ReadTimeout:       h.HeaderWait + 10*time.Second, // bodies are small
+		WriteTimeout:      h.AnswerWait,
+		IdleTimeout:       h.IdleWait,
+		MaxHeaderBytes:    h.HeaderBytes,
+		ErrorLog:          zap.NewStdLog(a.log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+	}
+	go func() {
+		defer close(a.served)
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			a.err = fmt.Errorf("serve: %w", err)
+		}
+	}()
+}
+
+// Addr is the address of the API.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// AdminAddr is the address of the admin port.
+func (a *App) AdminAddr() string { return a.admin.Addr() }
+
+// Wait returns when the service ended: nil after Close.
+func (a *App) Wait() error {
+	select {
+	case <-a.done:
+	case <-a.served:
+		a.closing.Do(func() { close(a.done) })
+	}
+	return a.err
+}
+
+// Close drains and stops; ctx bounds it.
+func (a *App) Close(ctx context.Context) error {
+	var err error
+	a.closing.Do(func() {
+		defer close(a.done)
+		a.health.Drain()
+		delay := time.NewTimer(a.cfg.HTTP.DrainDelay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case <-ctx.Done():
+		}
+		drain, cancel := context.WithTimeout(ctx, a.cfg.HTTP.DrainWait)
+		defer cancel()
+		if err = a.server.Shutdown(drain); err != nil {
+			err = errors.Join(fmt.Errorf("drain: %w", err), a.server.Close())
+		}
+		<-a.served
+		a.release(ctx)
+	})
+	return err
+}
+
+// release ends what start began, as far as it came.
+func (a *App) release(ctx context.Context) {
+	if a.stop != nil {
+		a.stop()
+		a.running.Wait()
+	}
+	if a.server == nil && a.listener != nil {
+		_ = a.listener.Close() // nobody was served
+	}
+	if a.admin != nil {
+		_ = a.admin.Close(ctx) // the process ends anyway
+	}
+	if a.control != nil {
+		a.control.Close()
+	}
+	if a.warehouse != nil {
+		_ = a.warehouse.Close() // reads only
+	}
+}
