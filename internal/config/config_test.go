@@ -108,7 +108,7 @@ func TestEveryFaultIsNamedAtOnce(t *testing.T) {
 		"COUNTINGHOUSE_INGEST__NOPE":                "1",
 		"COUNTINGHOUSE_INGEST_LISTEN":               "x",
 		"COUNTINGHOUSE_INGEST__NATS__PASSWORD_FILE": "/does/not/exist",
-	}, "--ratio", "half")
+	}, "--ratio", "half", "--listen", "")
 	var faults *config.Faults
 	if !errors.As(err, &faults) {
 		t.Fatalf("Load = %v, want *Faults", err)
@@ -116,7 +116,7 @@ func TestEveryFaultIsNamedAtOnce(t *testing.T) {
 	for _, want := range []string{
 		":2 lisen: unknown", ":3 body_bytes: \"lots\": want a size", ":4 nats.wait: given twice", ":5 billing: unknown section",
 		"COUNTINGHOUSE_INGEST__NOPE: unknown", "COUNTINGHOUSE_INGEST_LISTEN: unknown; sections are separated",
-		"COUNTINGHOUSE_INGEST__NATS__PASSWORD_FILE: read secret", `flag --ratio: "half": want a number`,
+		"COUNTINGHOUSE_INGEST__NATS__PASSWORD_FILE: read secret", `flag --ratio: "half": want a number`, "listen: must be given",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("fault %q is missing from: %v", want, err)

@@ -88,9 +88,7 @@ func load(flags *pflag.FlagSet, section string, cfg any, environ []string) error
 			}
 		}
 	}
-	if len(faults.List) == 0 {
-		validate(reflect.ValueOf(cfg).Elem(), section, &faults)
-	}
+	validate(reflect.ValueOf(cfg).Elem(), section, &faults) // a field with a fault holds what it held before
 	if len(faults.List) > 0 {
 		return &faults
 	}

@@ -131,6 +131,18 @@ func parseSize(text string) (int64, error) {
 	return 0, want
 }
 
+// formatDuration leaves out the zero units at the end: 840h, not 840h0m0s.
+func formatDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 // formatSize uses the largest binary unit that divides n.
 func formatSize(n int64) string {
 	for _, u := range []int{3, 2, 1, 0} {
@@ -163,7 +175,7 @@ func (f Field) text(redacted bool) string {
 		}
 		return strings.Join(parts, ",")
 	case "duration":
-		return time.Duration(v.Int()).String()
+		return formatDuration(time.Duration(v.Int()))
 	case "size":
 		if v.CanInt() {
 			return formatSize(v.Int())

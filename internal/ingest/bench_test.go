@@ -115,3 +115,36 @@ func BenchmarkServed(b *testing.B) {
 	b.ReportMetric((cpuSeconds(b)-began)/float64(b.N*n)*1e6, "cpu-s/Mevents")
 	b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "events/s")
 }
+
+// BenchmarkToTheLog is ingest with a real NATS server that writes to disk before it acknowledges, both
+// in this process, and 16 clients. chunk-events tells how well requests share chunks.
+func BenchmarkToTheLog(b *testing.B) {
+	for _, n := range []int{1, 100} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			d := open(b)
+			bodies := make([][]byte, 64)
+			for i := range bodies {
+				bodies[i] = typical(i, n)
+			}
+			header := http.Header{"Content-Type": {"application/cloudevents-batch+json"}}
+			b.SetParallelism(8)
+			var calls atomic.Int64
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if got := d.post(b, "", header, bodies[calls.Add(1)%64]); got.status != 202 {
+						b.Errorf("%d %s", got.status, got.body)
+						return
+					}
+				}
+			})
+			b.StopTimer()
+			info, err := d.log.Info(b.Context(), 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N*n)/float64(info.Last), "chunk-events")
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
