@@ -51,6 +51,9 @@ const (
 	keySubject    = "control.key."
 	controlSubs   = "control.>"
 	writeTimeout  = 5 * time.Second
+	// callTimeout bounds one question to NATS: an answer that was lost with a connection never comes, and
+	// the client would wait for it until the caller's own deadline.
+	callTimeout   = 2 * time.Second
 	firstLoad     = 2 * time.Second // how long a question waits for the first load of the keys
 	conflictsMax  = 10
 	retryConflict = 20 * time.Millisecond
@@ -138,7 +141,7 @@ func ensure(ctx context.Context, conn *eventlog.Conn) error {
 
 // last reads the newest message of a subject; sequence 0 when there is none.
 func (s *Store) last(ctx context.Context, subject string) (uint64, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	handle, err := s.conn.JetStream().Stream(ctx, stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -172,7 +175,7 @@ func (s *Store) write(ctx context.Context, subject string, expected uint64, doc 
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	for {
-		attempt, cancel := context.WithTimeout(ctx, writeTimeout/3)
+		attempt, cancel := context.WithTimeout(ctx, callTimeout)
 		ack, err := s.conn.JetStream().PublishMsg(attempt, msg, jetstream.WithExpectLastSequencePerSubject(expected), jetstream.WithRetryAttempts(0))
 		cancel()
 		if err == nil {

@@ -52,7 +52,10 @@ func follow(ctx context.Context, conn *eventlog.Conn, log *zap.Logger, f followe
 	}
 }
 
-func followOnce(ctx context.Context, conn *eventlog.Conn, f follower) (reached bool, err error) {
+// consumer makes a consumer that starts with the last message of every subject.
+func consumer(ctx context.Context, conn *eventlog.Conn, f follower) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	name, filter := f.source()
 	handle, err := conn.JetStream().Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -61,14 +64,23 @@ func followOnce(ctx context.Context, conn *eventlog.Conn, f follower) (reached b
 		}
 	}
 	if err != nil {
-		return false, fmt.Errorf("stream %s: %w", name, err)
+		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
-	consumer, err := handle.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	c, err := handle.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: filter,
 		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerIdle,
 	})
 	if err != nil {
-		return false, fmt.Errorf("follow %s: %w", name, err)
+		return nil, fmt.Errorf("follow %s: %w", name, err)
+	}
+	return c, nil
+}
+
+func followOnce(ctx context.Context, conn *eventlog.Conn, f follower) (reached bool, err error) {
+	name, _ := f.source()
+	consumer, err := consumer(ctx, conn, f)
+	if err != nil {
+		return false, err
 	}
 	messages, err := consumer.Messages(jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {

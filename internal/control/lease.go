@@ -137,6 +137,8 @@ func (l *Leases) Valid(lease Lease) bool { return l.now().Sub(lease.renewed) < l
 // Acquire takes the lease of a partition if it is free, given back, dead, or was this member's before a
 // restart. A *HeldError (ErrHeld) says who has it; ErrUnavailable that nobody knows.
 func (l *Leases) Acquire(ctx context.Context, partition int) (Lease, error) {
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
 	key := partitionKey + strconv.Itoa(partition)
 	kv, err := l.bucket(ctx)
 	if err != nil {
@@ -169,6 +171,8 @@ func (l *Leases) Acquire(ctx context.Context, partition int) (Lease, error) {
 // Renew extends the lease by TTL from now. ErrLost means stop at once; after ErrUnavailable the lease may
 // or may not have been extended: try again while Valid, stop when it is not.
 func (l *Leases) Renew(ctx context.Context, lease Lease) (Lease, error) {
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
 	key := partitionKey + strconv.Itoa(lease.Partition)
 	kv, err := l.bucket(ctx)
 	if err != nil {
@@ -198,6 +202,8 @@ func (l *Leases) Renew(ctx context.Context, lease Lease) (Lease, error) {
 
 // Release gives the lease back, so that the next one need not wait for TTL.
 func (l *Leases) Release(ctx context.Context, lease Lease) error {
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
 	kv, err := l.bucket(ctx)
 	if err != nil {
 		return fmt.Errorf("release lease: %w", err)
@@ -210,6 +216,11 @@ func (l *Leases) Release(ctx context.Context, lease Lease) error {
 		return fmt.Errorf("release lease: %w: %w", ErrUnavailable, err)
 	}
 	return nil
+}
+
+// bounded leaves room for another try within TTL when an answer is lost.
+func (l *Leases) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, min(l.ttl/3, callTimeout))
 }
 
 // Holders says who holds each partition that is held, as far as this member has heard.
@@ -229,6 +240,8 @@ func (l *Leases) Holders() map[int]string {
 
 // Beat tells the others that this member lives. Call it every third of TTL.
 func (l *Leases) Beat(ctx context.Context) error {
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
 	kv, err := l.bucket(ctx)
 	if err != nil {
 		return fmt.Errorf("beat: %w", err)
@@ -241,6 +254,8 @@ func (l *Leases) Beat(ctx context.Context) error {
 
 // Leave tells the others that this member is going.
 func (l *Leases) Leave(ctx context.Context) error {
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
 	kv, err := l.bucket(ctx)
 	if err != nil {
 		return fmt.Errorf("leave: %w", err)

@@ -20,7 +20,10 @@ const (
 	pingsOut      = 2
 	dialTimeout   = 2 * time.Second
 	reconnectWait = 200 * time.Millisecond // NATS back is noticed within this, plus jitter
-	apiTimeout    = 5 * time.Second        // one JetStream API call
+	apiTimeout    = 5 * time.Second        // one JetStream API call that may have work to do
+	// callTimeout bounds one question: an answer that was lost with a connection never comes, and the client
+	// would wait for it until the caller's own deadline.
+	callTimeout = 2 * time.Second
 )
 
 // Conn is a connection to NATS that never gives up: it may be made while NATS is down, reconnects for

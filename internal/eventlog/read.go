@@ -168,7 +168,9 @@ func (r *Reader) fetch(ctx context.Context, iter jetstream.MessagesContext) (jet
 		return nil, ctx.Err()
 	case quiet:
 		r.heard = time.Now()
-		_, err := r.check(ctx)
+		asking, cancel := context.WithTimeout(ctx, callTimeout)
+		_, err := r.check(asking)
+		cancel()
 		if fatal(err) {
 			r.stop()
 			return nil, err
@@ -218,6 +220,8 @@ func (r *Reader) iterator(ctx context.Context) (jetstream.MessagesContext, error
 	if iter != nil {
 		return iter, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	stream, err := r.check(ctx)
 	if err != nil {
 		return nil, err

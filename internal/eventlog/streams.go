@@ -63,6 +63,8 @@ func (l *Log) EnsureStreams(ctx context.Context) error {
 
 // checkNumber refuses another N than the log was made with, before anything is made.
 func (l *Log) checkNumber(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	names := l.conn.js.ListStreams(ctx, jetstream.WithStreamListSubject("usage.log.>"))
 	for info := range names.Info() {
 		made := info.Config.Metadata[partitionsKey]
@@ -78,6 +80,8 @@ func (l *Log) checkNumber(ctx context.Context) error {
 }
 
 func (l *Log) ensureStream(ctx context.Context, p int) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	want := l.streamConfig(p)
 	stream, err := l.conn.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -162,7 +166,7 @@ func (l *Log) CheckMapping(ctx context.Context) error {
 func (l *Log) probe(ctx context.Context, subject string) (partition int, err error) {
 	msg := nats.NewMsg(subject)
 	msg.Header.Set(jetstream.ExpectedStreamHeader, "none")
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	reply, err := l.conn.nc.RequestMsgWithContext(ctx, msg)
 	if errors.Is(err, nats.ErrNoResponders) {
@@ -210,6 +214,8 @@ func (l *Log) Info(ctx context.Context, partition int) (Info, error) {
 	if err := l.valid(partition); err != nil {
 		return Info{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	stream, err := l.conn.js.Stream(ctx, streamName(partition))
 	if err != nil {
 		return Info{}, fmt.Errorf("info of partition %d: %w", partition, l.conn.apiError(err))
@@ -237,6 +243,8 @@ func (l *Log) get(ctx context.Context, partition int, seq uint64, opts ...jetstr
 	if err := l.valid(partition); err != nil {
 		return Message{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	stream, err := l.conn.js.Stream(ctx, streamName(partition))
 	if err != nil {
 		return Message{}, l.conn.apiError(err)
