@@ -178,3 +178,13 @@ func clean(s string) string {
 		return c
 	}, s)
 }
+
+// Line writes the rows as CSV without a header, for listings without an end.
+func (r *Rows) Line(w io.Writer) error {
+	out := csv.NewWriter(w)
+	for _, cells := range r.Cells {
+		_ = out.Write(cells) // errors stay in the writer and come back from Error
+	}
+	out.Flush()
+	return out.Error()
+}

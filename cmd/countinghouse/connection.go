@@ -1,0 +1,90 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countinghouse/countinghouse/internal/client"
+	"github.com/countinghouse/countinghouse/internal/stack"
+)
+
+const defaultDir = ".countinghouse"
+
+// connection says which stack a command talks to: flags, else environment, else DIR/endpoints.json.
+type connection struct {
+	dir, url, reporterURL, token string
+	nats, clickhouse             string
+}
+
+func (t *tool) dirFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.where.dir, "dir", cmp.Or(os.Getenv("COUNTINGHOUSE_DIR"), defaultDir), "directory of a running `countinghouse up`")
+	_ = cmd.MarkFlagDirname("dir")
+}
+
+// clientFlags are those of commands that speak HTTP.
+func (t *tool) clientFlags(cmd *cobra.Command) *cobra.Command {
+	t.dirFlag(cmd)
+	cmd.Flags().StringVar(&t.where.url, "url", "", "URL of ingest (COUNTINGHOUSE_URL)")
+	cmd.Flags().StringVar(&t.where.reporterURL, "reporter-url", "", "URL of the reporter (COUNTINGHOUSE_REPORTER_URL)")
+	cmd.Flags().StringVar(&t.where.token, "token", "", "API key (COUNTINGHOUSE_TOKEN)")
+	return cmd
+}
+
+// serverFlags are those of commands that speak to NATS and ClickHouse themselves.
+func (t *tool) serverFlags(cmd *cobra.Command) *cobra.Command {
+	t.dirFlag(cmd)
+	cmd.Flags().StringVar(&t.where.nats, "nats", "", "URL of NATS, nats://host:4222 (COUNTINGHOUSE_NATS__URL)")
+	cmd.Flags().StringVar(&t.where.clickhouse, "clickhouse", "", "DSN of ClickHouse, clickhouse://host:9000/countinghouse (COUNTINGHOUSE_CLICKHOUSE__DSN)")
+	return cmd
+}
+
+// endpoints is what is known of the stack. need names what the command cannot do without.
+func (c *connection) endpoints(need ...func(*stack.Endpoints) (value *string, flag string)) (stack.Endpoints, error) {
+	var e stack.Endpoints
+	file, err := stack.LoadEndpoints(c.dir)
+	if err == nil {
+		e = file
+	} else if !errors.Is(err, stack.ErrNotRunning) {
+		return e, err
+	}
+	override := func(dst *string, flag, env string) {
+		*dst = cmp.Or(flag, os.Getenv(env), *dst)
+	}
+	override(&e.Ingest, c.url, "COUNTINGHOUSE_URL")
+	override(&e.Reporter, c.reporterURL, "COUNTINGHOUSE_REPORTER_URL")
+	override(&e.AdminToken, c.token, "COUNTINGHOUSE_TOKEN")
+	override(&e.NATS, c.nats, "COUNTINGHOUSE_NATS__URL")
+	override(&e.ClickHouse, c.clickhouse, "COUNTINGHOUSE_CLICKHOUSE__DSN")
+	for _, n := range need {
+		if value, flag := n(&e); *value == "" {
+			return e, fmt.Errorf("%w in %s, and no --%s is given; start one with `countinghouse up`", stack.ErrNotRunning, c.dir, flag)
+		}
+	}
+	return e, nil
+}
+
+func needIngest(e *stack.Endpoints) (*string, string)     { return &e.Ingest, "url" }
+func needReporter(e *stack.Endpoints) (*string, string)   { return &e.Reporter, "reporter-url" }
+func needNATS(e *stack.Endpoints) (*string, string)       { return &e.NATS, "nats" }
+func needClickHouse(e *stack.Endpoints) (*string, string) { return &e.ClickHouse, "clickhouse" }
+
+// client speaks to the services. When a send has to wait for longer than a moment, stderr says so.
+func (t *tool) client(e stack.Endpoints) (*client.Client, error) {
+	c, err := client.New(client.Config{
+		Ingest: e.Ingest, Reporter: e.Reporter, Token: e.AdminToken,
+		OnRetry: func(cause error, wait time.Duration) {
+			if wait >= time.Second {
+				fmt.Fprintf(t.err, "countinghouse: waiting %s for ingest, nothing is lost: %v\n", wait.Round(100*time.Millisecond), cause)
+			}
+		},
+	})
+	if err != nil {
+		return nil, usageError("%w", err)
+	}
+	return c, nil
+}
