@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,11 +19,12 @@ import (
 	"github.com/countinghouse/countinghouse/internal/localstack"
 )
 
-// NATS is stopped and started under load: what was answered 202 is in the log once the dust settles,
+// NATS is killed and started again under load: what was answered 202 is in the log once the dust settles,
 // what was answered otherwise was answered 503, and in the end everything got through.
-func TestNATSGoesAndComesBack(t *testing.T) {
+func TestNATSIsKilledAndComesBack(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(c *ingest.Config) { c.Commit.Wait = 2 * time.Second })
+	stack := localstack.Start(t, localstack.Options{NoClickHouse: true, NATSChild: true})
+	d := openOn(t, stack, func(c *ingest.Config) { c.Commit.Wait = 2 * time.Second })
 	const clients, each = 6, 40
 	var mu sync.Mutex
 	confirmed := map[string]bool{}
@@ -61,13 +63,13 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 		}()
 	}
 	<-stopAt
-	d.stack.NATS.Stop()
+	stack.NATSChild.Kill()
 	close(stopped)
 	await(t, "unready", func() bool { return d.app.Health().Ready() != nil })
 	if got := d.json(t, event("meanwhile")); got.status != 503 || got.problem.Code != "log-unavailable" {
 		t.Errorf("while NATS is down: %d %s, want 503 log-unavailable", got.status, got.body)
 	}
-	if err := d.stack.NATS.Restart(); err != nil {
+	if err := stack.NATSChild.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wg.Wait()
@@ -83,6 +85,32 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	}
 	if len(confirmed) != clients*each {
 		t.Errorf("%d of %d events got through", len(confirmed), clients*each)
+	}
+}
+
+// NATS is frozen: it neither answers nor hangs up. The request is answered when its time is over, and
+// the chunk that was on its way is in the log at most once.
+func TestNATSFreezes(t *testing.T) {
+	t.Parallel()
+	stack := localstack.Start(t, localstack.Options{NoClickHouse: true, NATSChild: true})
+	d := openOn(t, stack, func(c *ingest.Config) { c.Commit.Wait = 500 * time.Millisecond })
+	if err := stack.NATSChild.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	got := d.json(t, event("frozen"))
+	if err := stack.NATSChild.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if got.status != 503 || got.problem.Code != "log-unconfirmed" || got.header.Get("Retry-After") == "" {
+		t.Errorf("while NATS is frozen: %d %s, want 503 log-unconfirmed with Retry-After", got.status, got.body)
+	}
+	await(t, "taking events", func() bool { return d.json(t, event("after")).status == 202 })
+	count := map[string]int{}
+	for _, id := range d.ids(t) {
+		count[id]++
+	}
+	if count["frozen"] > 1 || count["after"] == 0 {
+		t.Errorf("the log holds %v", count)
 	}
 }
 
