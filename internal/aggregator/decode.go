@@ -121,7 +121,7 @@ func (d *decoder) events(c *chunk, m *eventlog.Message) {
 			})
 			return nil
 		}
-		e.RecordedTime = usage.Instant{} // honoured only through ingest with events:backfill
+		e.RecordedTime = usage.Instant{}                           // honoured only through ingest with events:backfill
 		c.events = append(c.events, d.item(c, &e, uint32(i), raw)) // e is this call's own
 		return nil
 	})

@@ -22,13 +22,15 @@ type ownership struct {
 
 	mu   sync.Mutex
 	held map[int]*holding
+	lost map[int]time.Time // when a lease was lost: two that think alike must not fight at full speed
 }
 
 // holding is one partition being moved.
 type holding struct {
-	lease  control.Lease
-	cancel context.CancelFunc
-	done   chan struct{}
+	lease   control.Lease
+	renewed time.Time
+	cancel  context.CancelFunc
+	done    chan struct{}
 }
 
 // own takes and gives back partitions until ctx ends or an invariant breaks.
@@ -38,10 +40,11 @@ func (a *App) own(ctx context.Context) error {
 		return fmt.Errorf("aggregator: %w", err)
 	}
 	defer leases.Close()
-	o := &ownership{App: a, leases: leases, fatal: make(chan error, len(a.partitions)), held: map[int]*holding{}}
+	o := &ownership{App: a, leases: leases, fatal: make(chan error, len(a.partitions)), held: map[int]*holding{}, lost: map[int]time.Time{}}
 	defer o.leave(ctx)
 	tick := time.NewTicker(a.cfg.LeaseTTL / 5)
 	defer tick.Stop()
+	o.beat(ctx)
 	for {
 		o.turn(ctx)
 		select {
@@ -51,27 +54,33 @@ func (a *App) own(ctx context.Context) error {
 			return err
 		case <-leases.Changed():
 		case <-tick.C:
+			o.beat(ctx)
 		}
+	}
+}
+
+// beat tells the other aggregators that this one lives.
+func (o *ownership) beat(ctx context.Context) {
+	if err := o.leases.Beat(ctx); err != nil {
+		o.zap.Debug("not announced", zap.Error(err))
 	}
 }
 
 // turn renews what is held, takes what is this member's share and free, gives back what is not.
 func (o *ownership) turn(ctx context.Context) {
-	if err := o.leases.Beat(ctx); err != nil {
-		o.zap.Debug("not announced", zap.Error(err))
-	}
 	mine := control.Share(o.leases.Members(), len(o.partitions), o.cfg.Name)
 	for p := range o.partitions {
 		h := o.holding(p)
 		switch wanted := slices.Contains(mine, p); {
 		case h != nil && o.ended(h):
+			o.lost[p] = time.Now() // fenced: somebody else moves it
 			o.drop(ctx, p, h)
 		case h != nil && !wanted:
 			o.zap.Info("another aggregator has joined; giving a partition back", zap.Int("partition", p))
 			o.drop(ctx, p, h)
 		case h != nil:
 			o.renew(ctx, p, h)
-		case wanted:
+		case wanted && time.Since(o.lost[p]) > o.cfg.LeaseTTL:
 			o.acquire(ctx, p)
 		}
 	}
@@ -94,12 +103,17 @@ func (o *ownership) ended(h *holding) bool {
 
 // renew extends a lease; one that is lost, or not renewed in time, ends its sessions at once.
 func (o *ownership) renew(ctx context.Context, p int, h *holding) {
+	if time.Since(h.renewed) < o.cfg.LeaseTTL/6 {
+		return
+	}
+	h.renewed = time.Now()
 	lease, err := o.leases.Renew(ctx, h.lease)
 	switch {
 	case err == nil:
 		h.lease = lease
 	case errors.Is(err, control.ErrLost), !o.leases.Valid(h.lease):
 		o.zap.Warn("lease lost; another aggregator goes on", zap.Int("partition", p), zap.Error(err))
+		o.lost[p] = time.Now()
 		o.stop(p, h)
 	}
 }
@@ -112,7 +126,7 @@ func (o *ownership) acquire(ctx context.Context, p int) {
 		return
 	}
 	running, cancel := context.WithCancel(ctx)
-	h := &holding{lease: lease, cancel: cancel, done: make(chan struct{})}
+	h := &holding{lease: lease, renewed: time.Now(), cancel: cancel, done: make(chan struct{})}
 	o.mu.Lock()
 	o.held[p] = h
 	o.mu.Unlock()
