@@ -25,9 +25,11 @@ type Receipt struct {
 
 const (
 	// attemptMax is how long one publish waits for its PubAck before the same bytes are sent again: an
-	// answer lost with a connection costs this much, not the whole time-out.
-	attemptMax = 2 * time.Second
-	retryWait  = 50 * time.Millisecond
+	// answer lost with a connection costs this much, not the whole time-out. The first one is short, so that
+	// a full disk, which the server keeps quiet about, is answered within a second.
+	attemptFirst = 700 * time.Millisecond
+	attemptMax   = 2 * time.Second
+	retryWait    = 50 * time.Millisecond
 )
 
 // gate bounds what waits for acknowledgement.
@@ -107,13 +109,18 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 		msg.Header[k] = v
 	}
 	msg.Header[jetstream.MsgIDHeader] = []string{id.String()}
-	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptMax)
+	for wait := attemptFirst; ; wait = attemptMax {
+		attempt, cancel := context.WithTimeout(ctx, wait)
 		// No retry inside: it would not look at our context.
 		ack, err := l.conn.js.PublishMsg(attempt, msg, jetstream.WithRetryAttempts(0))
 		cancel()
 		if err == nil {
 			return l.receipt(ctx, msg, ack)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			if fault := l.WriteFault(context.WithoutCancel(ctx)); errors.Is(fault, ErrFull) {
+				return Receipt{}, fmt.Errorf("append: %w", fault)
+			}
 		}
 		if err = l.conn.publishError(err); !errors.Is(err, ErrUnavailable) {
 			return Receipt{}, fmt.Errorf("append: %w", err)

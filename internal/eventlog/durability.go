@@ -43,7 +43,11 @@ func (d Durability) String() string {
 	return s
 }
 
-const varzMax = 4 << 20 // bytes of a monitoring answer
+const (
+	monitorMax = 4 << 20 // bytes of a monitoring answer
+	faultWait  = 500 * time.Millisecond
+	faultKeep  = time.Second // how long one answer about a server's health serves all appends
+)
 
 // Durability asks the monitoring endpoints (MonitorURLs) of the NATS servers, and the streams for their
 // replicas. A setting that cannot be read is SyncUnknown with a reason; the error is only for the
@@ -100,26 +104,67 @@ type serverVariables struct {
 
 func varz(ctx context.Context, url string) (serverVariables, error) {
 	var v serverVariables
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/varz", nil)
-	if err != nil {
-		return v, fmt.Errorf("monitor url: %w", err)
-	}
-	req.Close = true // one question per connect; no idle connection is kept
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
+	status, err := monitor(ctx, url, "/varz", &v)
+	switch {
+	case err != nil:
 		return v, fmt.Errorf("read server settings: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return v, fmt.Errorf("read server settings: %s answered %s", url, resp.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, varzMax)).Decode(&v); err != nil {
-		return v, fmt.Errorf("read server settings: %w", err)
-	}
-	if v.ServerID == "" {
+	case status != http.StatusOK:
+		return v, fmt.Errorf("read server settings: %s answered %d", url, status)
+	case v.ServerID == "":
 		return v, fmt.Errorf("read server settings: %s is no NATS server", url)
 	}
 	return v, nil
+}
+
+func monitor(ctx context.Context, url, path string, into any) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+path, nil)
+	if err != nil {
+		return 0, fmt.Errorf("monitor url: %w", err)
+	}
+	req.Close = true // rare questions; no idle connection is kept
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("ask nats: %w", err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, monitorMax)).Decode(into); err != nil {
+		return resp.StatusCode, fmt.Errorf("ask nats: answer of %s: %w", path, err)
+	}
+	return resp.StatusCode, nil
+}
+
+// WriteFault answers what keeps a server from writing, if one says so: ErrFull when its disk is full. A
+// server whose write failed answers no append any more, not even with an error, and goes on so when
+// there is space again until it is restarted (measured with 2.15.2); only /healthz tells. Nil if all is
+// well or nobody knows.
+func (l *Log) WriteFault(ctx context.Context) error {
+	l.faultMu.Lock()
+	defer l.faultMu.Unlock()
+	if time.Since(l.faultAt) < faultKeep {
+		return l.fault
+	}
+	l.fault = l.askWriteFault(ctx)
+	l.faultAt = time.Now()
+	return l.fault
+}
+
+func (l *Log) askWriteFault(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, faultWait)
+	defer cancel()
+	for _, url := range l.cfg.MonitorURLs {
+		var health struct {
+			Error string `json:"error"`
+		}
+		status, err := monitor(ctx, url, "/healthz", &health)
+		if err != nil || status == http.StatusOK || !strings.Contains(health.Error, "write error") {
+			continue
+		}
+		if strings.Contains(health.Error, "no space left") {
+			return fmt.Errorf("%w: %s", ErrFull, health.Error)
+		}
+		return fmt.Errorf("%w: %s", ErrUnavailable, health.Error)
+	}
+	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -59,6 +60,10 @@ type Log struct {
 	cfg   Config
 	log   *zap.Logger
 	gate  *gate
+
+	faultMu sync.Mutex // also keeps a crowd of waiting appends to one question
+	faultAt time.Time
+	fault   error
 }
 
 // Dial opens the log on a connection of its own, which Close closes. It succeeds while NATS is down:
@@ -86,11 +91,12 @@ func Open(conn *Conn, cfg Config, log *zap.Logger) (*Log, error) {
 	return &Log{conn: conn, cfg: cfg, log: log, gate: newGate(cfg.InFlight, cfg.InFlightBytes)}, nil
 }
 
-// Close waits for no append: their callers do. It closes the connection if Dial made it.
+// Close closes the connection if Dial made it, which fails the appends in flight, and waits for them.
 func (l *Log) Close() {
 	if l.owned {
 		l.conn.Close()
 	}
+	l.gate.running.Wait()
 }
 
 // Conn is the connection, to share with package control.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -254,6 +257,35 @@ func TestAppendFull(t *testing.T) {
 		return
 	}
 	t.Error("the log never filled")
+}
+
+// A server with a full disk answers nothing at all; only its /healthz tells. What it says there is recorded
+// from such a server; here a frozen one keeps just as quiet.
+func TestAppendToAFullDisk(t *testing.T) {
+	t.Parallel()
+	health := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"status":"unavailable","error":"JetStream stream '$G \u003e USAGE_0' write error: write /data/USAGE_0/msgs/2.blk: no space left on device"}`))
+	}))
+	defer health.Close()
+	s := localstack.Start(t, localstack.Options{NATSChild: true, NoClickHouse: true})
+	cfg := config(s.NATSURL, 1)
+	dial(t, cfg, true)
+	cfg.MonitorURLs = []string{health.URL}
+	l := dial(t, cfg, false)
+	waitFor(t, "the connection", l.Conn().Connected)
+	if err := s.NATSChild.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.NATSChild.Signal(syscall.SIGCONT) }()
+	if _, err := l.Append(t.Context(), "acme", uuid.New(), []byte("x")); !errors.Is(err, eventlog.ErrFull) {
+		t.Errorf("Append to a full disk = %v, want ErrFull", err)
+	}
+	cfg.MonitorURLs, cfg.PublishTimeout = nil, time.Second
+	blind := dial(t, cfg, false)
+	if _, err := blind.Append(t.Context(), "acme", uuid.New(), []byte("x")); !errors.Is(err, eventlog.ErrUnavailable) {
+		t.Errorf("Append without monitor_urls = %v, want ErrUnavailable", err)
+	}
 }
 
 func TestAppendWhileDown(t *testing.T) {
