@@ -4,10 +4,15 @@ import (
 	"cmp"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/countinghouse/countinghouse/internal/aggregator"
+	"github.com/countinghouse/countinghouse/internal/config"
+	"github.com/countinghouse/countinghouse/internal/ingest"
+	"github.com/countinghouse/countinghouse/internal/reporter"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
@@ -19,6 +24,10 @@ func pages() []page {
 			"`actor` {id, name, email} and `source_seq`. Members that are not listed are refused. A decimal is a JSON number or a string that holds one.", events},
 		{"event-codes.md", "Codes of an event", "Why an event was refused (HTTP 422, `errors[].code`) or quarantined (`dead_letters_v1.reason`). " +
 			"A code never changes its meaning.", eventCodes},
+		{"request-codes.md", "Codes of a request", "Why ingest refused a whole request, as `code` in `application/problem+json`. " +
+			"Where a request is refused for its events, `errors[]` has a [code of an event](event-codes.md) each.", requestCodes},
+		{"configuration.md", "Configuration", "Flags beat environment, environment beats the file (`--config`), the file beats the defaults. " +
+			"A variable ending in `_FILE` names a file that holds the value. Unknown keys fail; `countinghouse config check` names every fault at once.", configuration},
 		{"metrics.md", "Metrics", "Served on `/metrics` of each service's admin port.", metrics},
 		{"tables.md", "Tables and views", "From `schema/clickhouse`. Analysts read the views of `usage_api`; the tables are here for whoever repairs something.", tables},
 	}
@@ -30,6 +39,41 @@ func eventCodes(w *strings.Builder) error {
 		row(w, code(c.Name), c.Meaning, c.Action)
 	}
 	return nil
+}
+
+func requestCodes(w *strings.Builder) error {
+	header(w, "code", "status", "means", "what to do")
+	for _, r := range ingest.Refusals() {
+		row(w, code(r.Code), strconv.Itoa(r.Status), r.Meaning, r.Action)
+	}
+	return nil
+}
+
+func configuration(w *strings.Builder) error {
+	for _, service := range services() {
+		w.WriteString("## " + service.name + "\n\n")
+		header(w, "key", "flag", "environment", "kind", "default", "")
+		for _, f := range config.Reference(service.config) {
+			row(w, code(f.Key), code("--"+f.Flag), code(f.Env(service.name)), f.Type, code(f.Default), f.Help)
+		}
+		w.WriteString("\n")
+	}
+	return nil
+}
+
+// service is one of the three, with the defaults of its Config and the metrics it registers.
+type service struct {
+	name     string
+	config   any
+	register func(prometheus.Registerer)
+}
+
+func services() []service {
+	return []service{
+		{"ingest", ingest.DefaultConfig(), func(r prometheus.Registerer) { telemetry.NewIngest(r) }},
+		{"aggregator", aggregator.DefaultConfig(), func(r prometheus.Registerer) { telemetry.NewAggregator(r) }},
+		{"reporter", reporter.DefaultConfig(), func(r prometheus.Registerer) { telemetry.NewReporter(r) }},
+	}
 }
 
 // metric is one metric as it was registered.
@@ -50,15 +94,7 @@ func (r *recorder) MustRegister(cs ...prometheus.Collector) {
 func (r *recorder) Unregister(prometheus.Collector) bool { return false }
 
 func metrics(w *strings.Builder) error {
-	services := []struct {
-		name     string
-		register func(prometheus.Registerer)
-	}{
-		{"ingest", func(r prometheus.Registerer) { telemetry.NewIngest(r) }},
-		{"aggregator", func(r prometheus.Registerer) { telemetry.NewAggregator(r) }},
-		{"reporter", func(r prometheus.Registerer) { telemetry.NewReporter(r) }},
-	}
-	for _, s := range services {
+	for _, s := range services() {
 		var r recorder
 		s.register(&r)
 		w.WriteString("## " + s.name + "\n\n")

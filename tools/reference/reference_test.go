@@ -55,10 +55,12 @@ func TestStaleIsNoticed(t *testing.T) {
 func TestPagesSaySomething(t *testing.T) {
 	t.Parallel()
 	must := map[string][]string{
-		"events.md":      {"## `usage.metered`", "| `quantity` | decimal | required |", "| `asset.id` | string | required |", "| `lines[].response` | code | required |"},
-		"event-codes.md": {"`time-window`", "`conflict`"},
-		"metrics.md":     {"`countinghouse_aggregator_lag_events` | gauge | shard", "`countinghouse_ingest_ack_seconds` | histogram"},
-		"tables.md":      {"### table `events`", "| `content_hash` | `UInt64` |", "PARTITION BY toYYYYMM(at)"},
+		"events.md":        {"## `usage.metered`", "| `quantity` | decimal | required |", "| `asset.id` | string | required |", "| `lines[].response` | code | required |"},
+		"event-codes.md":   {"`time-window`", "`conflict`"},
+		"request-codes.md": {"`storage-full` | 503"},
+		"configuration.md": {"`nats.url` | `--nats` | `COUNTINGHOUSE_INGEST__NATS__URL`", "## aggregator", "## reporter"},
+		"metrics.md":       {"`countinghouse_aggregator_lag_events` | gauge | shard", "`countinghouse_ingest_ack_seconds` | histogram"},
+		"tables.md":        {"### table `events`", "| `content_hash` | `UInt64` |", "PARTITION BY toYYYYMM(at)"},
 	}
 	for _, p := range pages() {
 		text := &strings.Builder{}
