@@ -94,6 +94,9 @@ func TestNATSFreezes(t *testing.T) {
 	t.Parallel()
 	stack := localstack.Start(t, localstack.Options{NoClickHouse: true, NATSChild: true})
 	d := openOn(t, stack, func(c *ingest.Config) { c.Commit.Wait = 500 * time.Millisecond })
+	if got := d.json(t, event("before")); got.status != 202 { // and the key is known from here on
+		t.Fatalf("before: %d %s", got.status, got.body)
+	}
 	if err := stack.NATSChild.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -288,22 +291,24 @@ func TestNewKeyWorksWhileTheOldOneDoes(t *testing.T) {
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	d := open(t, func(c *ingest.Config) { c.Limit.TenantRequests = 1 })
+	// With 100-continue the body is asked for by the handler itself: once a byte of it is taken, the
+	// request is being served.
+	d.client.Transport = &http.Transport{ExpectContinueTimeout: time.Minute}
 	body, feed := io.Pipe()
 	first := make(chan answer, 1)
 	go func() {
-		got, err := d.try(t.Context(), "", http.Header{"Content-Type": {"application/json"}}, body)
+		got, err := d.try(t.Context(), "", http.Header{"Content-Type": {"application/json"}, "Expect": {"100-continue"}}, body)
 		if err != nil {
 			t.Error(err)
 		}
 		first <- got
 	}()
-	if _, err := io.WriteString(feed, " "); err != nil { // the handler may not run yet
+	if _, err := io.WriteString(feed, " "); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "overloaded", func() bool {
-		got := d.json(t, event("second"))
-		return got.status == 503 && got.problem.Code == "overloaded" && got.header.Get("Retry-After") != ""
-	})
+	if got := d.json(t, event("second")); got.status != 503 || got.problem.Code != "overloaded" || got.header.Get("Retry-After") == "" {
+		t.Errorf("a second request of the tenant: %d %s, want 503 overloaded with Retry-After", got.status, got.body)
+	}
 	if _, err := io.Copy(feed, bytes.NewReader([]byte(event("first")))); err != nil {
 		t.Fatal(err)
 	}
