@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -67,23 +66,9 @@ func examine(ctx context.Context, e stack.Endpoints, dir string) ([]doctor.Findi
 	target.Warehouse = w
 	if e.Analyst.User != "" {
 		target.Tenant, target.Dir = e.Analyst.Tenant, dir // a stack of `up`: its disk is ours
-		if target.AnalystDSN, err = withUser(e.ClickHouse, e.Analyst.User, e.Analyst.Password); err != nil {
-			return nil, err
-		}
-		target.OpenAnalyst = func(ctx context.Context, dsn string) (*warehouse.Warehouse, error) {
-			return warehouse.Open(ctx, warehouse.Config{DSN: dsn}, zap.NewNop())
-		}
+		target.AnalystURL = e.ClickHouseHTTP + "/?" + url.Values{"user": {e.Analyst.User}, "password": {e.Analyst.Password}}.Encode()
 	}
 	return append(early, doctor.Examine(ctx, &target)...), nil
-}
-
-func withUser(dsn, user, password string) (string, error) {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return "", errors.New("the ClickHouse DSN is no URL")
-	}
-	u.User = url.UserPassword(user, password)
-	return u.String(), nil
 }
 
 func (t *tool) findings(format listing.Format, findings []doctor.Finding) error {

@@ -45,12 +45,9 @@ type Target struct {
 	Warehouse  *warehouse.Warehouse
 	Dir        string            // whose disk is looked at
 	Admin      map[string]string // service → URL of its admin port
-	AnalystDSN string            // DSN of an analyst, to see that tenants are kept apart
+	AnalystURL string            // of ClickHouse over HTTP, with an analyst's user and password in its query
 	Tenant     string            // of the analyst
-
-	// OpenAnalyst opens a warehouse as the analyst.
-	OpenAnalyst func(ctx context.Context, dsn string) (*warehouse.Warehouse, error)
-	Now         func() time.Time
+	Now        func() time.Time
 }
 
 const (

@@ -286,6 +286,10 @@ func TestCombinedFaults(t *testing.T) {
 			t.Errorf("%s: events %v, faults %v; want one fault", line, docs, faults)
 		}
 	}
+	cutOff := `1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET /" 200 17 "-" "Mozilla/5.0 (http://www.`
+	if docs, faults := preview(t, m, cutOff); len(docs) != 1 || !strings.Contains(docs[0], `"quantity":"17"`) {
+		t.Errorf("line cut off in the agent: events %v, faults %v", docs, faults)
+	}
 	common := `1.2.3.4 - bob [17/May/2015:10:05:03 +0000] "GET /" 200 17`
 	if docs, faults := preview(t, m, common); len(docs) != 1 || !strings.Contains(docs[0], `"quantity":"17"`) {
 		t.Errorf("common log format: events %v, faults %v", docs, faults)

@@ -193,6 +193,9 @@ func combinedField(s string, i int) (field, rest string, err error) {
 				end++
 			}
 		}
+		if end >= len(s) && i >= 7 { // referer or agent of a line that was cut off: what is counted stands before it
+			return strings.ReplaceAll(s[1:], `\"`, `"`), "", nil
+		}
 		if end >= len(s) {
 			return "", "", fmt.Errorf("the quote of field %d is not closed", i+1)
 		}
