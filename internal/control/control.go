@@ -47,10 +47,10 @@ var (
 )
 
 const (
-	stream        = "CONTROL"
-	keySubject    = "control.key."
-	controlSubs   = "control.>"
-	writeTimeout  = 5 * time.Second
+	stream       = "CONTROL"
+	keySubject   = "control.key."
+	controlSubs  = "control.>"
+	writeTimeout = 5 * time.Second
 	// callTimeout bounds one question to NATS: an answer that was lost with a connection never comes, and
 	// the client would wait for it until the caller's own deadline.
 	callTimeout   = 2 * time.Second

@@ -182,9 +182,15 @@ func makeStream(t *testing.T, l *eventlog.Log, change func(*jetstream.StreamConf
 		DenyDelete: true, DenyPurge: true, AllowDirect: true, Metadata: map[string]string{"countinghouse_partitions": "1"},
 	}
 	change(&c)
-	if _, err := l.Conn().JetStream().CreateStream(within(t), c); err != nil {
-		t.Fatal(err)
-	}
+	// A stream of that name that was just deleted is still being cleared away on disk.
+	waitFor(t, "the stream is made", func() bool {
+		_, err := l.Conn().JetStream().CreateStream(within(t), c)
+		var api *jetstream.APIError
+		if err != nil && (!errors.As(err, &api) || api.Code != 500) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 }
 
 func TestCheckMappingStoresNothing(t *testing.T) {
@@ -278,6 +284,10 @@ func TestAppendToAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.NATSChild.Signal(syscall.SIGCONT) }()
+	waitFor(t, "the server is frozen", func() bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.NATSChild.PID()))
+		return err == nil && strings.Contains(string(status), "State:\tT")
+	})
 	if _, err := l.Append(t.Context(), "acme", uuid.New(), []byte("x")); !errors.Is(err, eventlog.ErrFull) {
 		t.Errorf("Append to a full disk = %v, want ErrFull", err)
 	}
