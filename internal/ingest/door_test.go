@@ -36,6 +36,9 @@ type door struct {
 	logger *zap.Logger
 	key    string
 	client *http.Client
+
+	read uint64   // last sequence in seen
+	seen []stored // the log so far
 }
 
 // open starts a door whose tenant acme has a key with scope events:write.
@@ -172,36 +175,34 @@ func (d *door) json(t testing.TB, body string) answer {
 
 type stored struct {
 	tenant string
-	chunk  int
 	usage.Event
 }
 
-// events reads the whole log back.
+// events is the whole log. What was read once is not read again: the log is append-only.
 func (d *door) events(t testing.TB) []stored {
 	t.Helper()
-	info, err := d.log.Info(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []stored
-	for seq := uint64(1); seq <= info.Last; seq++ {
-		m, err := d.log.Get(t.Context(), 0, seq)
-		if err != nil {
-			t.Fatal(err)
-		}
+	var last uint64
+	await(t, "told the end of the log", func() bool {
+		info, err := d.log.Info(t.Context(), 0)
+		last = info.Last
+		return err == nil
+	})
+	for ; d.read < last; d.read++ {
+		var m eventlog.Message
+		await(t, "read", func() (ok bool) {
+			var err error
+			m, err = d.log.Get(t.Context(), 0, d.read+1)
+			return err == nil
+		})
 		var c eventlog.Chunk
 		if err := eventlog.DecodeChunk(m.Data, &c); err != nil {
-			t.Fatalf("sequence %d: %v", seq, err)
+			t.Fatalf("sequence %d: %v", d.read+1, err)
 		}
 		for _, e := range c.Events {
-			if e.Metered != nil {
-				m := *e.Metered
-				e.Metered = &m
-			}
-			all = append(all, stored{m.Tenant, int(seq), e})
+			d.seen = append(d.seen, stored{m.Tenant, e})
 		}
 	}
-	return all
+	return slices.Clone(d.seen)
 }
 
 func (d *door) ids(t testing.TB) []string {

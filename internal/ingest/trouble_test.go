@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -100,6 +102,7 @@ func TestNATSFreezes(t *testing.T) {
 	if err := stack.NATSChild.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	await(t, "frozen", func() bool { return stopped(t, stack.NATSChild.PID()) })
 	got := d.json(t, event("frozen"))
 	if err := stack.NATSChild.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -115,6 +118,23 @@ func TestNATSFreezes(t *testing.T) {
 	if count["frozen"] > 1 || count["after"] == 0 {
 		t.Errorf("the log holds %v", count)
 	}
+}
+
+// stopped reports whether every thread of a process has taken the SIGSTOP: the signal is delivered to
+// each in its own time.
+func stopped(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads of %d: %v", pid, err)
+	}
+	for _, name := range threads {
+		text, err := os.ReadFile(name)
+		if err == nil && !strings.Contains(string(text), ") T ") {
+			return false
+		}
+	}
+	return true
 }
 
 func TestStartsWhileNATSIsDown(t *testing.T) {
