@@ -39,7 +39,7 @@ up: preflight ## the whole stack with sample data, in the foreground, in ./.coun
 .PHONY: build
 build: preflight ## the four programs, in ./bin
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+	$(GO) build -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
 
 .PHONY: deps
 deps: ## installs what up and test need beside Go, from Debian, where it is missing

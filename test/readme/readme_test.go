@@ -140,17 +140,22 @@ func TestReadme(t *testing.T) {
 		}
 		return string(out)
 	}
-	for range 2 { // the second time it is a duplicate
+	send := func() {
 		if out := shell(0); !strings.Contains(out, `"accepted":1`) {
 			t.Fatalf("sending said %s", out)
 		}
 	}
+	const counted = ",12.5,1,12.5,1,"
+	send()
 	eventually(t, time.Minute, func() bool {
 		out := shell(1)
-		return strings.Contains(out, `"12.5"`) && strings.Contains(out, `"stored"`)
+		return strings.Contains(out, counted) && strings.Contains(out, `"status":"stored"`)
 	}, "the event did not show up in its month")
-	eventually(t, time.Minute, func() bool { return strings.Contains(shell(1), `"duplicate`) || !strings.Contains(shell(1), `"25"`) },
-		"the duplicate was counted")
+	send() // the same again
+	eventually(t, time.Minute, func() bool { return strings.Contains(shell(1), `"result":"duplicate"`) }, "nobody saw the duplicate")
+	if out := shell(1); !strings.Contains(out, counted) {
+		t.Errorf("the duplicate was counted: %s", out)
+	}
 	t.Logf("audit said:\n%s", shell(2))
 }
 
@@ -158,7 +163,7 @@ var (
 	fence    = regexp.MustCompile("(?s)```.*?```")
 	inline   = regexp.MustCompile("`[^`\n]+`")
 	typed    = regexp.MustCompile(`(?:^|[\s/` + "`" + `])countinghouse((?: [a-z][a-z-]+)+)`)
-	makeLine = regexp.MustCompile(`(?:^|[\s` + "`" + `])make ([a-z][a-z-]*)`)
+	makeLine = regexp.MustCompile(`(?:^\s*|&& |` + "`" + `)make ([a-z][a-z-]*)`)
 	target   = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
 )
 
