@@ -128,12 +128,8 @@ func (d *decoder) events(c *chunk, m *eventlog.Message) {
 	if err == nil {
 		return
 	}
-	code := reasonUndecodable
-	if f := (*usage.Fault)(nil); errors.As(err, &f) {
-		code = f.Code
-	}
 	c.events = nil // a message that is not JSON to its end is one undecodable whole
-	c.rejects = []reject{{reason: code, detail: err.Error(), raw: m.Data}}
+	c.rejects = []reject{{reason: reasonUndecodable, detail: err.Error(), raw: m.Data}}
 }
 
 func (d *decoder) item(c *chunk, e *usage.Event, idx uint32, raw []byte) item {

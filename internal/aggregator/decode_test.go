@@ -1,0 +1,85 @@
+package aggregator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+// TestDecodePoison: whatever a direct producer publishes, decoding answers, books every element once, and
+// good neighbours count (faults.md 19).
+func TestDecodePoison(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2025, 11, 20, 12, 0, 0, 0, time.UTC)
+	good := `{"specversion":"1.0","id":"1","source":"/s","type":"usage.metered","subject":"a","time":"2025-11-20T11:00:00Z","data":{"meter":"tokens","quantity":1}}`
+	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
+	tests := map[string]struct {
+		data    string
+		header  map[string][]string
+		kind    string
+		events  int
+		reasons []string
+	}{
+		"one event":                {data: good, events: 1},
+		"batch":                    {data: "[" + good + "," + with(`"id":"1"`, `"id":"2"`) + "]", events: 2},
+		"empty batch":              {data: "[]"},
+		"bad neighbour":            {data: "[" + good + `,{"id":5},` + with(`"id":"1"`, `"id":"2"`) + "]", events: 2, reasons: []string{"bad-attribute"}},
+		"not JSON":                 {data: "\x00\x01", reasons: []string{"undecodable"}},
+		"empty":                    {data: "", reasons: []string{"undecodable"}},
+		"batch without end":        {data: "[" + good, reasons: []string{"undecodable"}},
+		"duplicate key":            {data: with(`"id":"1"`, `"id":"1","id":"2"`), reasons: []string{"duplicate-key"}},
+		"invalid UTF-8":            {data: with(`"id":"1"`, "\"id\":\"\xff\""), reasons: []string{"bad-utf8"}},
+		"depth 10000":              {data: with(`"quantity":1`, `"quantity":`+strings.Repeat("[", 10000)), reasons: []string{"undecodable"}},
+		"1e400":                    {data: with(`"quantity":1`, `"quantity":1e400`), reasons: []string{"bad-quantity"}},
+		"NaN":                      {data: with(`"quantity":1`, `"quantity":"NaN"`), reasons: []string{"bad-quantity"}},
+		"1 MB string":              {data: with(`"id":"1"`, `"id":"`+strings.Repeat("x", 1<<20)+`"`), reasons: []string{"event-too-large"}},
+		"36 days old":              {data: with("2025-11-20T11", "2025-10-15T11"), reasons: []string{"time-window"}},
+		"6 minutes ahead":          {data: with("11:00:00Z", "12:06:00Z"), reasons: []string{"time-window"}},
+		"4 minutes ahead":          {data: with("11:00:00Z", "12:04:00Z"), events: 1},
+		"year 1":                   {data: with("2025-11-20", "0001-11-20"), reasons: []string{"time-window"}},
+		"unknown type":             {data: with("usage.metered", "usage.imagined"), reasons: []string{"unknown-type"}},
+		"wrong content type":       {data: good, header: map[string][]string{"Content-Type": {"text/xml"}}, reasons: []string{"undecodable"}},
+		"right content type":       {data: good, header: map[string][]string{"Content-Type": {"application/cloudevents+json; charset=utf-8"}}, events: 1},
+		"rollup header":            {data: good, header: map[string][]string{"Nats-Rollup": {"all"}}, reasons: []string{"bad-header"}},
+		"expiry header":            {data: good, header: map[string][]string{"Nats-TTL": {"1s"}}, reasons: []string{"bad-header"}},
+		"chunk that is none":       {data: good, kind: eventlog.KindChunk, reasons: []string{"undecodable"}},
+		"subject of another shape": {data: good, kind: "other", reasons: []string{"undecodable"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := &eventlog.Message{Seq: 7, Time: usage.AtTime(now), Tenant: "acme", Kind: tt.kind, Header: tt.header, Data: []byte(tt.data)}
+			if m.Kind == "" {
+				m.Kind = eventlog.KindEvents
+			}
+			c := newDecoder(0, 0).decode(m)
+			var reasons []string
+			for _, r := range c.rejects {
+				reasons = append(reasons, r.reason)
+				if len(r.raw) == 0 && tt.data != "" {
+					t.Errorf("dead letter %s has no raw bytes", r.reason)
+				}
+			}
+			if len(c.events) != tt.events || strings.Join(reasons, ",") != strings.Join(tt.reasons, ",") {
+				t.Errorf("%d events, rejects %v; want %d, %v", len(c.events), reasons, tt.events, tt.reasons)
+			}
+			if c.seq != 7 || c.tenant != "acme" || c.loggedAt != now.UnixMilli() {
+				t.Errorf("position lost: %+v", c)
+			}
+		})
+	}
+}
+
+// TestLoggedAtNeverDecreases: the server's clock may step back, logged_at does not (architecture, 7).
+func TestLoggedAtNeverDecreases(t *testing.T) {
+	t.Parallel()
+	d := newDecoder(0, 5_000)
+	for _, step := range []struct{ at, want int64 }{{4_000, 5_000}, {6_000, 6_000}, {5_500, 6_000}, {6_001, 6_001}} {
+		if c := d.decode(&eventlog.Message{Time: millis(step.at), Kind: "x"}); c.loggedAt != step.want {
+			t.Errorf("message at %d: logged at %d, want %d", step.at, c.loggedAt, step.want)
+		}
+	}
+}

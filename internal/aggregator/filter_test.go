@@ -1,0 +1,114 @@
+package aggregator
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestFilterForgetsNothing: a filter may say "perhaps" too often, never "never seen" of what was added,
+// through every growth and through the disk.
+func TestFilterForgetsNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := newFilter(256)
+	rnd := rand.New(rand.NewPCG(7, 7))
+	var keys []uint64
+	at := covered{Shard: 3}
+	for round := range 6 {
+		for range 700 {
+			k := rnd.Uint64()
+			keys = append(keys, k)
+			f.add(k)
+		}
+		at.Seq = uint64(round + 1)
+		if err := saveFilter(dir, f, at); err != nil {
+			t.Fatal(err)
+		}
+		loaded, got, err := loadFilter(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != at || loaded.size() != uint64(len(keys)) {
+			t.Fatalf("round %d: loaded %+v with %d keys, want %+v with %d", round, got, loaded.size(), at, len(keys))
+		}
+		for _, k := range keys {
+			if !f.has(k) || !loaded.has(k) {
+				t.Fatalf("round %d: %x was forgotten (memory %v, disk %v)", round, k, f.has(k), loaded.has(k))
+			}
+		}
+		f = loaded // the next round grows what came from disk
+	}
+	wrong := 0
+	const strangers = 100_000
+	for range strangers {
+		if f.has(rnd.Uint64()) {
+			wrong++
+		}
+	}
+	if wrong > strangers/50 {
+		t.Errorf("%d of %d strangers were 'perhaps'", wrong, strangers)
+	}
+}
+
+// TestDamagedFilterIsRefused: whatever does not match its manifest is thrown away, never trusted.
+func TestDamagedFilterIsRefused(t *testing.T) {
+	t.Parallel()
+	damage := map[string]func(t *testing.T, dir string, segment string){
+		"bit flipped": func(t *testing.T, _, segment string) {
+			b := read(t, segment)
+			b[len(b)/2] ^= 4
+			write(t, segment, b)
+		},
+		"segment cut short": func(t *testing.T, _, segment string) { b := read(t, segment); write(t, segment, b[:len(b)-8]) },
+		"segment missing": func(t *testing.T, _, segment string) {
+			if err := os.Remove(segment); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"manifest garbled": func(t *testing.T, dir, _ string) {
+			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":1`))
+		},
+		"other format": func(t *testing.T, dir, _ string) {
+			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":2}`))
+		},
+	}
+	for name, do := range damage {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			f := newFilter(64)
+			for i := range uint64(500) {
+				f.add(i * 0x9E3779B97F4A7C15)
+			}
+			if err := saveFilter(dir, f, covered{Shard: 1, Seq: 9}); err != nil {
+				t.Fatal(err)
+			}
+			segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+			if err != nil || len(segments) < 2 {
+				t.Fatalf("segments %v: %v", segments, err)
+			}
+			do(t, dir, segments[0])
+			if _, _, err := loadFilter(dir); err == nil {
+				t.Error("loaded without a word")
+			}
+		})
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func write(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
