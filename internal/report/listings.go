@@ -15,17 +15,17 @@ type Mark struct {
 
 // EventRow is a stored event, as listings show it.
 type EventRow struct {
-	Source        string   `json:"source"`
-	ID            string   `json:"id"`
-	Type          string   `json:"type"`
-	Account       string   `json:"account"`
-	At            Instant  `json:"at"`
-	RecordedAt    Instant  `json:"recorded_at"`
-	Meter         string   `json:"meter"`
-	Quantity      string   `json:"quantity"`
-	CorrelationID string   `json:"correlation_id"`
-	CausationID   string   `json:"causation_id"`
-	Position      Position `json:"position"`
+	Source        string  `json:"source"`
+	ID            string  `json:"id"`
+	Type          string  `json:"type"`
+	Account       string  `json:"account"`
+	At            Instant `json:"at"`
+	RecordedAt    Instant `json:"recorded_at"`
+	Meter         string  `json:"meter"`
+	Quantity      string  `json:"quantity"`
+	CorrelationID string  `json:"correlation_id"`
+	CausationID   string  `json:"causation_id"`
+	Position
 }
 
 // Mark is the row's place in a listing.
@@ -86,8 +86,8 @@ func (r *Reports) Events(ctx context.Context, q EventsQuery) ([]EventRow, error)
 			"recorded": mark.RecordedAt, "shard": mark.Shard, "seq": mark.Seq, "idx": mark.Idx,
 		}, func(row warehouse.Rows) error {
 			var e EventRow
-			err := row.Scan(&e.Source, &e.ID, &e.Type, &e.Account, &e.At, &e.RecordedAt, &e.Meter, &e.Quantity,
-				&e.CorrelationID, &e.CausationID, &e.Position.Shard, &e.Position.Seq, &e.Position.Idx)
+			err := row.Scan(&e.Source, &e.ID, &e.Type, &e.Account, (*int64)(&e.At), (*int64)(&e.RecordedAt), &e.Meter, &e.Quantity,
+				&e.CorrelationID, &e.CausationID, &e.Shard, &e.Seq, &e.Idx)
 			if e.Meter == "" {
 				e.Quantity = ""
 			}
@@ -106,7 +106,7 @@ func (r *Reports) Events(ctx context.Context, q EventsQuery) ([]EventRow, error)
 
 // DeadLetter is what the log has but counts nowhere.
 type DeadLetter struct {
-	Position   Position  `json:"position"`
+	Position
 	Source     string    `json:"source"`
 	ID         string    `json:"id"`
 	Type       string    `json:"type"`
@@ -124,8 +124,9 @@ func (d DeadLetter) Mark() Mark { return Mark{int64(d.RecordedAt), d.Position} }
 
 // DeadLettersQuery asks for dead letters, newest first.
 type DeadLettersQuery struct {
-	Tenant, Reason string // Reason "" is any
-	From, To       int64  // recorded, Unix ms, [From, To)
+	Tenant, Reason string // Reason "" is any, as are the next two
+	Source, ID     string
+	From, To       int64 // recorded, Unix ms, [From, To)
 	Limit          int
 	Before         *Mark
 	At             *Position // exactly this one
@@ -137,6 +138,7 @@ SELECT shard, seq, idx, source, id, type, account, reason, detail, toUnixTimesta
     original_shard, original_seq, original_idx, toInt64(length(raw)), if({raw:Bool}, raw, '')
 FROM {{db}}.dead_letters
 WHERE tenant = {tenant:String} AND ({reason:String} = '' OR reason = {reason:String})
+    AND ({source:String} = '' OR source = {source:String}) AND ({id:String} = '' OR id = {id:String})
     AND recorded_at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND recorded_at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
     AND (toUnixTimestamp64Milli(recorded_at), shard, seq, idx) < ({recorded:Int64}, {shard:UInt16}, {seq:UInt64}, {idx:UInt32})
     AND (NOT {one:Bool} OR (shard, seq, idx) = ({at_shard:UInt16}, {at_seq:UInt64}, {at_idx:UInt32}))
@@ -154,14 +156,14 @@ func (r *Reports) DeadLetters(ctx context.Context, q DeadLettersQuery) ([]DeadLe
 	}
 	rows := []DeadLetter{}
 	err := r.query(ctx, "list dead letters", deadLetters, map[string]any{
-		"tenant": q.Tenant, "reason": q.Reason, "from": q.From, "to": q.To, "limit": q.Limit, "raw": q.Raw,
+		"tenant": q.Tenant, "reason": q.Reason, "source": q.Source, "id": q.ID, "from": q.From, "to": q.To, "limit": q.Limit, "raw": q.Raw,
 		"recorded": mark.RecordedAt, "shard": mark.Shard, "seq": mark.Seq, "idx": mark.Idx,
 		"one": q.At != nil, "at_shard": at.Shard, "at_seq": at.Seq, "at_idx": at.Idx,
 	}, func(row warehouse.Rows) error {
 		var d DeadLetter
 		var original Position
-		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &d.Source, &d.ID, &d.Type, &d.Account, &d.Reason,
-			&d.Detail, &d.RecordedAt, &original.Shard, &original.Seq, &original.Idx, &d.Bytes, &d.Raw)
+		err := row.Scan(&d.Shard, &d.Seq, &d.Idx, &d.Source, &d.ID, &d.Type, &d.Account, &d.Reason,
+			&d.Detail, (*int64)(&d.RecordedAt), &original.Shard, &original.Seq, &original.Idx, &d.Bytes, &d.Raw)
 		if d.Reason == Conflict {
 			d.Original = &original
 		}
@@ -228,7 +230,7 @@ func (r *Reports) Freshness(ctx context.Context) ([]Freshness, error) {
 	rows := []Freshness{}
 	err := r.query(ctx, "read the freshness", freshness, nil, func(row warehouse.Rows) error {
 		var f Freshness
-		err := row.Scan(&f.Shard, &f.LogSeq, &f.WarehouseSeq, &f.LagEvents, &f.OldestPendingAt, &f.WatermarkAt, &f.SeenAt)
+		err := row.Scan(&f.Shard, &f.LogSeq, &f.WarehouseSeq, &f.LagEvents, (*int64)(&f.OldestPendingAt), (*int64)(&f.WatermarkAt), (*int64)(&f.SeenAt))
 		rows = append(rows, f)
 		return err
 	})
@@ -274,7 +276,7 @@ func (r *Reports) monthInfos(ctx context.Context, tenant string, from, to int64)
 	params := map[string]any{"tenant": tenant, "from": from, "to": to}
 	err := r.query(ctx, "list months", monthInfos, params, func(row warehouse.Rows) error {
 		var m MonthInfo
-		if err := row.Scan(&m.Month, &m.Events, &m.FirstAt, &m.LastAt); err != nil {
+		if err := row.Scan(&m.Month, &m.Events, (*int64)(&m.FirstAt), (*int64)(&m.LastAt)); err != nil {
 			return err
 		}
 		month, err := usage.ParseMonth(m.Month)

@@ -68,21 +68,13 @@ type Trace struct {
 	Voids         []Void     `json:"voids"`
 }
 
-// The projection by_identity answers this one; the row itself is then found by its time.
-const traceIdentity = `
-SELECT toUnixTimestamp64Milli(at), max(sign), min(sign)
-FROM {{db}}.events
-WHERE id_hash = {hash:UInt64} AND tenant = {tenant:String} AND source = {source:String} AND id = {id:String}
-GROUP BY at`
-
-const traceRow = `
+// The projection by_identity finds the rows by half the identity's hash.
+const traceRows = `
 SELECT type, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), correlation_id, causation_id, meter,
-    toString(quantity), void_effect, shard, seq, idx
+    toString(quantity), void_effect, shard, seq, idx, sign
 FROM {{db}}.events
-WHERE tenant = {tenant:String} AND at = fromUnixTimestamp64Milli({at:Int64}, 'UTC')
-    AND id_hash = {hash:UInt64} AND source = {source:String} AND id = {id:String} AND sign = 1
-ORDER BY shard, seq, idx
-LIMIT 1`
+WHERE id_key = {key:UInt32} AND tenant = {tenant:String} AND source = {source:String} AND id = {id:String}
+ORDER BY sign DESC, shard, seq, idx`
 
 const traceDuplicates = `
 SELECT shard, seq, idx, n, toUnixTimestamp64Milli(recorded_at), original_shard, original_seq, original_idx
@@ -109,10 +101,8 @@ LIMIT 1000`
 // Trace tells what became of an event; CodeNotFound if the log never had it.
 func (r *Reports) Trace(ctx context.Context, tenant, source, id string) (*Trace, error) {
 	t := &Trace{Source: source, ID: id, Deliveries: []Delivery{}, Voids: []Void{}}
-	params := map[string]any{
-		"tenant": tenant, "source": source, "id": id,
-		"hash": usage.IdentityHash(tenant, usage.Identity{Source: source, ID: id}),
-	}
+	hash := usage.IdentityHash(tenant, usage.Identity{Source: source, ID: id})
+	params := map[string]any{"tenant": tenant, "source": source, "id": id, "hash": hash, "key": uint32(hash >> 32)}
 	for _, step := range []func(context.Context, *Trace, map[string]any) error{
 		r.traceStored, r.traceDuplicates, r.traceDead, r.traceVoids,
 	} {
@@ -130,40 +120,32 @@ func (r *Reports) Trace(ctx context.Context, tenant, source, id string) (*Trace,
 }
 
 func (r *Reports) traceStored(ctx context.Context, t *Trace, params map[string]any) error {
-	found, voided := false, false
-	err := r.query(ctx, "trace an event", traceIdentity, params, func(row warehouse.Rows) error {
-		var at int64
-		var highest, lowest int8
-		err := row.Scan(&at, &highest, &lowest)
-		if highest > 0 {
-			params["at"], found = at, true
-		}
-		voided = voided || lowest < 0
-		return err
-	})
-	if err != nil || !found {
-		return err
-	}
-	return r.query(ctx, "trace an event", traceRow, params, func(row warehouse.Rows) error {
+	return r.query(ctx, "trace an event", traceRows, params, func(row warehouse.Rows) error {
+		var e Trace
 		var p Position
-		err := row.Scan(&t.Type, &t.Account, &t.At, &t.RecordedAt, &t.CorrelationID, &t.CausationID, &t.Meter, &t.Quantity,
-			&t.VoidEffect, &p.Shard, &p.Seq, &p.Idx)
-		t.Position, t.Status = &p, Stored
-		if voided {
+		var sign int8
+		err := row.Scan(&e.Type, &e.Account, (*int64)(&e.At), (*int64)(&e.RecordedAt), &e.CorrelationID, &e.CausationID, &e.Meter, &e.Quantity,
+			&e.VoidEffect, &p.Shard, &p.Seq, &p.Idx, &sign)
+		switch {
+		case err != nil:
+			return err
+		case sign < 0: // the original came before: it sorts first
 			t.Status = Voided
+			return nil
+		case e.Meter == "":
+			e.Quantity = ""
 		}
-		if t.Meter == "" {
-			t.Quantity = ""
-		}
-		t.Deliveries = append(t.Deliveries, Delivery{Result: Stored, Position: p, RecordedAt: t.RecordedAt, Times: 1})
-		return err
+		e.Source, e.ID, e.Voids, e.Position, e.Status = t.Source, t.ID, t.Voids, &p, Stored
+		e.Deliveries = []Delivery{{Result: Stored, Position: p, RecordedAt: e.RecordedAt, Times: 1}}
+		*t = e
+		return nil
 	})
 }
 
 func (r *Reports) traceDuplicates(ctx context.Context, t *Trace, params map[string]any) error {
 	return r.query(ctx, "trace an event", traceDuplicates, params, func(row warehouse.Rows) error {
 		d := Delivery{Result: Duplicate, Original: &Position{}}
-		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &d.Times, &d.RecordedAt,
+		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &d.Times, (*int64)(&d.RecordedAt),
 			&d.Original.Shard, &d.Original.Seq, &d.Original.Idx)
 		t.Deliveries = append(t.Deliveries, d)
 		return err
@@ -175,7 +157,7 @@ func (r *Reports) traceDead(ctx context.Context, t *Trace, params map[string]any
 		d := Delivery{Result: Quarantined, Times: 1}
 		var original Position
 		var typ, account string
-		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &typ, &account, &d.RecordedAt, &d.Reason, &d.Detail,
+		err := row.Scan(&d.Position.Shard, &d.Position.Seq, &d.Position.Idx, &typ, &account, (*int64)(&d.RecordedAt), &d.Reason, &d.Detail,
 			&original.Shard, &original.Seq, &original.Idx)
 		if d.Reason == Conflict {
 			d.Result, d.Original = Conflict, &original
@@ -191,7 +173,7 @@ func (r *Reports) traceDead(ctx context.Context, t *Trace, params map[string]any
 func (r *Reports) traceVoids(ctx context.Context, t *Trace, params map[string]any) error {
 	return r.query(ctx, "trace an event", traceVoids, params, func(row warehouse.Rows) error {
 		var v Void
-		err := row.Scan(&v.Source, &v.ID, &v.Effect, &v.Position.Shard, &v.Position.Seq, &v.Position.Idx, &v.RecordedAt, &v.CorrelationID)
+		err := row.Scan(&v.Source, &v.ID, &v.Effect, &v.Position.Shard, &v.Position.Seq, &v.Position.Idx, (*int64)(&v.RecordedAt), &v.CorrelationID)
 		t.Voids = append(t.Voids, v)
 		return err
 	})

@@ -34,10 +34,11 @@ type server struct {
 	mux *http.ServeMux
 }
 
-// Auditor compares a tenant's log with the warehouse (architecture 5).
+// Auditor compares the log with the warehouse (architecture 5).
 type Auditor interface {
-	// Certificate is the completeness certificate as JSON and whether no difference was found.
-	Certificate(ctx context.Context, tenant string) (certificate json.RawMessage, complete bool, err error)
+	// Certificate is the completeness certificate as a JSON object with a member ok, which is false where
+	// a difference was found; tenant "" is every tenant, month "" every month.
+	Certificate(ctx context.Context, tenant, month string) (json.RawMessage, error)
 }
 
 type contextKey int
@@ -82,6 +83,10 @@ func newServer(s *server) http.Handler {
 	s.registerKeys()
 	s.registerDocs()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if allowed(s.mux, r) {
+			problem.Write(w, refuse(codeMethod, "the path does not take "+r.Method).Correlated(correlationOf(r.Context())))
+			return
+		}
 		problem.Write(w, refuse(codeNotFound, "no such path; the API is described at "+prefix+"/docs").Correlated(correlationOf(r.Context())))
 	})
 	return http.HandlerFunc(s.serve)
@@ -112,11 +117,6 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.Set("Retry-After", "1")
 		problem.Write(w, refuse(codeOverloaded, "too many requests at once; retry").Correlated(correlation))
-		return
-	}
-	_, pattern := s.mux.Handler(r)
-	if pattern == "" && allowed(s.mux, r) { // the mux's own 405 is not a problem document
-		problem.Write(w, refuse(codeMethod, "the path does not take "+r.Method).Correlated(correlation))
 		return
 	}
 	s.mux.ServeHTTP(w, r)

@@ -34,7 +34,7 @@ type eventsInput struct {
 type eventsOutput struct{ Body any }
 
 type eventsAnswer struct {
-	Events []report.EventRow `json:"events" doc:"Stored events; newest first unless after is given"`
+	Rows   []report.EventRow `json:"rows" doc:"Stored events; newest first unless after is given"`
 	Next   *string           `json:"next" doc:"Cursor of the next page; null on the last"`
 	Newest *string           `json:"newest" doc:"For after: where to go on following; null where there are no events yet"`
 }
@@ -44,9 +44,9 @@ func (a eventsAnswer) columns() []string {
 }
 
 func (a eventsAnswer) cells(row func(...cell)) {
-	for _, e := range a.Events {
+	for _, e := range a.Rows {
 		row(plain(e.RecordedAt.String()), plain(e.At.String()), text(e.Source), text(e.ID), text(e.Type), text(e.Account), text(e.Meter),
-			plain(e.Quantity), text(e.CorrelationID), text(e.CausationID), whole(e.Position.Shard), whole(e.Position.Seq), whole(e.Position.Idx))
+			plain(e.Quantity), text(e.CorrelationID), text(e.CausationID), whole(e.Shard), whole(e.Seq), whole(e.Idx))
 	}
 }
 
@@ -55,6 +55,8 @@ func (a eventsAnswer) ContentType(ct string) string { return tableType(ct) }
 
 type deadLettersInput struct {
 	Reason string `query:"reason" doc:"Only this reason"`
+	Source string `query:"source" doc:"Only this CloudEvents source"`
+	ID     string `query:"id" doc:"Only this CloudEvents id"`
 	From   string `query:"from" doc:"Recorded at or after this instant, RFC 3339"`
 	To     string `query:"to" doc:"Recorded before this instant, RFC 3339"`
 	Raw    string `query:"raw" doc:"true: with the bytes as received"`
@@ -66,15 +68,15 @@ type deadLettersInput struct {
 type deadLettersOutput struct{ Body deadLettersAnswer }
 
 type deadLettersAnswer struct {
-	DeadLetters []deadLetter `json:"dead_letters" doc:"Newest first"`
-	Next        *string      `json:"next" doc:"Cursor of the next page; null on the last"`
+	Rows []deadLetter `json:"rows" doc:"Newest first"`
+	Next *string      `json:"next" doc:"Cursor of the next page; null on the last"`
 }
 
-// deadLetter has the bytes as text where they are UTF-8.
+// deadLetter is one with its bytes, if they were asked for.
 type deadLetter struct {
 	report.DeadLetter
-	Raw       *string `json:"raw,omitempty" doc:"The bytes as received, where they are UTF-8"`
-	RawBase64 []byte  `json:"raw_base64,omitempty" doc:"The bytes as received, where they are not"`
+	Raw     []byte  `json:"raw,omitempty" doc:"The bytes as received, in base64"`
+	RawText *string `json:"raw_text,omitempty" doc:"The same as text, where they are UTF-8"`
 }
 
 func (a deadLettersAnswer) columns() []string {
@@ -82,9 +84,9 @@ func (a deadLettersAnswer) columns() []string {
 }
 
 func (a deadLettersAnswer) cells(row func(...cell)) {
-	for _, d := range a.DeadLetters {
+	for _, d := range a.Rows {
 		row(plain(d.RecordedAt.String()), text(d.Source), text(d.ID), text(d.Type), text(d.Account), text(d.Reason), text(d.Detail),
-			whole(d.Bytes), whole(d.Position.Shard), whole(d.Position.Seq), whole(d.Position.Idx))
+			whole(d.Bytes), whole(d.Shard), whole(d.Seq), whole(d.Idx))
 	}
 }
 
@@ -163,7 +165,7 @@ func (s *server) events(ctx context.Context, who caller, in *eventsInput) (*even
 	if err != nil {
 		return nil, err
 	}
-	answer := eventsAnswer{Events: rows}
+	answer := eventsAnswer{Rows: rows}
 	if len(rows) == 0 {
 		if in.After != "" {
 			answer.Newest = &in.After
@@ -191,7 +193,7 @@ func (s *server) mark(tenant, listing string, at report.Mark, there bool) (*stri
 }
 
 func (s *server) deadLetters(ctx context.Context, who caller, in *deadLettersInput) (*deadLettersOutput, error) {
-	q := report.DeadLettersQuery{Tenant: who.Tenant, Reason: in.Reason}
+	q := report.DeadLettersQuery{Tenant: who.Tenant, Reason: in.Reason, Source: in.Source, ID: in.ID}
 	var err error
 	if q.From, err = instantOf("from", in.From, 0); err != nil {
 		return nil, err
@@ -219,9 +221,9 @@ func (s *server) deadLetters(ctx context.Context, who caller, in *deadLettersInp
 	if err != nil {
 		return nil, err
 	}
-	out := &deadLettersOutput{deadLettersAnswer{DeadLetters: make([]deadLetter, len(rows))}}
+	out := &deadLettersOutput{deadLettersAnswer{Rows: make([]deadLetter, len(rows))}}
 	for i, d := range rows {
-		out.Body.DeadLetters[i] = withRaw(d, q.Raw)
+		out.Body.Rows[i] = withRaw(d, q.Raw)
 	}
 	if len(rows) == q.Limit {
 		out.Body.Next, err = s.mark(who.Tenant, "dead-letters", rows[len(rows)-1].Mark(), true)
@@ -231,13 +233,13 @@ func (s *server) deadLetters(ctx context.Context, who caller, in *deadLettersInp
 
 func withRaw(d report.DeadLetter, raw bool) deadLetter {
 	out := deadLetter{DeadLetter: d}
-	switch {
-	case !raw:
-	case utf8.Valid(d.Raw):
+	if !raw {
+		return out
+	}
+	out.Raw = d.Raw
+	if utf8.Valid(d.Raw) {
 		s := string(d.Raw)
-		out.Raw = &s
-	default:
-		out.RawBase64 = d.Raw
+		out.RawText = &s
 	}
 	return out
 }

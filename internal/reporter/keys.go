@@ -32,6 +32,7 @@ type newKey struct {
 	Name    string   `json:"name,omitempty" required:"false" doc:"For people"`
 	Scopes  []string `json:"scopes" doc:"What the key may do"`
 	Expires string   `json:"expires,omitempty" required:"false" doc:"After a time (30d, 12h) or at an instant (RFC 3339); default: never"`
+	At      string   `json:"expires_at,omitempty" required:"false" doc:"The same as expires; one of them"`
 }
 
 type newKeyOutput struct{ Body madeKey }
@@ -49,7 +50,7 @@ type keysInput struct {
 type keysOutput struct{ Body keysAnswer }
 
 type keysAnswer struct {
-	Keys []control.Key `json:"keys" doc:"Oldest first, revoked and expired ones included"`
+	Rows []control.Key `json:"rows" doc:"Oldest first, revoked and expired ones included"`
 }
 
 func (a keysAnswer) columns() []string {
@@ -63,7 +64,7 @@ func (a keysAnswer) cells(row func(...cell)) {
 		}
 		return plain(t.UTC().Format(time.RFC3339))
 	}
-	for _, k := range a.Keys {
+	for _, k := range a.Rows {
 		row(text(k.ID), text(k.Tenant), text(k.Name), text(strings.Join(k.Scopes, " ")), moment(k.CreatedAt), moment(k.ExpiresAt), moment(k.RevokedAt))
 	}
 }
@@ -125,8 +126,11 @@ func (s *server) createKey(ctx context.Context, who caller, in *newKeyInput) (*n
 	if !who.manages(spec.Tenant) {
 		return nil, refuse(codeScope, "only admin keys of tenant "+tenantOfTenants+" make keys of another tenant")
 	}
+	if body.Expires != "" && body.At != "" {
+		return nil, refuse(codeParameter, "expires and expires_at mean the same: give one")
+	}
 	var err error
-	if spec.Expires, err = s.expiry(body.Expires); err != nil {
+	if spec.Expires, err = expiry(body.Expires + body.At); err != nil {
 		return nil, err
 	}
 	secret := control.NewToken()
@@ -138,7 +142,7 @@ func (s *server) createKey(ctx context.Context, who caller, in *newKeyInput) (*n
 }
 
 // expiry reads "30d", a Go duration, or an instant; "" is never.
-func (s *server) expiry(value string) (time.Time, error) {
+func expiry(value string) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
 	}
@@ -155,7 +159,7 @@ func (s *server) expiry(value string) (time.Time, error) {
 		return time.Time{}, refuse(codeParameter, "expires: want a time such as 30d or 12h, or an RFC 3339 instant").
 			With(problem.Item{Pointer: "/expires", Code: codeParameter, Detail: "want a time such as 30d or 12h, or an RFC 3339 instant"})
 	}
-	return s.now().Add(wait).UTC().Truncate(time.Second), nil
+	return time.Now().Add(wait).UTC().Truncate(time.Second), nil // the clock the store judges by
 }
 
 func (s *server) listKeys(ctx context.Context, who caller, in *keysInput) (*keysOutput, error) {

@@ -18,7 +18,7 @@ type ledgerOutput struct{ Body ledgerAnswer }
 
 type ledgerAnswer struct {
 	Tenant    string             `json:"tenant"`
-	Months    []report.LedgerRow `json:"months" doc:"By the month in which the log had the events"`
+	Rows      []report.LedgerRow `json:"rows" doc:"By the month in which the log had the events"`
 	Watermark report.Watermark   `json:"watermark"`
 }
 
@@ -27,7 +27,7 @@ func (a ledgerAnswer) columns() []string {
 }
 
 func (a ledgerAnswer) cells(row func(...cell)) {
-	for _, l := range a.Months {
+	for _, l := range a.Rows {
 		row(plain(l.Month), whole(l.Chunks), whole(l.Accepted), whole(l.Stored), whole(l.Duplicate), whole(l.Conflict),
 			whole(l.Quarantined), whole(l.Voided), boolean(l.Balanced))
 	}
@@ -39,7 +39,7 @@ func (a ledgerAnswer) ContentType(ct string) string { return tableType(ct) }
 type freshnessOutput struct{ Body freshnessAnswer }
 
 type freshnessAnswer struct {
-	Shards    []report.Freshness `json:"shards"`
+	Rows      []report.Freshness `json:"rows"`
 	Watermark report.Watermark   `json:"watermark"`
 }
 
@@ -48,7 +48,7 @@ func (a freshnessAnswer) columns() []string {
 }
 
 func (a freshnessAnswer) cells(row func(...cell)) {
-	for _, f := range a.Shards {
+	for _, f := range a.Rows {
 		row(whole(f.Shard), whole(f.LogSeq), whole(f.WarehouseSeq), whole(f.LagEvents), plain(f.OldestPendingAt.String()),
 			plain(f.WatermarkAt.String()), plain(f.SeenAt.String()))
 	}
@@ -59,12 +59,13 @@ func (a freshnessAnswer) ContentType(ct string) string { return tableType(ct) }
 
 type none struct{}
 
-type auditOutput struct{ Body auditAnswer }
+type auditInput struct {
+	Tenant string `query:"tenant" doc:"Another tenant, or * for all; only for admin keys of tenant default"`
+	Month  string `query:"month" doc:"Only this month, YYYY-MM"`
+}
 
-type auditAnswer struct {
-	Tenant      string          `json:"tenant"`
-	Complete    bool            `json:"complete" doc:"No difference was found"`
-	Certificate json.RawMessage `json:"certificate"`
+type auditOutput struct {
+	Body json.RawMessage `doc:"The certificate; ok tells whether no difference was found"`
 }
 
 func (s *server) registerLedger() {
@@ -94,7 +95,7 @@ func (s *server) ledger(ctx context.Context, who caller, _ *tableInput) (*ledger
 		return nil, err
 	}
 	rows, err := s.reports.Ledger(ctx, who.Tenant)
-	return &ledgerOutput{ledgerAnswer{Tenant: who.Tenant, Months: rows, Watermark: w}}, err
+	return &ledgerOutput{ledgerAnswer{Tenant: who.Tenant, Rows: rows, Watermark: w}}, err
 }
 
 func (s *server) freshness(ctx context.Context, _ caller, _ *tableInput) (*freshnessOutput, error) {
@@ -103,13 +104,27 @@ func (s *server) freshness(ctx context.Context, _ caller, _ *tableInput) (*fresh
 		return nil, err
 	}
 	rows, err := s.reports.Freshness(ctx)
-	return &freshnessOutput{freshnessAnswer{Shards: rows, Watermark: w}}, err
+	return &freshnessOutput{freshnessAnswer{Rows: rows, Watermark: w}}, err
 }
 
-func (s *server) certificate(ctx context.Context, who caller, _ *none) (*auditOutput, error) {
+func (s *server) certificate(ctx context.Context, who caller, in *auditInput) (*auditOutput, error) {
 	if s.audit == nil {
 		return nil, refuse(codeAudit, "this reporter cannot read the log; run countinghouse audit")
 	}
-	certificate, complete, err := s.audit.Certificate(ctx, who.Tenant)
-	return &auditOutput{auditAnswer{Tenant: who.Tenant, Complete: complete, Certificate: certificate}}, err
+	tenant := in.Tenant
+	switch {
+	case tenant == "":
+		tenant = who.Tenant
+	case tenant != who.Tenant && !who.manages(tenant):
+		return nil, refuse(codeScope, "only admin keys of tenant "+tenantOfTenants+" audit another tenant")
+	case tenant == "*":
+		tenant = ""
+	}
+	if in.Month != "" {
+		if _, err := monthOf("month", in.Month); err != nil {
+			return nil, err
+		}
+	}
+	certificate, err := s.audit.Certificate(ctx, tenant, in.Month)
+	return &auditOutput{certificate}, err
 }

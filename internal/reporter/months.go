@@ -18,7 +18,7 @@ type monthsInput struct {
 type monthsOutput struct{ Body monthsAnswer }
 
 type monthsAnswer struct {
-	Months    []report.MonthInfo `json:"months" doc:"Months with usage, newest first"`
+	Rows      []report.MonthInfo `json:"rows" doc:"Months with usage, newest first"`
 	Watermark report.Watermark   `json:"watermark"`
 }
 
@@ -27,7 +27,7 @@ func (a monthsAnswer) columns() []string {
 }
 
 func (a monthsAnswer) cells(row func(...cell)) {
-	for _, m := range a.Months {
+	for _, m := range a.Rows {
 		row(plain(m.Month), plain(m.State), whole(m.Version), boolean(m.Closed), whole(m.Events), plain(m.FirstAt.String()), plain(m.LastAt.String()))
 	}
 }
@@ -133,7 +133,7 @@ func (s *server) months(ctx context.Context, who caller, _ *monthsInput) (*month
 		return nil, err
 	}
 	months, err := s.reports.Months(ctx, who.Tenant)
-	return &monthsOutput{Body: monthsAnswer{Months: months, Watermark: w}}, err
+	return &monthsOutput{Body: monthsAnswer{Rows: months, Watermark: w}}, err
 }
 
 func (s *server) month(ctx context.Context, who caller, in *monthInput) (*monthOutput, error) {
