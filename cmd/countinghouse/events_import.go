@@ -38,7 +38,7 @@ log has already is counted as a duplicate. --resume only saves the time of sendi
 Lines that cannot be mapped and events that ingest refuses are listed with their line numbers; the rest
 is imported, and the exit code is 1. The key needs the scope events:backfill for events older than 35 days.
 
-Mapping (docs/how-to/import.md has all of it; examples/import/ has three that work):
+Mapping (examples/import/README.md has all of it, and three that work):
 
   format: csv                       # csv, combined (Apache log), ndjson, events
   source: billing-export

@@ -107,7 +107,7 @@ func (s *upScreen) ready(e stack.Endpoints, dir string, took time.Duration) {
 Countinghouse is up after %.1f s.
 
   ingest      %s      post events here
-  reporter    %s      read numbers here; %s/docs
+  reporter    %s      read numbers here; %s/api/v1/docs
   ClickHouse  %s   usage_api, user %s, password in endpoints.json
   NATS        %s
   files       %s   (key and pids in endpoints.json, logs in logs/)

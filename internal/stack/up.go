@@ -229,10 +229,10 @@ func (s *Stack) startClickHouse(ctx context.Context, engine localstack.Engine) e
 // analystTables are the tables under the views of usage_api, each with its column of the tenant.
 func analystTables() []localstack.Table {
 	var out []localstack.Table
-	for _, name := range []string{"events", "pieces", "usage_hourly", "directory_events", "dead_letters", "duplicates", "ledger"} {
-		out = append(out, localstack.Table{Database: database, Name: name, Tenant: "tenant"})
+	for _, t := range warehouse.AnalystTables(database) {
+		out = append(out, localstack.Table{Database: t.Database, Name: t.Name, Tenant: t.Tenant})
 	}
-	return append(out, localstack.Table{Database: database, Name: "shard_status"})
+	return out
 }
 
 const database = "countinghouse"
