@@ -17,6 +17,7 @@ func AnalystTables(database string) []AnalystTable {
 	}
 	for _, name := range []string{
 		"shard_status", "credits_resolved", "meters", "counting", "counting_live", "plan_spans", "account_steps", "ancestors",
+		"monthly_facts", "monthly_own",
 	} {
 		tables = append(tables, AnalystTable{Database: database, Name: name})
 	}

@@ -27,21 +27,27 @@ type bench struct {
 
 func setUp(t testing.TB) *bench {
 	t.Helper()
-	b := &bench{TB: t, ctx: t.Context(), engine: localstack.SharedClickHouse(t)}
-	b.db = b.engine.Database(t)
+	engine := localstack.SharedClickHouse(t)
+	return migrated(t, engine, engine.Database(t))
+}
+
+func migrated(t testing.TB, engine *localstack.ClickHouse, db string) *bench {
+	t.Helper()
+	b := &bench{TB: t, ctx: t.Context(), engine: engine, db: db}
 	b.w = b.open(warehouse.Config{})
 	if err := b.w.Migrate(b.ctx, nil); err != nil {
 		t.Fatalf("Migrate: %v", err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 30*time.Second)
-		defer cancel()
-		_, err := b.engine.Query(ctx, "DROP DATABASE IF EXISTS "+b.w.API())
-		if err != nil {
-			t.Errorf("drop the views: %v", err)
-		}
-	})
+	t.Cleanup(func() { dropViews(t, b) })
 	return b
+}
+
+func dropViews(t testing.TB, b *bench) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 30*time.Second)
+	defer cancel()
+	if _, err := b.engine.Query(ctx, "DROP DATABASE IF EXISTS "+b.w.API()); err != nil {
+		t.Errorf("drop the views: %v", err)
+	}
 }
 
 // open is another Warehouse on the same database.

@@ -56,7 +56,7 @@ FROM
 );
 
 -- Every row that counts, both signs: events, or their pieces where they were cut; a cut event is one
--- event (n), in its first piece.
+-- event (n), in its first piece. Without returned credits, which are read from credits_resolved.
 CREATE OR REPLACE VIEW {{db}}.counting SQL SECURITY INVOKER AS
 SELECT tenant, _partition_id AS month_id, account, meter, at, plan, region, platform, trial, consumer_id, quantity, sign, sign AS n,
     recorded_at, shard, seq, idx, source, id
@@ -65,11 +65,7 @@ WHERE meter NOT IN ('', 'credits_returned') AND pieces <= 1
 UNION ALL
 SELECT tenant, _partition_id AS month_id, account, meter, at, plan, region, platform, trial, consumer_id, quantity, sign,
     CAST(if(piece = 0, sign, 0), 'Int8') AS n, recorded_at, shard, seq, idx, source, id
-FROM {{db}}.pieces
-UNION ALL
-SELECT tenant, month_id, account, meter, at, '' AS plan, '' AS region, '' AS platform, false AS trial, '' AS consumer_id, quantity, sign,
-    sign AS n, recorded_at, shard, seq, idx, source, id
-FROM {{db}}.credits_resolved;
+FROM {{db}}.pieces;
 
 -- Counting rows that are not voided: what min, max, latest and unique read, because a negation cannot be
 -- subtracted from them.
