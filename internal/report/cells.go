@@ -81,21 +81,17 @@ func newCells(q question) *cells {
 // sums answers a question about sums and counts.
 func (r *Reports) sums(ctx context.Context, q question) (*cells, error) {
 	c := newCells(q)
-	from, to := q.from, q.to
+	from, to := q.from, q.from // what the rollup answers: nothing, unless whole hours lie within
 	if q.asOf == directory.Latest && q.by.rollup() {
-		from = (q.from + hourMillis - 1) / hourMillis * hourMillis
-		to = q.to / hourMillis * hourMillis
-		if from < to {
+		first, last := (q.from+hourMillis-1)/hourMillis*hourMillis, q.to/hourMillis*hourMillis
+		if first < last {
+			from, to = first, last
 			if err := r.rollup(ctx, c, from, to); err != nil {
 				return nil, err
 			}
-		} else {
-			from, to = q.to, q.to
 		}
-	} else {
-		from, to = q.from, q.from
 	}
-	for _, rest := range [][2]int64{{q.from, from}, {to, q.to}} { // what the rollup cannot answer
+	for _, rest := range [][2]int64{{q.from, from}, {to, q.to}} {
 		statement := rawSteady
 		if len(c.changed) > 0 {
 			statement = rawChanging
@@ -335,10 +331,8 @@ func (m *measure) quantity(aggregation string) string {
 		case "latest":
 			return formatAmount(m.latest)
 		}
-		if m.events == 0 {
-			return ""
-		}
-		return formatAmount(divide(m.sum, m.events))
+		// Pieces of events that started earlier are no events of this window: their sum is all there is.
+		return formatAmount(divide(m.sum, max(m.events, 1)))
 	}
 	if m.sum == nil {
 		return "0"

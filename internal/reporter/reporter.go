@@ -97,7 +97,7 @@ func (a *App) start(ctx context.Context) error {
 		key = make([]byte, 32)
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	}
-	a.serve(newServer(&server{
+	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
 		log: a.log, reports: report.New(a.warehouse, now), keys: a.control.Store, audit: a.cfg.Audit,
 		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 	}))
