@@ -24,8 +24,8 @@ func pages() []page {
 			"`actor` {id, name, email} and `source_seq`. Members that are not listed are refused. A decimal is a JSON number or a string that holds one.", events},
 		{"event-codes.md", "Codes of an event", "Why an event was refused (HTTP 422, `errors[].code`) or quarantined (`dead_letters_v1.reason`). " +
 			"A code never changes its meaning.", eventCodes},
-		{"request-codes.md", "Codes of a request", "Why ingest refused a whole request, as `code` in `application/problem+json`. " +
-			"Where a request is refused for its events, `errors[]` has a [code of an event](event-codes.md) each.", requestCodes},
+		{"request-codes.md", "Codes of a request", "Why a whole request was refused, as `code` in `application/problem+json`. " +
+			"Where ingest refuses it for its events, `errors[]` has a [code of an event](event-codes.md) each.", requestCodes},
 		{"configuration.md", "Configuration", "Flags beat environment, environment beats the file (`--config`), the file beats the defaults. " +
 			"A variable ending in `_FILE` names a file that holds the value. Unknown keys fail; `countinghouse config check` names every fault at once.", configuration},
 		{"metrics.md", "Metrics", "Served on `/metrics` of each service's admin port.", metrics},
@@ -42,8 +42,14 @@ func eventCodes(w *strings.Builder) error {
 }
 
 func requestCodes(w *strings.Builder) error {
+	w.WriteString("## ingest\n\n")
 	header(w, "code", "status", "means", "what to do")
 	for _, r := range ingest.Refusals() {
+		row(w, code(r.Code), strconv.Itoa(r.Status), r.Meaning, r.Action)
+	}
+	w.WriteString("\n## reporter\n\n")
+	header(w, "code", "status", "means", "what to do")
+	for _, r := range reporter.Refusals() {
 		row(w, code(r.Code), strconv.Itoa(r.Status), r.Meaning, r.Action)
 	}
 	return nil

@@ -57,7 +57,7 @@ func TestPagesSaySomething(t *testing.T) {
 	must := map[string][]string{
 		"events.md":        {"## `usage.metered`", "| `quantity` | decimal | required |", "| `asset.id` | string | required |", "| `lines[].response` | code | required |"},
 		"event-codes.md":   {"`time-window`", "`conflict`"},
-		"request-codes.md": {"`storage-full` | 503"},
+		"request-codes.md": {"`storage-full` | 503", "`not-settled` | 409"},
 		"configuration.md": {"`nats.url` | `--nats` | `COUNTINGHOUSE_INGEST__NATS__URL`", "## aggregator", "## reporter"},
 		"metrics.md":       {"`countinghouse_aggregator_lag_events` | gauge | shard", "`countinghouse_ingest_ack_seconds` | histogram"},
 		"tables.md":        {"### table `events`", "| `content_hash` | `UInt64` |", "PARTITION BY toYYYYMM(at)"},
