@@ -1,0 +1,5 @@
+//go:build soak
+
+package kill_test
+
+const soak = true

@@ -1,0 +1,215 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/countinghouse/countinghouse/test/oracle"
+)
+
+// Load is producers that send until they are stopped: over HTTP and to NATS directly, with duplicates,
+// conflicts, voids before and after their targets, usage that spans hours, and poison. A request that was
+// not acknowledged is sent again, the same bytes with the same ids, for ever; a few are given up after
+// one try, and the oracle does not know what became of them.
+type Load struct {
+	rig    *Rig
+	oracle *oracle.Oracle
+	ctx    context.Context
+	cancel context.CancelFunc
+	http   *http.Client
+	nc     *nats.Conn
+	js     jetstream.JetStream
+
+	stopping chan struct{}
+	once     sync.Once
+	running  sync.WaitGroup
+	requests atomic.Int64 // acknowledged
+	retries  atomic.Int64
+	failed   chan error // the first answer that no retry can change
+}
+
+const (
+	producersHTTP = 4
+	producersNATS = 1
+	attemptWait   = 8 * time.Second // ingest answers within 5
+	natsWait      = 2 * time.Second
+	retryPause    = 25 * time.Millisecond
+	// A pause between requests keeps the load at a level at which recovery, not throughput, is measured.
+	thinkTime = 8 * time.Millisecond
+)
+
+// StartLoad starts producers whose every decision follows from seed.
+func (r *Rig) StartLoad(seed uint64) *Load {
+	r.t.Helper()
+	l := &Load{rig: r, oracle: oracle.New(), stopping: make(chan struct{}), failed: make(chan error, 1)}
+	l.ctx, l.cancel = context.WithCancel(r.ctx)
+	l.http = &http.Client{Timeout: attemptWait, Transport: &http.Transport{MaxIdleConnsPerHost: producersHTTP}}
+	var err error
+	l.nc, err = nats.Connect(r.NATSURL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+		nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1))
+	if err != nil {
+		r.t.Fatalf("load: %v", err)
+	}
+	if l.js, err = jetstream.New(l.nc); err != nil {
+		r.t.Fatalf("load: %v", err)
+	}
+	for i := range producersHTTP + producersNATS {
+		p := newProducer(l, i, seed)
+		l.running.Go(func() { p.run(i < producersHTTP) })
+	}
+	r.t.Cleanup(func() {
+		l.cancel()
+		l.Stop()
+		l.nc.Close()
+	})
+	return l
+}
+
+// Oracle is who was told what.
+func (l *Load) Oracle() *oracle.Oracle { return l.oracle }
+
+// Requests is how many requests have been acknowledged.
+func (l *Load) Requests() int64 { return l.requests.Load() }
+
+// Retries is how many attempts were not.
+func (l *Load) Retries() int64 { return l.retries.Load() }
+
+// Stop ends the producers once each has its last acknowledgement, and answers what no retry could change.
+func (l *Load) Stop() error {
+	l.once.Do(func() { close(l.stopping) })
+	l.running.Wait()
+	l.http.CloseIdleConnections()
+	select {
+	case err := <-l.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+func (l *Load) fail(err error) {
+	select {
+	case l.failed <- err:
+	default: // one is enough
+	}
+}
+
+// pause waits, or answers false when the load ends.
+func (l *Load) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}
+
+// request is a body and what is in it.
+type request struct {
+	tenant string
+	items  []oracle.Item
+	body   []byte
+	give   bool // up after one try
+}
+
+func (p *producer) run(viaHTTP bool) {
+	l := p.load
+	for {
+		select {
+		case <-l.stopping:
+			return
+		case <-l.ctx.Done():
+			return
+		default:
+		}
+		if !p.deliver(viaHTTP, p.request(viaHTTP)) || !l.pause(time.Duration(p.rnd.Int64N(int64(2*thinkTime)))) {
+			return
+		}
+	}
+}
+
+// deliver sends a request until it is acknowledged.
+func (p *producer) deliver(viaHTTP bool, q *request) bool {
+	l := p.load
+	id := uuid.NewString()
+	for {
+		l.oracle.Sending(q.items)
+		var acked bool
+		var err error
+		if viaHTTP {
+			acked, err = p.post(q)
+		} else {
+			acked, err = p.publish(q, id)
+		}
+		switch {
+		case err != nil:
+			l.fail(err)
+			return false
+		case acked:
+			l.oracle.Acked(q.items)
+			l.requests.Add(1)
+			p.learn(q)
+			return true
+		case q.give:
+			return true
+		}
+		l.retries.Add(1)
+		if !l.pause(retryPause) {
+			return false
+		}
+	}
+}
+
+// post sends over HTTP. Not acknowledged is no error: the events may be stored or not.
+func (p *producer) post(q *request) (acked bool, err error) {
+	l := p.load
+	req, err := http.NewRequestWithContext(l.ctx, http.MethodPost, l.rig.URL(), bytes.NewReader(q.body))
+	if err != nil {
+		return false, err
+	}
+	req.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}, "Authorization": {"Bearer " + l.rig.Token(q.tenant)}}
+	res, err := l.http.Do(req)
+	if err != nil {
+		return false, nil //nolint:nilerr // no answer is what this is about
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 4096))
+	switch {
+	case res.StatusCode == http.StatusAccepted:
+		return err == nil, nil
+	case res.StatusCode >= 500, res.StatusCode == http.StatusTooManyRequests:
+		return false, nil
+	}
+	return false, fmt.Errorf("ingest answered %s to events that are valid: %s", res.Status, answer)
+}
+
+// publish sends to NATS, as a producer without ingest does.
+func (p *producer) publish(q *request, id string) (acked bool, err error) {
+	ctx, cancel := context.WithTimeout(p.load.ctx, natsWait)
+	defer cancel()
+	msg := &nats.Msg{Subject: "usage.in." + q.tenant + ".events", Data: q.body, Header: nats.Header{}}
+	msg.Header.Set("Content-Type", "application/cloudevents-batch+json")
+	msg.Header.Set(jetstream.MsgIDHeader, id)
+	_, err = p.load.js.PublishMsg(ctx, msg)
+	return err == nil, nil //nolint:nilerr // no PubAck: unknown, sent again
+}
+
+// newProducer makes producer i of a load; two of them share a tenant, none shares ids.
+func newProducer(l *Load, i int, seed uint64) *producer {
+	tenants := Tenants()
+	return &producer{
+		load: l, rnd: rand.New(rand.NewPCG(seed, uint64(i))), tenant: tenants[i%len(tenants)],
+		source: fmt.Sprintf("/rig/%d", i), hour: time.Now().UTC().Truncate(time.Hour).UnixMilli(),
+	}
+}

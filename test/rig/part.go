@@ -1,0 +1,173 @@
+package rig
+
+import (
+	"context"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/localstack"
+)
+
+// Part is a process that is started again whenever it ends.
+type Part struct {
+	Name  string
+	log   string
+	start func(context.Context) (*localstack.Process, error)
+
+	mu       sync.Mutex
+	proc     *localstack.Process
+	env      []string
+	kills    int  // by Kill, and by a crash point or a tracer that was armed
+	crashes  int  // by itself
+	expected bool // the next end is somebody's doing
+	stopping bool
+	back     chan struct{} // closed and replaced at each start
+	ended    chan struct{} // the keeper has gone
+}
+
+// keep restarts a process for as long as the test runs.
+func (r *Rig) keep(name string, proc *localstack.Process, start func(context.Context) (*localstack.Process, error)) *Part {
+	p := &Part{Name: name, start: start, proc: proc, back: make(chan struct{}), ended: make(chan struct{})}
+	ctx, cancel := context.WithCancel(r.ctx)
+	r.t.Cleanup(func() { p.stop(cancel) })
+	go p.keep(ctx)
+	return p
+}
+
+func (p *Part) keep(ctx context.Context) {
+	defer close(p.ended)
+	for {
+		<-p.process().Done()
+		p.mu.Lock()
+		if p.stopping {
+			p.mu.Unlock()
+			return
+		}
+		if p.expected {
+			p.kills++
+		} else {
+			p.crashes++
+		}
+		p.expected = false
+		p.mu.Unlock()
+		for !p.again(ctx) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(50 * time.Millisecond): // as a process manager does
+			}
+		}
+	}
+}
+
+// again starts the process; a start that is itself killed counts as a try.
+func (p *Part) again(ctx context.Context) bool {
+	proc, err := p.start(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		if p.expected {
+			p.kills++
+			p.expected = false
+		}
+		return false
+	}
+	if p.stopping { // stop has seen the life before this one only
+		proc.Kill()
+	}
+	p.proc = proc
+	close(p.back)
+	p.back = make(chan struct{})
+	return true
+}
+
+func (p *Part) process() *localstack.Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.proc
+}
+
+// PID is the process id of the present life.
+func (p *Part) PID() int { return p.process().PID() }
+
+// Alive reports whether the process runs.
+func (p *Part) Alive() bool {
+	select {
+	case <-p.process().Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// Kill is kill -9. A part that is dead at the moment is not killed twice.
+func (p *Part) Kill() {
+	proc := p.process()
+	select {
+	case <-proc.Done():
+		return
+	default:
+	}
+	p.Expect()
+	proc.Kill()
+}
+
+// Expect announces that the next end is wanted: a crash point or a tracer is armed.
+func (p *Part) Expect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expected = true
+}
+
+// Arm sets the environment of the lives to come, COUNTINGHOUSE_CRASH_AT for one.
+func (p *Part) Arm(env ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.env = env
+}
+
+func (p *Part) environment() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.env
+}
+
+// Done is closed when the present life has ended.
+func (p *Part) Done() <-chan struct{} { return p.process().Done() }
+
+// Back is closed when the next life has begun.
+func (p *Part) Back() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.back
+}
+
+// Freeze is SIGSTOP, Thaw SIGCONT; neither is an error for a process that has just died.
+func (p *Part) Freeze() { _ = p.process().Signal(syscall.SIGSTOP) }
+
+// Thaw is SIGCONT.
+func (p *Part) Thaw() { _ = p.process().Signal(syscall.SIGCONT) }
+
+// Kills is how often the part was killed, Crashes how often it ended by itself.
+func (p *Part) Kills() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kills
+}
+
+// Crashes is how often the part ended by itself.
+func (p *Part) Crashes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.crashes
+}
+
+func (p *Part) stop(cancel context.CancelFunc) {
+	p.mu.Lock()
+	p.stopping = true
+	p.mu.Unlock()
+	cancel()
+	_ = p.process().Stop(localstack.StopGrace) // killed after its grace is as good: the test has ended
+	<-p.ended
+}

@@ -1,0 +1,350 @@
+// Package rig runs the whole system as processes that can be killed: NATS, the ClickHouse engine, ingest
+// and any number of aggregators, from a binary built with the crash points of internal/faultpoint.
+//
+// Whatever dies is started again at once, as `countinghouse up` and every process manager do; what died
+// by itself is counted, because a server that crashes under load is news. Nothing here knows how events
+// are counted: that is the oracle's.
+package rig
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/localstack"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+	"github.com/countinghouse/countinghouse/test/oracle"
+)
+
+// Database holds the tables of a rig.
+const Database = "countinghouse"
+
+// Options of a rig.
+type Options struct {
+	Program     string   // built by Build; required
+	Aggregators []string // names; default one
+	LeaseTTL    time.Duration
+	FlushWait   time.Duration
+	BatchRows   int
+}
+
+// Rig is a running system.
+type Rig struct {
+	t      *testing.T
+	ctx    context.Context
+	opts   Options
+	dir    string
+	ports  []int
+	tokens map[string]string
+
+	NATS        *Part
+	ClickHouse  *Part
+	Ingest      *Part
+	Aggregators []*Part
+
+	nats *localstack.NATSChild
+	ch   *localstack.ClickHouse
+}
+
+// Tenants are who sends.
+func Tenants() []string { return []string{"acme", "beta", "gamma"} }
+
+// Start brings the system up and returns when ingest takes events. It is stopped when t ends.
+func Start(t *testing.T, opts Options) *Rig {
+	t.Helper()
+	if len(opts.Aggregators) == 0 {
+		opts.Aggregators = []string{"one"}
+	}
+	if opts.LeaseTTL == 0 {
+		opts.LeaseTTL = time.Second
+	}
+	if opts.FlushWait == 0 {
+		opts.FlushWait = 20 * time.Millisecond // many small batches: more boundaries to be killed at
+	}
+	if opts.BatchRows == 0 {
+		opts.BatchRows = 2000
+	}
+	// Not t's context, which ends before the clean-up that must stop the parts in order.
+	r := &Rig{t: t, ctx: context.WithoutCancel(t.Context()), opts: opts, dir: t.TempDir(), tokens: map[string]string{}}
+	if err := r.start(); err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	return r
+}
+
+func (r *Rig) start() error {
+	var err error
+	if r.ports, err = localstack.FreePorts(2 + len(r.opts.Aggregators)); err != nil {
+		return err
+	}
+	engine, err := localstack.EnsureEngine(r.ctx, r.t.Logf)
+	if err != nil {
+		return err
+	}
+	if r.nats, err = localstack.StartNATSChild(r.ctx, localstack.NATSConfig{Dir: filepath.Join(r.dir, "nats")}); err != nil {
+		return err
+	}
+	r.NATS = r.keep("nats", r.nats.Process(), func(ctx context.Context) (*localstack.Process, error) {
+		err := r.nats.Restart(ctx)
+		return r.nats.Process(), err
+	})
+	if r.ch, err = localstack.StartClickHouse(r.ctx, localstack.ClickHouseConfig{Engine: engine, Dir: filepath.Join(r.dir, "clickhouse")}); err != nil {
+		return err
+	}
+	r.ClickHouse = r.keep("clickhouse", r.ch.Process(), func(ctx context.Context) (*localstack.Process, error) {
+		err := r.ch.Restart(ctx)
+		return r.ch.Process(), err
+	})
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	if r.Ingest, err = r.service("ingest", r.ports[1], true, "--listen", loopback(r.ports[0])); err != nil {
+		return err
+	}
+	for i, name := range r.opts.Aggregators {
+		a, err := r.service("aggregator", r.ports[2+i], false, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
+			"--clickhouse", r.ch.DSN(Database), "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
+			"--batch-rows", fmt.Sprint(r.opts.BatchRows))
+		if err != nil {
+			return err
+		}
+		a.Name = "aggregator-" + name
+		r.Aggregators = append(r.Aggregators, a)
+	}
+	return nil
+}
+
+// prepare does what `up` does before the services start: tables, streams, keys.
+func (r *Rig) prepare() error {
+	w, err := warehouse.Open(r.ctx, warehouse.Config{DSN: r.ch.DSN(Database)}, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.Migrate(r.ctx, nil); err != nil {
+		return err
+	}
+	l, err := eventlog.Dial(eventlog.Config{URL: r.nats.URL(), MaxBytes: 4 << 30}, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := r.retry("make the streams", l.EnsureStreams); err != nil {
+		return err
+	}
+	store, err := control.Open(r.ctx, l.Conn(), zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for _, tenant := range Tenants() {
+		err := r.retry("make a key", func(ctx context.Context) error {
+			_, secret, err := store.Create(ctx, tenant, "rig", []string{"events:write"}, time.Time{})
+			r.tokens[tenant] = secret
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retry repeats what a server that was just started may not answer yet.
+func (r *Rig) retry(what string, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(r.ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+}
+
+// service starts one of the product's programs.
+func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (*Part, error) {
+	part := localstack.Part{
+		Name: name, Exe: r.opts.Program, LogFile: filepath.Join(r.dir, fmt.Sprintf("%s-%d.log", name, admin)),
+		Args: append([]string{
+			"__" + name, "--admin-listen", loopback(admin), "--nats", r.nats.URL(), "--nats-monitor-urls", r.nats.MonitorURL(), "--log-format", "json",
+		}, args...),
+	}
+	if awaitReady {
+		part.Ready = func(ctx context.Context) error { return get(ctx, "http://"+loopback(admin)+"/readyz") }
+	}
+	var kept *Part
+	start := func(ctx context.Context) (*localstack.Process, error) {
+		p := part
+		if kept != nil {
+			p.Ready = nil // killed again before it is ready is part of the game
+			p.Env = kept.environment()
+		}
+		return localstack.StartPart(ctx, p)
+	}
+	proc, err := start(r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	kept = r.keep(name, proc, start)
+	kept.log = part.LogFile
+	return kept, nil
+}
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// get answers an error unless the address answers 200.
+func get(ctx context.Context, address string) error {
+	body, err := fetch(ctx, address)
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(body, 1<<20)) // only the status matters
+	return body.Close()
+}
+
+func fetch(ctx context.Context, address string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 1024)) // the status is the error
+		_ = res.Body.Close()
+		return nil, fmt.Errorf("%s: %s %s", address, res.Status, strings.TrimSpace(string(text)))
+	}
+	return res.Body, nil
+}
+
+// URL is where events are posted.
+func (r *Rig) URL() string { return "http://" + loopback(r.ports[0]) + "/api/v1/events" }
+
+// NATSURL is where direct producers publish.
+func (r *Rig) NATSURL() string { return r.nats.URL() }
+
+// Token is the API key of a tenant.
+func (r *Rig) Token(tenant string) string { return r.tokens[tenant] }
+
+// Warehouse is the address the oracle asks.
+func (r *Rig) Warehouse() oracle.ClickHouse { return oracle.ClickHouse(r.ch.URL()) }
+
+// Counted is the highest sequence the warehouse has counted; an error while it is down.
+func (r *Rig) Counted(ctx context.Context) (uint64, error) {
+	n, err := r.Warehouse().Numbers(ctx, "SELECT max(seq) FROM "+Database+".ledger")
+	if err != nil {
+		return 0, err
+	}
+	return uint64(n[0]), nil
+}
+
+// Logged is the last sequence of the log, as the NATS server's own monitoring tells it.
+func (r *Rig) Logged(ctx context.Context) (uint64, error) {
+	body, err := fetch(ctx, r.nats.MonitorURL()+"/jsz?streams=true")
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	var jsz struct {
+		Accounts []struct {
+			Streams []struct {
+				Name  string `json:"name"`
+				State struct {
+					Last uint64 `json:"last_seq"`
+				} `json:"state"`
+			} `json:"stream_detail"`
+		} `json:"account_details"`
+	}
+	if err := json.NewDecoder(body).Decode(&jsz); err != nil {
+		return 0, fmt.Errorf("read /jsz: %w", err)
+	}
+	for _, a := range jsz.Accounts {
+		for _, s := range a.Streams {
+			if s.Name == "USAGE_0" {
+				return s.State.Last, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("no stream USAGE_0 in /jsz")
+}
+
+// Owner is the name of the aggregator that may write; "" while that is not known.
+func (r *Rig) Owner(ctx context.Context) string {
+	rows, err := r.Warehouse().Rows(ctx, "SELECT holder FROM "+Database+".owner ORDER BY epoch DESC, nonce DESC LIMIT 1")
+	if err != nil || len(rows) != 1 {
+		return ""
+	}
+	return rows[0][0]
+}
+
+// Until waits for a condition; what it is about is for the error.
+func (r *Rig) Until(what string, within time.Duration, ok func(ctx context.Context) bool) time.Duration {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), within)
+	defer cancel()
+	begun := time.Now()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok(ctx) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			r.t.Fatalf("not within %s: %s\n%s", within, what, r.Logs())
+		}
+	}
+	return time.Since(begun)
+}
+
+// SettleWait bounds Settle. The promise is seconds; this is for a machine with other work.
+const SettleWait = 2 * time.Minute
+
+// Settle waits until the warehouse has counted everything the log has. The producers must have stopped.
+func (r *Rig) Settle() time.Duration {
+	r.t.Helper()
+	return r.Until("the warehouse has counted the log", SettleWait, func(ctx context.Context) bool {
+		logged, err := r.Logged(ctx)
+		if err != nil {
+			return false
+		}
+		counted, err := r.Counted(ctx)
+		return err == nil && counted == logged
+	})
+}
+
+// Logs are the ends of the parts' logs, for an error.
+func (r *Rig) Logs() string {
+	var out strings.Builder
+	for _, p := range append([]*Part{r.Ingest}, r.Aggregators...) {
+		if p == nil {
+			continue
+		}
+		text, err := os.ReadFile(p.log)
+		if err != nil {
+			continue
+		}
+		fmt.Fprintf(&out, "--- %s\n%s\n", p.Name, text[max(0, len(text)-3000):])
+	}
+	return out.String()
+}
