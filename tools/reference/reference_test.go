@@ -60,7 +60,7 @@ func TestPagesSaySomething(t *testing.T) {
 		"request-codes.md": {"`storage-full` | 503", "`not-settled` | 409"},
 		"configuration.md": {"`nats.url` | `--nats` | `COUNTINGHOUSE_INGEST__NATS__URL`", "## aggregator", "## reporter"},
 		"metrics.md":       {"`countinghouse_aggregator_lag_events` | gauge | shard", "`countinghouse_ingest_ack_seconds` | histogram"},
-		"tables.md":        {"### table `events`", "| `content_hash` | `UInt64` |", "PARTITION BY toYYYYMM(at)"},
+		"tables.md":        {"### table `events`", "| `content_hash` | `UInt64` |", "### view `ledger_v1`", "`accepted`, `stored`, `duplicate`", "PARTITION BY toYYYYMM(at)"},
 	}
 	for _, p := range pages() {
 		text := &strings.Builder{}

@@ -11,8 +11,7 @@ import (
 )
 
 var (
-	createTable  = regexp.MustCompile(`(?i)^CREATE (?:OR REPLACE )?(TABLE|VIEW)(?: IF NOT EXISTS)?\s+(?:\{\{db\}\}\.|\{\{api\}\}\.)?(\w+)`)
-	columnOfView = regexp.MustCompile(`(?i)\bAS\s+(\w+)\s*,?$`)
+	createTable = regexp.MustCompile(`(?i)^CREATE (?:OR REPLACE )?(TABLE|VIEW)(?: IF NOT EXISTS)?\s+(?:\{\{db\}\}\.|\{\{api\}\}\.)?(\w+)`)
 )
 
 // tables lists what the migrations create, with the comments that stand above and beside it. A file
@@ -38,12 +37,17 @@ func tables(w *strings.Builder) error {
 func describeFile(w *strings.Builder, text string) {
 	var above []string
 	kind, first := "", false
+	statement := &strings.Builder{}
 	for line := range strings.SplitSeq(text, "\n") {
 		trimmed := strings.TrimSpace(line)
 		if m := createTable.FindStringSubmatch(trimmed); m != nil {
 			kind, first = strings.ToLower(m[1]), true
 			fmt.Fprintf(w, "### %s `%s`\n\n%s\n\n", kind, m[2], strings.Join(above, "\n"))
 			above = nil
+			statement.Reset()
+			if _, rest, found := strings.Cut(trimmed, " AS"); found { // SELECT may stand on the same line
+				statement.WriteString(rest + "\n")
+			}
 			continue
 		}
 		switch {
@@ -59,10 +63,14 @@ func describeFile(w *strings.Builder, text string) {
 		case kind == "table":
 			first = column(w, trimmed, first)
 		case kind == "view":
-			first = viewColumn(w, trimmed, first)
+			statement.WriteString(strip(line) + "\n")
 		}
 		if strings.HasSuffix(strip(trimmed), ";") {
-			if kind != "" {
+			switch kind {
+			case "view":
+				viewColumns(w, statement.String())
+				w.WriteString("\n")
+			case "table", "settings":
 				w.WriteString("\n\n")
 			}
 			kind = ""
@@ -100,15 +108,57 @@ func column(w *strings.Builder, line string, first bool) bool {
 	return false
 }
 
-func viewColumn(w *strings.Builder, line string, first bool) bool {
-	body, note, _ := strings.Cut(line, "--")
-	m := columnOfView.FindStringSubmatch(strings.TrimSpace(body))
-	if m == nil {
-		return first
+// viewColumns writes the names a view's outermost SELECT gives its columns.
+func viewColumns(w *strings.Builder, statement string) {
+	names := outputNames(statement)
+	if len(names) == 0 {
+		return
 	}
-	if first {
-		header(w, "column", "")
+	for i, name := range names {
+		names[i] = code(name)
 	}
-	row(w, code(m[1]), note)
-	return false
+	fmt.Fprintf(w, "Columns: %s.\n", strings.Join(names, ", "))
 }
+
+// outputNames takes the list between the outermost SELECT and its FROM apart; what stands in brackets,
+// in quotes or in a subquery is not of that level. A column without AS is named like its last part.
+func outputNames(statement string) []string {
+	var names []string
+	depth, quoted, listing := 0, false, false
+	item := &strings.Builder{}
+	take := func() {
+		words := strings.Fields(item.String())
+		if len(words) > 0 {
+			last := words[len(words)-1]
+			names = append(names, last[strings.LastIndexByte(last, '.')+1:])
+		}
+		item.Reset()
+	}
+	for _, word := range tokens.FindAllString(statement, -1) {
+		switch {
+		case word == "'":
+			quoted = !quoted
+		case quoted:
+		case word == "(" || word == "[":
+			depth++
+		case word == ")" || word == "]":
+			depth--
+		case depth > 0:
+		case strings.EqualFold(word, "SELECT"):
+			listing = true
+		case !listing:
+		case strings.EqualFold(word, "DISTINCT"):
+		case strings.EqualFold(word, "FROM"):
+			take()
+			return names
+		case word == ",":
+			take()
+		default:
+			item.WriteString(" " + word)
+		}
+	}
+	return nil
+}
+
+// tokens are words with their dots, and the signs that matter for nesting.
+var tokens = regexp.MustCompile(`[\w.]+|[()\[\],']|[^\w\s]`)
