@@ -124,7 +124,7 @@ func (t *tool) streams(m backup.Manifest) error {
 	return t.print(&rows)
 }
 
-const connectWait = 5 * time.Second
+const connectWait = 2 * time.Second
 
 // openLog is a log that answers, or ErrUnreachable.
 func openLog(ctx context.Context, e stack.Endpoints) (*eventlog.Log, error) {

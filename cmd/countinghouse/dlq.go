@@ -21,9 +21,7 @@ import (
 
 // deadLetter is one row of GET /dead-letters.
 type deadLetter struct {
-	Shard      int    `json:"shard"`
-	Seq        uint64 `json:"seq"`
-	Idx        int    `json:"idx"`
+	position
 	Source     string `json:"source"`
 	ID         string `json:"id"`
 	Type       string `json:"type"`
@@ -34,8 +32,6 @@ type deadLetter struct {
 	Bytes      int    `json:"bytes"`
 	Raw        []byte `json:"raw,omitempty"`
 }
-
-func (d *deadLetter) position() string { return fmt.Sprintf("%d:%d:%d", d.Shard, d.Seq, d.Idx) }
 
 func (t *tool) dlq() *cobra.Command {
 	cmd := group(&cobra.Command{
@@ -78,7 +74,7 @@ func (t *tool) dlqList() *cobra.Command {
 			}
 			rows := listing.Rows{Columns: []string{"position", "recorded_at", "reason", "type", "source", "id", "account", "bytes", "detail"}, Numbers: []string{"bytes"}}
 			for _, d := range letters {
-				rows.Add(d.position(), d.RecordedAt, d.Reason, d.Type, d.Source, d.ID, d.Account, strconv.Itoa(d.Bytes), d.Detail)
+				rows.Add(d.position.String(), d.RecordedAt, d.Reason, d.Type, d.Source, d.ID, d.Account, strconv.Itoa(d.Bytes), d.Detail)
 			}
 			if err := t.print(&rows); err != nil {
 				return err
@@ -152,7 +148,7 @@ func (t *tool) dlqShow() *cobra.Command {
 			}
 			rows := listing.Rows{Columns: []string{"field", "value"}}
 			for _, f := range [][2]string{
-				{"position", d.position()}, {"recorded_at", d.RecordedAt}, {"reason", d.Reason}, {"detail", d.Detail}, {"type", d.Type},
+				{"position", d.position.String()}, {"recorded_at", d.RecordedAt}, {"reason", d.Reason}, {"detail", d.Detail}, {"type", d.Type},
 				{"source", d.Source}, {"id", d.ID}, {"account", d.Account}, {"raw", strings.ToValidUTF8(string(d.Raw), "\uFFFD")},
 			} {
 				rows.Add(f[0], f[1])
@@ -231,10 +227,10 @@ func (t *tool) replay(ctx context.Context, positions []string, set map[string]st
 		if err != nil {
 			return fmt.Errorf("replay %s: %w", position, err)
 		}
-		if _, err := c.Send(ctx, "application/cloudevents+json", doc, false); err != nil {
+		if _, err := c.Replay(ctx, position, doc); err != nil {
 			return fmt.Errorf("replay %s: %w", position, err)
 		}
-		status, at, err := awaitDelivery(ctx, c, source, id, len(old.Deliveries))
+		status, at, err := awaitDelivery(ctx, c, source, id, old.positions())
 		if err != nil {
 			return fmt.Errorf("replayed %s: %w", position, err)
 		}
@@ -287,14 +283,19 @@ const statusWait = 30 * time.Second
 // trace is the part of GET /events?source=&id= that a replay needs.
 type trace struct {
 	Deliveries []struct {
-		Result   string `json:"result"`
-		Position struct {
-			Shard int    `json:"shard"`
-			Seq   uint64 `json:"seq"`
-			Idx   int    `json:"idx"`
-		} `json:"position"`
+		Result   string   `json:"result"`
+		Position position `json:"position"`
 	} `json:"deliveries"`
 }
+
+// position is a place in the log.
+type position struct {
+	Shard int    `json:"shard"`
+	Seq   uint64 `json:"seq"`
+	Idx   int    `json:"idx"`
+}
+
+func (p position) String() string { return fmt.Sprintf("%d:%d:%d", p.Shard, p.Seq, p.Idx) }
 
 func traceOf(ctx context.Context, c *client.Client, source, id string) (trace, error) {
 	var answer trace
@@ -306,8 +307,17 @@ func traceOf(ctx context.Context, c *client.Client, source, id string) (trace, e
 	return answer, err
 }
 
-// awaitDelivery waits until an event has more deliveries than before, and says what became of the last.
-func awaitDelivery(ctx context.Context, c *client.Client, source, id string, before int) (result, position string, err error) {
+// positions are those of all deliveries so far.
+func (a *trace) positions() map[string]bool {
+	seen := map[string]bool{}
+	for _, d := range a.Deliveries {
+		seen[d.Position.String()] = true
+	}
+	return seen
+}
+
+// awaitDelivery waits for a delivery at a position not seen before, and says what became of it.
+func awaitDelivery(ctx context.Context, c *client.Client, source, id string, seen map[string]bool) (result, position string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, statusWait, errors.New("it is in the log, but not in the warehouse after 30 s; see `events status`"))
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -317,9 +327,10 @@ func awaitDelivery(ctx context.Context, c *client.Client, source, id string, bef
 		if err != nil {
 			return "", "", err
 		}
-		if n := len(answer.Deliveries); n > before {
-			d := answer.Deliveries[n-1]
-			return d.Result, fmt.Sprintf("%d:%d:%d", d.Position.Shard, d.Position.Seq, d.Position.Idx), nil
+		for _, d := range answer.Deliveries {
+			if at := d.Position.String(); !seen[at] {
+				return d.Result, at, nil
+			}
 		}
 		select {
 		case <-tick.C:

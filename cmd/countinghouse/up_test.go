@@ -1,0 +1,146 @@
+package main_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/stack"
+)
+
+// TestUp is the life of a stack: its parts are killed one after the other and come back on the same
+// ports, everything sent in between is counted once, and the directory goes on where it was.
+func TestUp(t *testing.T) {
+	dir := dirIn(t)
+	r := up(t, dir)
+	first := r.endpoints(t)
+	for _, want := range []string{"nats", "clickhouse", "ingest", "aggregator", "reporter"} {
+		if first.PIDs[want] == 0 {
+			t.Errorf("no pid of %s in %v", want, first.PIDs)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "endpoints.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("endpoints.json: %v, %v; it holds a key and must be its owner's", info, err)
+	}
+	sent := 0
+	send := func() {
+		sent++
+		r.tool(t, 0, "events", "send", "--meter", "tokens", "--account", "acme", "--quantity", "2.5", "--id", "up-"+strconv.Itoa(sent))
+	}
+	send()
+	for _, part := range []string{"aggregator", "clickhouse", "nats", "reporter", "ingest"} {
+		before := r.endpoints(t)
+		if err := syscall.Kill(before.PIDs[part], syscall.SIGKILL); err != nil {
+			t.Fatalf("kill %s: %v", part, err)
+		}
+		await(t, 10*time.Second, "another pid of "+part, func() bool { return r.endpoints(t).PIDs[part] != before.PIDs[part] })
+		after := r.endpoints(t)
+		after.PIDs, before.PIDs = nil, nil
+		if fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("after %s was killed: %v, before %v", part, after, before)
+		}
+		if part == "ingest" { // a first connection that is refused is "unreachable" to the tool
+			await(t, 10*time.Second, "ingest ready", func() bool { return ready(t, after.Admin["ingest"]) })
+		}
+		send()
+	}
+	want := fmt.Sprintf("%d %d 0 0 0", sent, sent)
+	r.awaitSQL(t, ledger, want)
+
+	_, errs, code := tool(t, "up", "--ephemeral", "--dir", dir)
+	if code != 69 || !strings.Contains(errs, "pid "+strconv.Itoa(r.cmd.Process.Pid)) || strings.Count(errs, "\n") != 1 {
+		t.Errorf("second up: exit code %d, %q; want 69 and the pid %d", code, errs, r.cmd.Process.Pid)
+	}
+
+	pids := r.endpoints(t).PIDs
+	r.stop(t)
+	if _, err := stack.LoadEndpoints(dir); err == nil {
+		t.Error("endpoints.json is still there")
+	}
+	for part, pid := range pids {
+		if syscall.Kill(pid, 0) == nil {
+			t.Errorf("%s (%d) outlived up", part, pid)
+		}
+	}
+
+	again := up(t, dir)
+	if got := again.endpoints(t); got.AdminToken != first.AdminToken || got.Analyst != first.Analyst {
+		t.Error("keys changed across a restart")
+	}
+	again.awaitSQL(t, ledger, want)
+	again.awaitSQL(t, "SELECT sum(quantity * sign) FROM usage_api.events_v1", fmt.Sprint(2.5*float64(sent)))
+}
+
+func ready(t *testing.T, admin string) bool {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, admin+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+}
+
+// TestOrphans: up gone by SIGKILL takes its parts along, and the directory can be brought up again.
+func TestOrphans(t *testing.T) {
+	dir := dirIn(t)
+	r := up(t, dir)
+	pids := r.endpoints(t).PIDs
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-r.ended
+	await(t, 10*time.Second, "every part gone", func() bool {
+		for _, pid := range pids {
+			if syscall.Kill(pid, 0) == nil {
+				return false
+			}
+		}
+		return true
+	})
+	if err := os.Remove(filepath.Join(dir, "endpoints.json")); err != nil { // left behind: up waits below for the new one
+		t.Fatal(err)
+	}
+	up(t, dir)
+}
+
+// TestPortInUse: the message names the port and the flag that moves it.
+func TestPortInUse(t *testing.T) {
+	r := up(t, dirIn(t))
+	_, port, _ := strings.Cut(strings.TrimPrefix(r.endpoints(t).Ingest, "http://"), ":")
+	_, errs, code := tool(t, "up", "--dir", dirIn(t), "--reporter-port", port)
+	if code != 69 || !strings.Contains(errs, "port "+port+" is in use; pass --reporter-port") {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+	_, errs, code = tool(t, "up", "--dir", dirIn(t), "--reporter-port", "9999", "--ingest-port", "9999")
+	if code != 69 || !strings.Contains(errs, "--ingest-port and --reporter-port are both 9999") {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+}
+
+// TestDemo: the sample data is counted, and a second start does not double it.
+func TestDemo(t *testing.T) {
+	dir := dirIn(t)
+	r := up(t, dir, "--demo")
+	var accepted string
+	await(t, time.Minute, "sample data in the ledger", func() bool {
+		got, err := r.sql(t, "SELECT sum(accepted), sum(stored) FROM usage_api.ledger_v1")
+		f := strings.Fields(got)
+		accepted = f[0]
+		return err == nil && f[0] == f[1] && len(f[0]) >= 4
+	})
+	r.stop(t)
+	again := up(t, dir, "--demo")
+	// An hour may have passed in between: what is stored may grow, what was stored is a duplicate.
+	again.awaitSQL(t, "SELECT sum(duplicate) FROM usage_api.ledger_v1", accepted)
+	again.awaitSQL(t, "SELECT sum(accepted) = sum(stored) + sum(duplicate) FROM usage_api.ledger_v1", "1")
+}
