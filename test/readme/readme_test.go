@@ -106,7 +106,7 @@ func eventually(t *testing.T, wait time.Duration, ok func() bool, otherwise stri
 	}
 }
 
-var runnable = regexp.MustCompile("(?ms)^```sh run\n(.*?)^```$")
+var runnable = regexp.MustCompile("(?s)\n```sh run\n(.*?\n)```\n")
 
 // TestReadme runs the blocks of README.md that are marked to be run, in order, in one shell session
 // after another with the same variables, and sees what README says one sees.

@@ -125,9 +125,9 @@ var description = regexp.MustCompile(`fqName: "([^"]*)", help: "((?:[^"\\]|\\.)*
 func describe(c prometheus.Collector) []metric {
 	kind := "counter"
 	switch c.(type) {
-	case *prometheus.GaugeVec, prometheus.GaugeFunc:
+	case *prometheus.GaugeVec:
 		kind = "gauge"
-	case *prometheus.HistogramVec, prometheus.Histogram:
+	case *prometheus.HistogramVec:
 		kind = "histogram"
 	}
 	descs := make(chan *prometheus.Desc)
