@@ -94,13 +94,23 @@ func (c *Client) SendEvents(ctx context.Context, batch []byte) (Receipt, error) 
 // Send posts one body until ingest has answered for it. With partial, a refusal of every event is a
 // Receipt; without it any refusal is a *problem.Problem and nothing was stored.
 func (c *Client) Send(ctx context.Context, contentType string, body []byte, partial bool) (Receipt, error) {
+	query := ""
+	if partial {
+		query = "?partial=true"
+	}
+	return c.post(ctx, query, contentType, body, partial)
+}
+
+// Replay posts the event of a dead letter again, in a chunk that names its old position (shard:seq:idx).
+func (c *Client) Replay(ctx context.Context, position string, doc []byte) (Receipt, error) {
+	return c.post(ctx, "?replay_of="+url.QueryEscape(position), "application/cloudevents+json", doc, false)
+}
+
+func (c *Client) post(ctx context.Context, query, contentType string, body []byte, partial bool) (Receipt, error) {
 	if c.cfg.Ingest == "" {
 		return Receipt{}, errors.New("no ingest URL is known; pass --url or --dir")
 	}
-	target := c.cfg.Ingest + "/api/v1/events"
-	if partial {
-		target += "?partial=true"
-	}
+	target := c.cfg.Ingest + "/api/v1/events" + query
 	for try := 0; ; try++ {
 		r, wait, err := c.send(ctx, target, contentType, body, partial)
 		if err == nil || wait < 0 {

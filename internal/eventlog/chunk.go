@@ -1,7 +1,9 @@
 package eventlog
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -47,6 +49,22 @@ type Position struct {
 
 // String is "shard:seq:idx".
 func (p Position) String() string { return fmt.Sprintf("%d:%d:%d", p.Shard, p.Seq, p.Idx) }
+
+// ParsePosition reads what String writes. Sequences start at 1.
+func ParsePosition(s string) (Position, error) {
+	var p Position
+	parts := strings.Split(s, ":")
+	if len(parts) != 3 {
+		return p, fmt.Errorf("position %.60q: want shard:seq:idx, like 0:4711:3", s)
+	}
+	shard, err1 := strconv.ParseUint(parts[0], 10, 16)
+	seq, err2 := strconv.ParseUint(parts[1], 10, 64)
+	idx, err3 := strconv.ParseUint(parts[2], 10, 32)
+	if err := errors.Join(err1, err2, err3); err != nil || seq == 0 {
+		return p, fmt.Errorf("position %.60q: want shard:seq:idx, like 0:4711:3", s)
+	}
+	return Position{Shard: uint16(shard), Seq: seq, Idx: uint32(idx)}, nil
+}
 
 // Codes of a ChunkError: stable, they end up as the reason of a dead letter.
 const (

@@ -17,6 +17,7 @@ import (
 const (
 	scopeWrite    = "events:write"
 	scopeBackfill = "events:backfill"
+	scopeReplay   = "dlq:write"
 	realm         = `Bearer realm="countinghouse"`
 )
 
@@ -29,6 +30,7 @@ type verifier interface {
 type caller struct {
 	tenant   string
 	backfill bool
+	replay   bool // may send a dead letter again: dlq:write
 }
 
 // authenticate finds the caller of r, or the refusal. Headers of the refusal are set on h.
@@ -55,7 +57,7 @@ func (s *front) authenticate(h http.Header, r *http.Request, now time.Time) (cal
 		return caller{}, refuse(codeUnauthorized, "the key is unknown, revoked or expired")
 	}
 	s.guesses.passed(digest)
-	c := caller{tenant: key.Tenant, backfill: slices.Contains(key.Scopes, scopeBackfill)}
+	c := caller{tenant: key.Tenant, backfill: slices.Contains(key.Scopes, scopeBackfill), replay: slices.Contains(key.Scopes, scopeReplay)}
 	if !c.backfill && !slices.Contains(key.Scopes, scopeWrite) {
 		h.Set("WWW-Authenticate", realm+`, error="insufficient_scope", scope="`+scopeWrite+`"`)
 		return caller{}, refuse(codeScope, "the key lacks the scope "+scopeWrite)

@@ -48,7 +48,7 @@ func Refusals() []Refusal {
 		{codeTenant, http.StatusForbidden, "an event names another tenant than the key belongs to", "remove the attribute tenant, or use that tenant's key"},
 		{codeNotFound, http.StatusNotFound, "no such path here", "events go to POST /api/v1/events; everything else is served by the reporter"},
 		{codeMethod, http.StatusMethodNotAllowed, "the path takes POST only", "use POST"},
-		{codeParameter, http.StatusBadRequest, "a query parameter is unknown or has a value that is not allowed", "the only parameter is partial=true|false"},
+		{codeParameter, http.StatusBadRequest, "a query parameter is unknown or has a value that is not allowed", "the parameters are partial=true|false and replay_of=shard:seq:idx"},
 		{codeSlowBody, http.StatusRequestTimeout, "the body did not arrive in time, or the connection broke", "send the body without pausing"},
 		{codeBodySize, http.StatusRequestEntityTooLarge, "the body, compressed or not, is larger than the limit (5 MiB)", "send smaller batches"},
 		{codeEventCount, http.StatusRequestEntityTooLarge, "more events in one request than the limit (1,000)", "send smaller batches"},

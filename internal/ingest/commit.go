@@ -71,6 +71,7 @@ func newCommitter(log appender, cfg CommitConfig, metrics *telemetry.Ingest, now
 type laneKey struct {
 	tenant   string
 	backfill bool
+	replay   eventlog.Position // of the dead letter that is sent again; zero for everything else
 }
 
 // lane is the queue of one tenant.
@@ -152,6 +153,9 @@ func (c *committer) submit(ctx context.Context, key laneKey, memory *account, ev
 }
 
 func (c *committer) lane(key laneKey) *lane {
+	if key.replay != (eventlog.Position{}) {
+		return &lane{key: key} // a chunk of its own names one position; nobody joins it
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := c.lanes[key]
@@ -174,7 +178,10 @@ func (c *committer) add(l *lane, t *ticket, memory *account, e *usage.Event, dea
 		if b == nil {
 			b = &batch{}
 		}
-		b.chunk.Backfill = l.key.backfill
+		b.chunk.Backfill, b.chunk.ReplayOf = l.key.backfill, nil
+		if l.key.replay != (eventlog.Position{}) {
+			b.chunk.ReplayOf = &l.key.replay
+		}
 		l.open = b
 	}
 	b := l.open

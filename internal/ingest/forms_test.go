@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/countinghouse/countinghouse/internal/eventlog"
 )
 
 // event is one valid usage.metered event as JSON; mend changes it by replacing text.
@@ -183,5 +186,37 @@ func TestEmptyBatchIsTaken(t *testing.T) {
 				t.Errorf("%s%s: %d %s, want 202 accepted 0", contentType, query, got.status, got.body)
 			}
 		}
+	}
+}
+
+// TestReplayNamesTheOldPosition: what dlq replay sends goes into a chunk of its own that names the dead
+// letter; it takes the scope to write dead letters.
+func TestReplayNamesTheOldPosition(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	event := []byte(fmt.Sprintf(`{"specversion":"1.0","id":"1","source":"/s","type":"usage.metered","time":%q,"data":{"meter":"tokens","quantity":1}}`, now().Format(time.RFC3339)))
+	header := http.Header{"Content-Type": {"application/cloudevents+json"}}
+	if got := d.post(t, "?replay_of=0:4711:3", header, event); got.status != 403 {
+		t.Errorf("without dlq:write: %d %s, want 403", got.status, got.body)
+	}
+	d.key = d.newKey(t, "acme", "events:write", "dlq:write")
+	for _, bad := range []string{"4711", "0:0:1", "0:1:x", "99999:1:1"} {
+		if got := d.post(t, "?replay_of="+bad, header, event); got.status != 400 {
+			t.Errorf("replay_of=%s: %d %s, want 400", bad, got.status, got.body)
+		}
+	}
+	if got := d.post(t, "?replay_of=0:4711:3", header, event); got.status != 202 {
+		t.Fatalf("replay: %d %s, want 202", got.status, got.body)
+	}
+	m, err := d.log.Get(t.Context(), 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c eventlog.Chunk
+	if err := eventlog.DecodeChunk(m.Data, &c); err != nil {
+		t.Fatal(err)
+	}
+	if c.ReplayOf == nil || c.ReplayOf.String() != "0:4711:3" || len(c.Events) != 1 {
+		t.Errorf("chunk replays %v with %d events, want 0:4711:3 with 1", c.ReplayOf, len(c.Events))
 	}
 }

@@ -22,9 +22,12 @@ func (s *front) take(w http.ResponseWriter, r *http.Request, correlation string)
 	if refusal != nil {
 		return outcome{}, refusal
 	}
-	partial, err := partialOf(r)
+	opts, err := optionsOf(r)
 	if err != nil {
 		return outcome{}, refuse(codeParameter, err.Error())
+	}
+	if opts.replay != (eventlog.Position{}) && !who.replay {
+		return outcome{}, refuse(codeScope, "the key lacks the scope "+scopeReplay)
 	}
 	t := s.tenants.get(who.tenant)
 	leave, refusal := s.enter(h, t, now)
@@ -47,7 +50,7 @@ func (s *front) take(w http.ResponseWriter, r *http.Request, correlation string)
 	}.apply(sc)
 	out := outcome{CorrelationID: correlation, Accepted: len(sc.events)}
 	if len(sc.faults) > 0 {
-		if refusal := s.sift(sc, partial, &out); refusal != nil {
+		if refusal := s.sift(sc, opts.partial, &out); refusal != nil {
 			return outcome{}, refusal
 		}
 	}
@@ -61,7 +64,7 @@ func (s *front) take(w http.ResponseWriter, r *http.Request, correlation string)
 		return outcome{}, refuse(codeRate, fmt.Sprintf("tenant %s may send %d events a second", who.tenant, s.cfg.Limit.RateEvents))
 	}
 	t.rateHeaders(h, now)
-	if refusal := s.store(r.Context(), h, who, t, sc.events); refusal != nil {
+	if refusal := s.store(r.Context(), h, laneKey{tenant: who.tenant, backfill: who.backfill, replay: opts.replay}, t, sc.events); refusal != nil {
 		return outcome{}, refusal
 	}
 	return out, nil
@@ -71,27 +74,45 @@ func (s *front) count(result string, n int) {
 	s.metrics.Events.WithLabelValues(result).Add(float64(n))
 }
 
-func partialOf(r *http.Request) (bool, error) {
+// options are the query parameters.
+type options struct {
+	partial bool              // take the good events, list the others
+	replay  eventlog.Position // the dead letter that is sent again
+}
+
+func optionsOf(r *http.Request) (options, error) {
+	var o options
 	if r.URL.RawQuery == "" {
+		return o, nil
+	}
+	for name, values := range r.URL.Query() {
+		if len(values) != 1 {
+			return o, fmt.Errorf("%.40s is given more than once", name)
+		}
+		var err error
+		switch name {
+		case "partial":
+			o.partial, err = boolOf(values[0])
+		case "replay_of":
+			o.replay, err = eventlog.ParsePosition(values[0])
+		default:
+			return o, fmt.Errorf("unknown query parameter %.40q; there are partial and replay_of", name)
+		}
+		if err != nil {
+			return o, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return o, nil
+}
+
+func boolOf(s string) (bool, error) {
+	switch s {
+	case "true", "1", "":
+		return true, nil
+	case "false", "0":
 		return false, nil
 	}
-	partial := false
-	for name, values := range r.URL.Query() {
-		switch {
-		case name != "partial":
-			return false, fmt.Errorf("unknown query parameter %.40q; the only one is partial", name)
-		case len(values) != 1:
-			return false, errors.New("partial is given more than once")
-		}
-		switch values[0] {
-		case "true", "1", "":
-			partial = true
-		case "false", "0":
-		default:
-			return false, errors.New("partial must be true or false")
-		}
-	}
-	return partial, nil
+	return false, errors.New("want true or false")
 }
 
 func traceOf(h http.Header) string {
@@ -215,9 +236,9 @@ func onlyForeign(faults []usage.Fault) bool {
 }
 
 // store waits until every event is in the log on disk. Only a nil answer allows a 202.
-func (s *front) store(ctx context.Context, h http.Header, who caller, t *tenant, events []usage.Event) *problem.Problem {
+func (s *front) store(ctx context.Context, h http.Header, key laneKey, t *tenant, events []usage.Event) *problem.Problem {
 	deadline := time.Now().Add(s.cfg.Commit.Wait)
-	ticket, err := s.commit.submit(ctx, laneKey(who), &t.memory, events, deadline)
+	ticket, err := s.commit.submit(ctx, key, &t.memory, events, deadline)
 	if err == nil {
 		timer := time.NewTimer(s.cfg.Commit.Wait)
 		defer timer.Stop()
