@@ -49,7 +49,7 @@ type key struct {
 	trial      bool
 	consumer   string
 	item       string
-	dimensions string // see joinValues
+	dimensions string // as in rawKeys
 }
 
 // cells are the answer to a question before it is shaped.
@@ -171,15 +171,14 @@ func (c *cells) params(from, to int64) map[string]any {
 // scan adds a row to the cell it belongs to.
 func (c *cells) scan(row warehouse.Rows, live bool) error {
 	var (
-		k          key
-		window     uint32
-		dimensions []string
-		segment    uint32
-		m          measure
-		sum        string
+		k       key
+		window  uint32
+		segment uint32
+		m       measure
+		sum     string
 	)
 	dest := append(make([]any, 0, 24), &window, &k.meter, &k.account, &k.plan, &k.region, &k.platform, &k.trial,
-		&k.consumer, &k.item, &dimensions, &segment, &sum, &m.events, &m.live, &m.voids, &m.first, &m.last)
+		&k.consumer, &k.item, &k.dimensions, &segment, &sum, &m.events, &m.live, &m.voids, &m.first, &m.last)
 	var low, high, latest string
 	var consumers []string
 	if live {
@@ -193,7 +192,6 @@ func (c *cells) scan(row warehouse.Rows, live bool) error {
 		return err
 	}
 	k.window = int64(window)
-	k.dimensions = joinValues(dimensions)
 	if c.q.by.plan && k.plan == "" {
 		k.plan = c.q.state.UsagePlan(k.account, k.meter, c.instant(k.account, segment))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
@@ -173,98 +172,4 @@ func (r *Reports) mendInstants(ctx context.Context, ask question, cells map[key]
 		}
 	}
 	return nil
-}
-
-// monthCell is a row before its numbers are printed.
-type monthCell struct {
-	own  *measure // nil: only accounts below have this key
-	tree measure
-}
-
-// shapeMonth makes the rows: own values rise from every account to the one above it, leaves first.
-func shapeMonth(own map[key]*measure, state *directory.State, end int64) []MonthRow {
-	tree := state.Tree(end)
-	accounts := map[string]map[key]*monthCell{} // account → key without account
-	var levels [][]string                       // accounts by depth
-	at := func(account string) map[key]*monthCell {
-		m := accounts[account]
-		if m == nil {
-			m = map[key]*monthCell{}
-			accounts[account] = m
-			depth := tree.Depth(account)
-			for len(levels) <= depth {
-				levels = append(levels, nil)
-			}
-			levels[depth] = append(levels[depth], account)
-		}
-		return m
-	}
-	rows := 0
-	cell := func(m map[key]*monthCell, k key) *monthCell {
-		c := m[k]
-		if c == nil {
-			c = &monthCell{}
-			m[k] = c
-			rows++
-		}
-		return c
-	}
-	for k, m := range own {
-		if m.live == 0 { // everything was voided: it never happened
-			continue
-		}
-		account := k.account
-		k.account = ""
-		c := cell(at(account), k)
-		c.own = m
-		c.tree.merge(m)
-	}
-	for depth := len(levels) - 1; depth > 0; depth-- {
-		for _, account := range levels[depth] {
-			parent := at(tree.Parent(account))
-			for k, c := range accounts[account] {
-				cell(parent, k).tree.merge(&c.tree)
-			}
-		}
-	}
-	out := make([]MonthRow, 0, rows)
-	for account, keys := range accounts {
-		a, resolved := state.Account(account, end-1)
-		for k, c := range keys {
-			out = append(out, monthRow(account, a.Name, resolved, k, c, state.Meter(k.meter)))
-		}
-	}
-	slices.SortFunc(out, CompareMonthRows)
-	return out
-}
-
-func monthRow(account, name string, resolved bool, k key, c *monthCell, meter directory.Meter) MonthRow {
-	row := MonthRow{
-		Account: account, AccountName: name, Resolved: resolved,
-		Plan: k.plan, Meter: k.meter, Unit: meter.Unit, Region: k.region, Platform: k.platform, Trial: k.trial,
-		Quantity: "0", QuantityTree: c.tree.quantity(meter.Aggregation), EventsTree: c.tree.events,
-	}
-	if c.own != nil {
-		row.Quantity, row.Events = c.own.quantity(meter.Aggregation), c.own.events
-		row.FirstAt, row.LastAt = Instant(c.own.first), Instant(c.own.last)
-	}
-	return row
-}
-
-// CompareMonthRows is the order of rows, and so of pages.
-func CompareMonthRows(a, b MonthRow) int {
-	for _, pair := range [][2]string{
-		{a.Account, b.Account}, {a.Plan, b.Plan}, {a.Meter, b.Meter}, {a.Unit, b.Unit}, {a.Region, b.Region}, {a.Platform, b.Platform},
-	} {
-		if d := strings.Compare(pair[0], pair[1]); d != 0 {
-			return d
-		}
-	}
-	switch {
-	case a.Trial == b.Trial:
-		return 0
-	case b.Trial:
-		return -1
-	}
-	return 1
 }

@@ -25,6 +25,7 @@ const histories = 16
 
 type bench struct {
 	*reporttest.World
+	engine  *localstack.ClickHouse
 	reports *report.Reports
 }
 
@@ -36,7 +37,7 @@ func setUp(t testing.TB) bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	return bench{w, report.New(w.W, func() time.Time { return next.Add(24 * time.Hour) })}
+	return bench{w, engine, report.New(w.W, func() time.Time { return next.Add(24 * time.Hour) })}
 }
 
 // store writes the history for the tenant, in the order in which it was recorded.

@@ -12,7 +12,7 @@ package report
 //
 // segment counts the account's plan changes at or before a row; the caller turns it into the plan.
 
-// keys are the grouping columns; those not asked for are ” and cost nothing.
+// keys are the grouping columns of the rollup; those not asked for are constants, which cost nothing.
 const keys = `
     multiIf({window:String} = 'hour', toUnixTimestamp(toStartOfHour(at)),
             {window:String} = 'day', toUnixTimestamp(toStartOfDay(at)),
@@ -22,10 +22,16 @@ const keys = `
     if({by_plan:Bool}, plan, '') AS k_plan,
     if({by_region:Bool}, region, '') AS k_region,
     if({by_platform:Bool}, platform, '') AS k_platform,
-    CAST({by_trial:Bool} AND trial, 'Bool') AS k_trial,
+    CAST({by_trial:Bool} AND trial, 'Bool') AS k_trial,`
+
+// rollupKeys and rawKeys end them. Values of dimensions are one text: each with its length before it.
+const rollupKeys = keys + `
+    '' AS k_consumer, '' AS k_item, '' AS k_dimensions,`
+
+const rawKeys = keys + `
     if({by_consumer:Bool}, consumer_id, '') AS k_consumer,
     if({by_item:Bool}, item, '') AS k_item,
-    if(empty({dimensions:Array(String)}), [], arrayMap(d -> dimensions[d], {dimensions:Array(String)})) AS k_dimensions,`
+    arrayStringConcat(arrayMap(d -> concat(toString(length(dimensions[d])), ':', dimensions[d]), {dimensions:Array(String)})) AS k_dimensions,`
 
 const groups = `
 GROUP BY k_window, k_meter, k_account, k_plan, k_region, k_platform, k_trial, k_consumer, k_item, k_dimensions, k_segment`
@@ -57,8 +63,7 @@ const chosen = `tenant = {tenant:String}
 const hourlySource = `
 FROM
 (
-    SELECT account, meter, hour AS at, plan, region, platform, trial, '' AS consumer_id, '' AS item,
-        CAST(map(), 'Map(String, String)') AS dimensions, quantity, events, rows, voids, first_at, last_at
+    SELECT account, meter, hour AS at, plan, region, platform, trial, quantity, events, rows, voids, first_at, last_at
     FROM {{db}}.usage_hourly
     WHERE ` + chosen + `
     AND meter != 'credits_returned'
@@ -72,11 +77,11 @@ const hourlySums = `
 // for the hours that contain a change.
 const (
 	hourlySteady = `
-SELECT` + keys + noSegment + hourlySums + hourlySource + `
+SELECT` + rollupKeys + noSegment + hourlySums + hourlySource + `
     AND account NOT IN (SELECT arrayJoin({changed:Array(String)}))
 )` + groups
 	hourlyChanging = `
-SELECT` + keys + withSegment + hourlySums + hourlySource + `
+SELECT` + rollupKeys + withSegment + hourlySums + hourlySource + `
     AND account IN (SELECT arrayJoin({changed:Array(String)}))
 ) AS u` + joinChanges + `
 WHERE NOT ` + splitHour + groups
@@ -107,10 +112,10 @@ const rawSums = `
     toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at))`
 
 const (
-	rawSteady   = `SELECT` + keys + noSegment + rawSums + rawSource + groups
-	rawChanging = `SELECT` + keys + withSegment + rawSums + rawSource + joinChanges + groups
+	rawSteady   = `SELECT` + rawKeys + noSegment + rawSums + rawSource + groups
+	rawChanging = `SELECT` + rawKeys + withSegment + rawSums + rawSource + joinChanges + groups
 	// rawSplit reads only the hours that contain a plan change of the account.
-	rawSplit = `SELECT` + keys + withSegment + rawSums + rawSource + joinChanges + `
+	rawSplit = `SELECT` + rawKeys + withSegment + rawSums + rawSource + joinChanges + `
 WHERE ` + splitHour + groups
 )
 
@@ -136,13 +141,13 @@ const liveSums = `
     groupUniqArrayIf(consumer_id, {unique:Bool} AND consumer_id != '')`
 
 const live = `
-SELECT` + keys + withSegment + liveSums + rawSource + joinChanges + liveRows + groups
+SELECT` + rawKeys + withSegment + liveSums + rawSource + joinChanges + liveRows + groups
 
 // returned resolves returned credits to the meter of the message they are for: the earliest live charge
 // of the same message_id, whenever it happened. Without one they stay on the meter credits_returned.
 // Only live rows are read, so that nothing need be subtracted.
 const returned = `
-SELECT` + keys + withSegment + rawSums + `
+SELECT` + rawKeys + withSegment + rawSums + `
 FROM
 (
     SELECT r.account AS account, if(charged.meter = '', 'credits_returned', charged.meter) AS meter, r.at AS at,

@@ -205,19 +205,10 @@ func groupValues(k key, groupBy []string) []string {
 		case "item":
 			values[i] = k.item
 		default:
-			quoted, _ := strconv.QuotedPrefix(dimensions) // quoted by joinValues
-			values[i], _ = strconv.Unquote(quoted)
-			dimensions = dimensions[len(quoted):]
+			length, rest, _ := strings.Cut(dimensions, ":") // as in rawKeys
+			n, _ := strconv.Atoi(length)
+			values[i], dimensions = rest[:n], rest[n:]
 		}
 	}
 	return values
-}
-
-// joinValues makes one comparable string of several, from which they can be read again.
-func joinValues(values []string) string {
-	var b strings.Builder
-	for _, v := range values {
-		b.WriteString(strconv.Quote(v))
-	}
-	return b.String()
 }
