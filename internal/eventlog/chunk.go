@@ -75,7 +75,7 @@ const (
 	CodeTime     = "time-range"     // outside [1970, 2200)
 	CodeQuantity = "quantity-range" // not below 1e20 (credits: 1e29)
 	CodeText     = "invalid-utf8"
-	CodeData     = "invalid-data" // data or extensions is not one JSON object; dimensions not sorted
+	CodeData     = "invalid-data" // data is not JSON, data of a known type or extensions not one object; dimensions not sorted
 )
 
 // ChunkError says why a chunk, or one event of it, can never be stored. Retrying is pointless.
@@ -145,8 +145,8 @@ func check(e *usage.Event) (code, detail string) {
 	} else if !voided && e.Target != (usage.Identity{}) {
 		return CodeSyntax, "target on an event that is not event.voided"
 	}
-	if !object(e.Data) {
-		return CodeData, "data is not a JSON object"
+	if !dataFits(e) {
+		return CodeData, "data is not a JSON object, nor, for a type the schema does not know, a JSON value"
 	}
 	if !object(e.Extensions) {
 		return CodeData, "extensions is not a JSON object"
@@ -189,6 +189,17 @@ func checkMetered(m *usage.Metered) (code, detail string, size int) {
 }
 
 func fits(t usage.Instant) bool { return !t.Known() || t.Storable() }
+
+// dataFits: data of a known type is an object, of an extra type (ingest.extra_types) any JSON value.
+func dataFits(e *usage.Event) bool {
+	switch {
+	case e.Data == "":
+		return true
+	case usage.KnownType(e.Type):
+		return object(e.Data)
+	}
+	return jsontext.Value(e.Data).IsValid()
+}
 
 func object(s string) bool {
 	return s == "" || s[0] == '{' && jsontext.Value(s).IsValid()

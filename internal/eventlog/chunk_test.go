@@ -226,7 +226,10 @@ func TestEncodeRefuses(t *testing.T) {
 		"bad utf-8 id":      {func(c *eventlog.Chunk) { c.Events[0].ID = "\xff" }, eventlog.CodeText, 0},
 		"bad utf-8 region":  {func(c *eventlog.Chunk) { c.Events[0].Metered.Region = "\xff" }, eventlog.CodeText, 0},
 		"data no object":    {func(c *eventlog.Chunk) { c.Events[0].Data = "[]" }, eventlog.CodeData, 0},
-		"data broken":       {func(c *eventlog.Chunk) { c.Events[0].Data = `{"a":1,"a":2}` }, eventlog.CodeData, 0},
+		"data of an extra type broken": {func(c *eventlog.Chunk) {
+			c.Events[0] = usage.Event{Source: "s", ID: "1", Type: "com.example.note", Data: `"text`}
+		}, eventlog.CodeData, 0},
+		"data broken": {func(c *eventlog.Chunk) { c.Events[0].Data = `{"a":1,"a":2}` }, eventlog.CodeData, 0},
 		"dimensions": {func(c *eventlog.Chunk) {
 			c.Events[0].Metered.Dimensions = []usage.Dimension{{Key: "b", Value: ""}, {Key: "a", Value: ""}}
 		}, eventlog.CodeData, 0},
