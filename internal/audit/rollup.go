@@ -1,0 +1,327 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// Raw rows against rollups. Both sides are summed by tenant, month, meter and shard; beside the plain sums
+// each has a sketch: the sum of every count times the hash of its cell (account, hour, region, platform,
+// trial, plan). Sketches are linear, so they can be computed over rows and over partial sums alike, and
+// they differ, up to a chance of 2^-64, as soon as one cell does. Only then cells are grouped and named.
+
+// rollupKey is a row of the comparison.
+type rollupKey struct {
+	tenant string
+	month  uint32 // YYYYMM
+	meter  string
+	shard  uint16
+}
+
+// rollupSum is one side of it.
+type rollupSum struct {
+	hi                           uint64 // of the rollup: highest sequence in it
+	quantity                     string // exact, signed
+	events                       int64
+	voids, rows                  uint64
+	quantitySketch, countsSketch string
+}
+
+func (s *rollupSum) same(o *rollupSum) bool {
+	return s.quantity == o.quantity && s.events == o.events && s.voids == o.voids && s.rows == o.rows &&
+		s.quantitySketch == o.quantitySketch && s.countsSketch == o.countsSketch
+}
+
+// cellHash is the hash of a cell within tenant and meter; hour_ is hours since the epoch.
+const cellHash = `xxh3(concat(account, '\0', region, '\0', platform, '\0', plan, '\0', reinterpretAsFixedString(trial), reinterpretAsFixedString(hour_)))`
+
+// contributions is what raw rows and pieces add to the rollups.
+const contributions = `
+    SELECT tenant, toYYYYMM(at) AS month, meter, shard, account, region, platform, plan, trial, at, quantity,
+        intDiv(toUnixTimestamp64Milli(at), 3600000) AS hour_, sign, toInt64(sign) AS events
+    FROM {{db}}.events WHERE meter != '' AND pieces < 2 AND {{raw_scope}} AND seq <= {{raw_cut}}
+    UNION ALL
+    SELECT tenant, toYYYYMM(at) AS month, meter, shard, account, region, platform, plan, trial, at, quantity,
+        intDiv(toUnixTimestamp64Milli(at), 3600000) AS hour_, sign, if(piece = 0, toInt64(sign), toInt64(0)) AS events
+    FROM {{db}}.pieces WHERE {{raw_scope}} AND seq <= {{raw_cut}}`
+
+const rawSums = `
+SELECT CAST(tenant, 'String') AS tenant_, month, CAST(meter, 'String') AS meter_, shard, toUInt64(0),
+    toString(sum(toDecimal256(quantity, 9) * toInt256(sign))), sum(events), countIf(sign = -1), count(),
+    {{quantity_sketch}}, {{counts_sketch}}
+FROM (SELECT tenant, month, meter, shard, quantity, sign, events, ` + cellHash + ` AS cell FROM (` + contributions + `) WHERE {{settled}})
+GROUP BY tenant, month, meter, shard`
+
+const rawQuantitySketch = `toString(sum(toInt256(cell) * toInt256(reinterpretAsInt128(quantity)) * toInt256(sign)))`
+const rawCountsSketch = `toString(sum(toInt256(cell) * (toInt256(events) + 1000003 * toInt256(sign = -1) + 1000000007)))`
+
+const hourlySums = `
+SELECT CAST(tenant, 'String') AS tenant_, month, CAST(meter, 'String') AS meter_, shard, max(hi),
+    toString(sum(quantity)), sum(events), sum(voids), sum(rows), {{quantity_sketch}}, {{counts_sketch}}
+FROM
+(
+    SELECT tenant, toYYYYMM(hour) AS month, meter, shard, hi, quantity, events, voids, rows, ` + cellHash + ` AS cell
+    FROM (SELECT tenant, hour, meter, shard, hi, quantity, events, voids, rows, account, region, platform, plan, trial,
+        intDiv(toUnixTimestamp64Milli(hour), 3600000) AS hour_ FROM {{db}}.usage_hourly WHERE {{hourly_scope}})
+    WHERE {{settled}}
+)
+GROUP BY tenant, month, meter, shard`
+
+const hourlyQuantitySketch = `toString(sum(toInt256(cell) * reinterpretAsInt256(quantity)))`
+const hourlyCountsSketch = `toString(sum(toInt256(cell) * (toInt256(events) + 1000003 * toInt256(voids) + 1000000007 * toInt256(rows))))`
+
+// inFlightCells are the cells that a batch has reached and not committed.
+const inFlightCells = `(tenant, meter, shard, account, region, platform, plan, trial, hour_) NOT IN
+    (SELECT tenant, meter, shard, account, region, platform, plan, trial, intDiv(toUnixTimestamp64Milli(hour), 3600000)
+    FROM {{db}}.usage_hourly WHERE hi > {{progress}})`
+
+// comparison is one reading of both sides.
+type comparison struct {
+	*run
+	shards   []shard         // as they were when this reading began
+	cuts     []monthCut      // where the rollup of a month is ahead of its shard's progress
+	unsettle map[uint16]bool // shards whose cells in flight are left out
+	sketch   bool
+}
+
+// monthCut says that the rollup of a month holds a shard's rows up to hi: parts are whole batches, so it
+// holds all of them.
+type monthCut struct {
+	month uint32
+	shard uint16
+	hi    uint64
+}
+
+func (r *run) rollups(ctx context.Context) error {
+	c := comparison{run: r, sketch: true}
+	raw, hourly, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.rawRows(ctx); err != nil {
+		return err
+	}
+	r.quantities(raw, hourly)
+	keys := map[rollupKey]struct{}{}
+	for k := range raw {
+		keys[k] = struct{}{}
+	}
+	for k := range hourly {
+		keys[k] = struct{}{}
+	}
+	for _, k := range sortedRollups(keys) {
+		a, b := raw[k], hourly[k]
+		if a != nil && b != nil && a.same(b) {
+			continue
+		}
+		if err := c.cells(ctx, k, a, b); err != nil {
+			return err
+		}
+	}
+	if r.Full {
+		return c.extremes(ctx)
+	}
+	return nil
+}
+
+// read sums both sides at the same position. A rollup may already hold rows of a batch whose ledger row is
+// still to come, merged with older ones: then the raw side is read at the position the rollup has reached,
+// as soon as progress covers it. A batch that does not arrive leaves out the cells it touched.
+func (c *comparison) read(ctx context.Context) (raw, hourly map[rollupKey]*rollupSum, err error) {
+	if c.shards, err = c.readShards(ctx); err != nil {
+		return nil, nil, err
+	}
+	before := c.shards
+	if hourly, err = c.sums(ctx, hourlySums, false); err != nil {
+		return nil, nil, err
+	}
+	ahead := map[uint16]uint64{} // highest position reached by shard
+	byMonth := map[[2]uint32]uint64{}
+	for k, s := range hourly {
+		if i := slices.IndexFunc(before, func(x shard) bool { return x.number == k.shard }); i >= 0 && s.hi <= before[i].progress {
+			continue
+		}
+		ahead[k.shard] = max(ahead[k.shard], s.hi)
+		m := [2]uint32{k.month, uint32(k.shard)}
+		byMonth[m] = max(byMonth[m], s.hi)
+	}
+	for m, hi := range byMonth {
+		c.cuts = append(c.cuts, monthCut{m[0], uint16(m[1]), hi})
+	}
+	slices.SortFunc(c.cuts, func(a, b monthCut) int { return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.month, b.month)) })
+	settled, err := c.await(ctx, ahead)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !settled {
+		c.cuts, c.unsettle = nil, map[uint16]bool{}
+		if c.shards, err = c.readShards(ctx); err != nil {
+			return nil, nil, err
+		}
+		for s := range ahead {
+			c.unsettle[s] = true
+			for i := range c.reports {
+				c.reports[i].InFlight = c.reports[i].InFlight || c.reports[i].Shard == s
+			}
+		}
+		if hourly, err = c.sums(ctx, hourlySums, false); err != nil {
+			return nil, nil, err
+		}
+	}
+	raw, err = c.sums(ctx, rawSums, true)
+	return raw, hourly, err
+}
+
+// await waits until progress covers every shard's position; shards that ended move no more.
+func (c *comparison) await(ctx context.Context, ahead map[uint16]uint64) (bool, error) {
+	deadline := time.Now().Add(c.Settle)
+	for {
+		now, err := c.readShards(ctx)
+		if err != nil {
+			return false, err
+		}
+		behind := false
+		for s, hi := range ahead {
+			i := slices.IndexFunc(now, func(x shard) bool { return x.number == s })
+			behind = behind || i < 0 || !now[i].ended && now[i].progress < hi
+		}
+		if !behind {
+			return true, nil
+		}
+		if time.Now().After(deadline) {
+			return false, nil
+		}
+		if err := pause(ctx, settlePoll); err != nil {
+			return false, err
+		}
+	}
+}
+
+// sums reads one side.
+func (c *comparison) sums(ctx context.Context, sql string, raw bool) (map[rollupKey]*rollupSum, error) {
+	all := map[rollupKey]*rollupSum{}
+	err := c.query(ctx, c.complete(sql, raw), c.args(), func(row warehouse.Rows) error {
+		var k rollupKey
+		var s rollupSum
+		if err := row.Scan(&k.tenant, &k.month, &k.meter, &k.shard, &s.hi, &s.quantity, &s.events, &s.voids, &s.rows,
+			&s.quantitySketch, &s.countsSketch); err != nil {
+			return err
+		}
+		all[k] = &s
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sum: %w", err)
+	}
+	return all, nil
+}
+
+// complete fills in what a statement leaves open.
+func (c *comparison) complete(sql string, raw bool) string {
+	quantity, counts := "''", "''"
+	switch {
+	case c.sketch && raw:
+		quantity, counts = rawQuantitySketch, rawCountsSketch
+	case c.sketch:
+		quantity, counts = hourlyQuantitySketch, hourlyCountsSketch
+	}
+	settled := "1"
+	if len(c.unsettle) > 0 {
+		settled = strings.ReplaceAll(inFlightCells, "{{progress}}", progressOf(c.shards))
+	}
+	return strings.NewReplacer("{{quantity_sketch}}", quantity, "{{counts_sketch}}", counts, "{{settled}}", settled,
+		"{{raw_scope}}", c.scope("at"), "{{hourly_scope}}", c.scope("hour"), "{{raw_cut}}", c.cut()).Replace(sql)
+}
+
+// cut is the position up to which a raw row is in the rollups, as an expression over shard and at.
+func (c *comparison) cut() string {
+	progress := progressOf(c.shards)
+	if len(c.cuts) == 0 {
+		return progress
+	}
+	var keys, marks []string
+	for _, m := range c.cuts {
+		keys = append(keys, strconv.FormatUint(uint64(m.month)<<16|uint64(m.shard), 10))
+		marks = append(marks, strconv.FormatUint(m.hi, 10))
+	}
+	return "transform(toUInt64(toYYYYMM(at)) * 65536 + shard, [" + strings.Join(keys, ", ") + "], [" + strings.Join(marks, ", ") + "], " + progress + ")"
+}
+
+// rawRows counts rows by tenant and month for the certificate.
+func (r *run) rawRows(ctx context.Context) error {
+	sql := `SELECT CAST(tenant, 'String') AS tenant_, toYYYYMM(at), countIf(sign = 1), countIf(sign = -1) FROM {{db}}.events WHERE ` +
+		r.scope("at") + " AND " + upTo(r.shards) + ` GROUP BY tenant, toYYYYMM(at)`
+	return r.query(ctx, sql, r.args(), func(row warehouse.Rows) error {
+		var tenant string
+		var month uint32
+		var plus, minus uint64
+		if err := row.Scan(&tenant, &month, &plus, &minus); err != nil {
+			return err
+		}
+		m, err := monthOf(month)
+		if err != nil {
+			return err
+		}
+		t := r.months.get(tenantMonth{tenant, m})
+		t.RawRows, t.Voided = plus, minus
+		return nil
+	})
+}
+
+// quantities puts the sums of meters into the certificate.
+func (r *run) quantities(raw, hourly map[rollupKey]*rollupSum) {
+	type key struct {
+		tenant, meter string
+		month         uint32
+	}
+	type both struct{ raw, hourly total }
+	sums := map[key]*both{}
+	at := func(k rollupKey) *both {
+		b := sums[key{k.tenant, k.meter, k.month}]
+		if b == nil {
+			b = &both{}
+			sums[key{k.tenant, k.meter, k.month}] = b
+		}
+		return b
+	}
+	for k, s := range raw {
+		at(k).raw.add(s.quantity)
+	}
+	for k, s := range hourly {
+		at(k).hourly.add(s.quantity)
+	}
+	for k, b := range sums {
+		m, err := monthOf(k.month)
+		if err != nil {
+			continue // of a partition that no event can be in; the comparison names it
+		}
+		t := r.months.get(tenantMonth{k.tenant, m})
+		t.Meters = append(t.Meters, MeterQuantity{Meter: k.meter, Raw: b.raw.String(), Rollup: b.hourly.String()})
+	}
+}
+
+// monthOf reads ClickHouse's YYYYMM.
+func monthOf(n uint32) (usage.Month, error) {
+	return usage.ParseMonth(fmt.Sprintf("%04d-%02d", n/100, n%100))
+}
+
+func monthText(n uint32) string { return fmt.Sprintf("%04d-%02d", n/100, n%100) }
+
+func sortedRollups(m map[rollupKey]struct{}) []rollupKey {
+	all := make([]rollupKey, 0, len(m))
+	for k := range m {
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b rollupKey) int {
+		return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.month, b.month), cmp.Compare(a.meter, b.meter), cmp.Compare(a.shard, b.shard))
+	})
+	return all
+}
