@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -87,30 +88,65 @@ func (t *tool) certificate(format listing.Format, doc map[string]any) error {
 	return no()
 }
 
+// certificateTables prints the scalars, then each list as a table of its own; lists within rows, such as
+// the meters of a tenant's month, are tables too, with the names of their row.
 func (t *tool) certificateTables(format listing.Format, doc map[string]any) error {
 	head := listing.Rows{Columns: []string{"field", "value"}}
 	for _, key := range sortedKeys(doc) {
-		switch v := doc[key].(type) {
-		case []any:
-		default:
-			flatten(&head, key, v)
+		if _, list := doc[key].([]any); !list {
+			flatten(&head, key, doc[key])
 		}
 	}
 	if err := head.Print(t.out, format); err != nil {
 		return err
 	}
 	for _, key := range sortedKeys(doc) {
-		list, ok := doc[key].([]any)
-		if !ok || len(list) == 0 {
-			continue
-		}
-		fmt.Fprintf(t.out, "\n%s\n", key)
-		rows := rowsOf(list)
-		if err := rows.Print(t.out, format); err != nil {
-			return err
+		list, _ := doc[key].([]any)
+		inner := lift(list)
+		inner[key] = list
+		for _, name := range sortedKeys(inner) {
+			if len(inner[name]) == 0 {
+				continue
+			}
+			fmt.Fprintf(t.out, "\n%s\n", name)
+			rows := rowsOf(inner[name])
+			if err := rows.Print(t.out, format); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// lift takes the lists out of rows: each of their items gets the texts of its row beside its own.
+func lift(list []any) map[string][]any {
+	out := map[string][]any{}
+	for _, item := range list {
+		row, ok := item.(map[string]any)
+		if !ok {
+			continue
+		}
+		for key, v := range row {
+			inner, ok := v.([]any)
+			if !ok {
+				continue
+			}
+			for _, x := range inner {
+				named := map[string]any{"value": x}
+				if object, ok := x.(map[string]any); ok {
+					named = maps.Clone(object)
+				}
+				for k, text := range row {
+					if s, ok := text.(string); ok && named[k] == nil {
+						named[k] = s
+					}
+				}
+				out[key] = append(out[key], named)
+			}
+			delete(row, key)
+		}
+	}
+	return out
 }
 
 // rowsOf makes a table of objects: a column for every member that any of them has.

@@ -127,7 +127,9 @@ func (p *tailPrinter) message(m *eventlog.Message) {
 			p.undecodable(m, err)
 		}
 		for i := range c.Events {
-			p.event(m, i, &c.Events[i])
+			if c.Events[i].Source != "" { // zero where the event could not be decoded
+				p.event(m, i, &c.Events[i])
+			}
 		}
 		return
 	}

@@ -68,6 +68,9 @@ type Stack struct {
 	locked *os.File
 	secret secrets
 
+	endWatch context.CancelFunc // nil until the stack is ready
+	watching sync.WaitGroup
+
 	observing sync.Mutex
 
 	mu        sync.Mutex
@@ -147,6 +150,9 @@ func (s *Stack) start(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.endpoints = s.describe()
 	s.ready = true
+	var watch context.Context
+	watch, s.endWatch = context.WithCancel(context.WithoutCancel(ctx))
+	s.watching.Go(func() { s.watchLog(watch) })
 	return s.endpoints.save(s.cfg.Dir)
 }
 
@@ -352,6 +358,10 @@ func (s *Stack) Endpoints() Endpoints {
 
 // Stop ends all parts, the services before what they stand on, and gives the directory back.
 func (s *Stack) Stop() error {
+	if s.endWatch != nil {
+		s.endWatch()
+		s.watching.Wait()
+	}
 	s.mu.Lock()
 	s.ready = false
 	err := os.Remove(s.path(endpointsFile))
