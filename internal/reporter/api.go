@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/control"
@@ -25,10 +26,13 @@ type server struct {
 	log     *zap.Logger
 	reports *report.Reports
 	keys    *control.Store
-	audit   Auditor // nil where the log cannot be read
+	audit   Auditor
+	runs    *prometheus.CounterVec // reports by result
 	cursors cursors
 	now     func() time.Time
 	slots   chan struct{} // one per request served at a time
+
+	auditing chan struct{} // one audit at a time: it reads everything
 
 	api huma.API
 	mux *http.ServeMux
@@ -139,6 +143,7 @@ type endpoint struct {
 	huma.Operation
 	scopes []string // any of them; none: every key
 	rows   bool     // the answer is a table: CSV can be asked for
+	report bool     // counted as a report
 }
 
 // register adds an endpoint. Parameters are strings that the handler reads itself, so that every refusal
@@ -162,9 +167,13 @@ func register[I, O any](s *server, e endpoint, handle func(ctx context.Context, 
 		who, _ := ctx.Value(callerKey).(caller)
 		out, err := handle(ctx, who, in)
 		if err != nil {
-			return nil, s.answer(ctx, err)
+			err = s.answer(ctx, err)
+			out = nil
 		}
-		return out, nil
+		if e.report {
+			s.runs.WithLabelValues(resultOf(err)).Inc()
+		}
+		return out, err
 	})
 	if item := s.api.OpenAPI().Paths[op.Path]; e.rows && item.Get != nil {
 		item.Get.Responses["200"].Content[csvType] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}

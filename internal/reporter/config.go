@@ -21,7 +21,7 @@ type Config struct {
 
 	// Clock decides which months are open; nil is the machine's. For tests.
 	Clock func() time.Time `koanf:"-"`
-	// Audit makes the completeness certificate; nil answers 503.
+	// Audit makes the completeness certificate; nil is a real one over NATS and ClickHouse. For tests.
 	Audit Auditor `koanf:"-"`
 }
 

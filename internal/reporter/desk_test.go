@@ -3,6 +3,7 @@ package reporter_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -29,6 +30,16 @@ func TestMain(m *testing.M) { localstack.Main(m) }
 
 // now is the reporter's clock: March 2026 is open, February provisional.
 func now() time.Time { return time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC) }
+
+// certifier stands for package audit, which has tests of its own.
+type certifier struct{}
+
+func (certifier) Certificate(_ context.Context, tenant, month string) (json.RawMessage, error) {
+	if month == "1999-01" {
+		return nil, errors.New("the log did not answer")
+	}
+	return json.Marshal(map[string]any{"ok": true, "asked": tenant + " " + month})
+}
 
 // desk is a reporter over a filled warehouse, with keys of two tenants.
 type desk struct {
@@ -57,7 +68,7 @@ func open(t testing.TB, stack *localstack.Stack) *desk {
 	cfg := reporter.DefaultConfig()
 	cfg.Listen, cfg.AdminListen, cfg.Clock = "127.0.0.1:0", "127.0.0.1:0", now
 	cfg.ClickHouse.DSN, cfg.NATS.URL = dsn, stack.NATSURL
-	cfg.HTTP.DrainDelay = 0
+	cfg.HTTP.DrainDelay, cfg.Audit = 0, certifier{}
 	if d.app, err = reporter.Start(t.Context(), cfg, log); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/report"
 )
@@ -108,9 +109,6 @@ func (s *server) freshness(ctx context.Context, _ caller, _ *tableInput) (*fresh
 }
 
 func (s *server) certificate(ctx context.Context, who caller, in *auditInput) (*auditOutput, error) {
-	if s.audit == nil {
-		return nil, refuse(codeAudit, "this reporter cannot read the log; run countinghouse audit")
-	}
 	tenant := in.Tenant
 	switch {
 	case tenant == "":
@@ -125,6 +123,16 @@ func (s *server) certificate(ctx context.Context, who caller, in *auditInput) (*
 			return nil, err
 		}
 	}
+	select {
+	case s.auditing <- struct{}{}:
+		defer func() { <-s.auditing }()
+	default:
+		return nil, refuse(codeOverloaded, "an audit is running already; retry when it is done")
+	}
 	certificate, err := s.audit.Certificate(ctx, tenant, in.Month)
-	return &auditOutput{certificate}, err
+	if err != nil {
+		s.log.Warn("audit not finished", zap.Error(err), zap.String("correlation_id", correlationOf(ctx)))
+		return nil, refuse(codeAudit, "the audit could not be finished, because log or warehouse did not answer; retry")
+	}
+	return &auditOutput{certificate}, nil
 }

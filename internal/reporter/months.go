@@ -123,7 +123,7 @@ func (s *server) registerMonths() {
 			Description: "One row per account, plan, meter, region, platform and trial: the account's own usage, and with all accounts below it. " +
 				"A row without usage of its own stands where accounts below have some.",
 		},
-		scopes: []string{scopeReports, scopeUsage}, rows: true,
+		scopes: []string{scopeReports, scopeUsage}, rows: true, report: true,
 	}, s.monthUsage)
 }
 

@@ -60,7 +60,7 @@ func Refusals() []Refusal {
 		{codeOverloaded, http.StatusServiceUnavailable, "too many requests at once", again},
 		{codeWarehouse, http.StatusServiceUnavailable, "ClickHouse cannot be reached or is not ready", again},
 		{codeKeys, http.StatusServiceUnavailable, "keys cannot be checked or changed at the moment", again},
-		{codeAudit, http.StatusServiceUnavailable, "this reporter cannot read the log, so it cannot audit", "run countinghouse audit"},
+		{codeAudit, http.StatusServiceUnavailable, "the audit could not be finished; it says nothing about the data", again},
 	}
 }
 
@@ -77,6 +77,18 @@ func refuse(code, detail string) *problem.Problem {
 func wrong(parameter, detail string) *problem.Problem {
 	return refuse(codeParameter, "parameter "+parameter+": "+detail).
 		With(problem.Item{Parameter: parameter, Code: codeParameter, Detail: detail})
+}
+
+// resultOf is the label of a report's end.
+func resultOf(err error) string {
+	var p huma.StatusError
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &p) && p.GetStatus() < http.StatusInternalServerError:
+		return "refused"
+	}
+	return "failed"
 }
 
 // answer turns an error into what the client sees. What it does not know is a defect: logged, not told.

@@ -24,6 +24,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/audit"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
@@ -39,6 +40,7 @@ type App struct {
 	log       *zap.Logger
 	warehouse *warehouse.Warehouse
 	control   *control.Client
+	auditor   *audit.Auditor // nil where Config brought its own
 	health    *telemetry.Health
 	admin     *telemetry.AdminServer
 	listener  net.Listener
@@ -84,6 +86,13 @@ func (a *App) start(ctx context.Context) error {
 	if a.control, err = control.Dial(ctx, nats, a.log); err != nil {
 		return err
 	}
+	certificates := a.cfg.Audit
+	if certificates == nil {
+		if a.auditor, err = audit.Open(nats, a.warehouse, a.log); err != nil {
+			return err
+		}
+		certificates = a.auditor
+	}
 	a.watch(ctx)
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return err
@@ -98,7 +107,7 @@ func (a *App) start(ctx context.Context) error {
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	}
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
-		log: a.log, reports: report.New(a.warehouse, now), keys: a.control.Store, audit: a.cfg.Audit,
+		log: a.log, reports: report.New(a.warehouse, now), keys: a.control.Store, audit: certificates, auditing: make(chan struct{}, 1), runs: telemetry.NewReporter(registry).ReportRuns,
 		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 	}))
 	return nil
@@ -211,6 +220,9 @@ func (a *App) release(ctx context.Context) {
 	}
 	if a.admin != nil {
 		_ = a.admin.Close(ctx) // the process ends anyway
+	}
+	if a.auditor != nil {
+		a.auditor.Close()
 	}
 	if a.control != nil {
 		a.control.Close()

@@ -177,10 +177,11 @@ func TestRefusals(t *testing.T) {
 		"event never seen":  {"GET", d.acme, "/events/crm/none", 404, "not-found", ""},
 		"source without id": {"GET", d.acme, "/events?source=crm", 400, "bad-parameter", "source"},
 		"position":          {"GET", d.acme, "/dead-letters/0/x/0", 400, "bad-parameter", "seq"},
-		"no audit":          {"GET", d.acme, "/audit", 503, "audit-unavailable", ""},
 		"other's keys":      {"GET", d.other, "/keys?tenant=acme", 403, "missing-scope", ""},
 		"all keys":          {"GET", d.other, "/keys?tenant=*", 403, "missing-scope", ""},
-		"other's audit":     {"GET", d.acme, "/audit?tenant=other", 503, "audit-unavailable", ""},
+		"other's audit":     {"GET", d.acme, "/audit?tenant=other", 403, "missing-scope", ""},
+		"audit of no month": {"GET", d.acme, "/audit?month=2026-00", 400, "bad-parameter", "month"},
+		"audit broken":      {"GET", d.acme, "/audit?month=1999-01", 503, "audit-unavailable", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -308,6 +309,22 @@ func TestFateOfAnEvent(t *testing.T) {
 	d.get(d.acme, "/events?type=usage.metered&after="+url.QueryEscape(newest), &list)
 	if len(list.Rows) != 1 || list.Rows[0].ID != "new" {
 		t.Errorf("following = %+v", list.Rows)
+	}
+}
+
+func TestAudit(t *testing.T) {
+	d := open(t, localstack.Shared(t))
+	for key, question := range map[string][2]string{
+		d.acme: {"/audit?month=2026-03", "acme 2026-03"}, d.key("default", "admin"): {"/audit?tenant=*", " "}, d.admin: {"/audit?tenant=acme", "acme "},
+	} {
+		var certificate struct {
+			OK    bool
+			Asked string
+		}
+		d.get(key, question[0], &certificate)
+		if !certificate.OK || certificate.Asked != question[1] {
+			t.Errorf("GET %s: %+v, want one of %q", question[0], certificate, question[1])
+		}
 	}
 }
 
