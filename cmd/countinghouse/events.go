@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -18,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countinghouse/countinghouse/internal/client"
-	"github.com/countinghouse/countinghouse/internal/config"
 	"github.com/countinghouse/countinghouse/internal/listing"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
@@ -116,7 +113,7 @@ func (t *tool) sendBody(cmd *cobra.Command, args []string, f *sendFlags) (body [
 	if len(args) == 0 {
 		return nil, "", usageError("nothing to send: pass --meter and --account, or a file, or - for standard input")
 	}
-	in := io.Reader(cmd.InOrStdin())
+	in := cmd.InOrStdin()
 	if args[0] != "-" {
 		file, err := os.Open(args[0])
 		if err != nil {
@@ -288,19 +285,6 @@ func flatten(rows *listing.Rows, prefix string, v any) {
 		}
 		rows.Add(prefix, string(text))
 	}
-}
-
-// confirm asks a person; without a terminal the answer is no.
-func (t *tool) confirm(question string) (bool, error) {
-	if !terminal(t.in) {
-		return false, &config.ExitError{Code: config.ExitUsage, Err: errors.New(question + " Pass --yes to do it without being asked")}
-	}
-	fmt.Fprintf(t.err, "%s [y/N] ", question)
-	line, err := bufio.NewReader(t.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read answer: %w", err)
-	}
-	return strings.EqualFold(strings.TrimSpace(line), "y"), nil
 }
 
 func rfc3339(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05.000Z") }

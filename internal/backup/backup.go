@@ -196,7 +196,7 @@ func writeTar(out io.Writer, spool string, m Manifest) error {
 // Verify reads a backup to its end and checks every checksum.
 func Verify(path string) (Manifest, error) {
 	var m Manifest
-	err := walk(path, func(_ *Manifest, s *Stream, r io.Reader) error {
+	err := walk(path, func(_ *Stream, r io.Reader) error {
 		_, err := io.Copy(io.Discard, r)
 		return err
 	}, &m)
@@ -204,7 +204,7 @@ func Verify(path string) (Manifest, error) {
 }
 
 // walk calls each for every stream of a backup, in order, and verifies what each has read.
-func walk(path string, each func(*Manifest, *Stream, io.Reader) error, m *Manifest) error {
+func walk(path string, each func(*Stream, io.Reader) error, m *Manifest) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open backup: %w", err)
@@ -232,7 +232,7 @@ func walk(path string, each func(*Manifest, *Stream, io.Reader) error, m *Manife
 			return fmt.Errorf("%s: stream %s: %w", path, s.Stream, ErrDamaged)
 		}
 		sum := sha256.New()
-		if err := each(m, s, &hashing{r, sum}); err != nil {
+		if err := each(s, &hashing{r, sum}); err != nil {
 			return fmt.Errorf("%s: stream %s: %w", path, s.Stream, err)
 		}
 		if hex.EncodeToString(sum.Sum(nil)) != s.SHA256 {
@@ -271,7 +271,7 @@ func Restore(ctx context.Context, conn *eventlog.Conn, path string, progress fun
 		}
 	}
 	var again Manifest
-	err = walk(path, func(_ *Manifest, s *Stream, r io.Reader) error {
+	err = walk(path, func(s *Stream, r io.Reader) error {
 		if err := conn.RestoreStream(ctx, s.Snapshot, r); err != nil {
 			return err
 		}

@@ -200,7 +200,7 @@ func (c *Client) roundTrip(ctx context.Context, method, target, contentType, acc
 
 // Get reads a JSON answer of the reporter into `into`, a pointer. path starts below /api/v1.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
-	_, answer, err := c.read(ctx, http.MethodGet, path, query, "application/json", nil)
+	answer, err := c.read(ctx, http.MethodGet, path, query, "application/json", nil)
 	if err != nil {
 		return err
 	}
@@ -209,8 +209,7 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, into an
 
 // GetAs reads an answer of the reporter in another format, such as text/csv.
 func (c *Client) GetAs(ctx context.Context, path string, query url.Values, accept string) ([]byte, error) {
-	_, answer, err := c.read(ctx, http.MethodGet, path, query, accept, nil)
-	return answer, err
+	return c.read(ctx, http.MethodGet, path, query, accept, nil)
 }
 
 // Call sends a JSON body to the reporter and reads the answer into `into`, which may be nil. It is not
@@ -223,7 +222,7 @@ func (c *Client) Call(ctx context.Context, method, path string, body, into any) 
 			return fmt.Errorf("encode body of %s: %w", path, err)
 		}
 	}
-	_, answer, err := c.read(ctx, method, path, nil, "application/json", text)
+	answer, err := c.read(ctx, method, path, nil, "application/json", text)
 	if err != nil || into == nil {
 		return err
 	}
@@ -237,9 +236,9 @@ func decode(path string, answer []byte, into any) error {
 	return nil
 }
 
-func (c *Client) read(ctx context.Context, method, path string, query url.Values, accept string, body []byte) (*http.Response, []byte, error) {
+func (c *Client) read(ctx context.Context, method, path string, query url.Values, accept string, body []byte) ([]byte, error) {
 	if c.cfg.Reporter == "" {
-		return nil, nil, errors.New("no reporter URL is known; pass --reporter-url or --dir")
+		return nil, errors.New("no reporter URL is known; pass --reporter-url or --dir")
 	}
 	target := c.cfg.Reporter + "/api/v1" + path
 	if len(query) > 0 {
@@ -255,23 +254,23 @@ func (c *Client) read(ctx context.Context, method, path string, query url.Values
 		switch {
 		case err != nil:
 			if ctx.Err() != nil {
-				return nil, nil, context.Cause(ctx)
+				return nil, context.Cause(ctx)
 			}
 			err = unreachable(target, err)
 		case resp.StatusCode/100 == 2:
-			return resp, answer, nil
+			return answer, nil
 		default:
 			err = refusal(resp, answer)
 			if !retryable(resp.StatusCode) {
-				return nil, nil, err
+				return nil, err
 			}
 			wait = retryAfter(resp)
 		}
 		if method != http.MethodGet || try+1 >= readTries {
-			return nil, nil, err
+			return nil, err
 		}
 		if err := pause(ctx, max(wait, backoff(try))); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 }

@@ -60,7 +60,7 @@ func TestSendUntilAnswered(t *testing.T) {
 		w.Header().Set("Retry-After", "0")
 		problem.Write(w, problem.New(http.StatusServiceUnavailable, "log-unavailable", "later"))
 	}
-	c, s := serve(t, busy, cut, status(http.StatusTooManyRequests, ""), status(http.StatusBadGateway, "<html>"), cut, status(http.StatusAccepted, receipt))
+	c, s := serve(t, busy, cut, status(http.StatusTooManyRequests, ""), status(http.StatusBadGateway, "<html>"), status(http.StatusGatewayTimeout, ""), status(http.StatusAccepted, receipt))
 	r, err := c.SendEvents(t.Context(), []byte(`[{"id":"1"}]`))
 	if err != nil || r.Accepted != 2 || r.CorrelationID != "c" {
 		t.Fatalf("receipt %+v, %v", r, err)
@@ -147,7 +147,9 @@ func TestUnreachable(t *testing.T) {
 		_, err := c.SendEvents(t.Context(), nil)
 		sent <- err
 	}()
-	<-waiting
+	if cause := <-waiting; cause == nil {
+		t.Error("no cause was told")
+	}
 	listenAndServe(t, address)
 	if err := <-sent; err != nil {
 		t.Errorf("after the server came back: %v", err)

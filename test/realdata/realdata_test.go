@@ -203,13 +203,6 @@ func do(t *testing.T, req *http.Request, want int) []byte {
 	return body
 }
 
-// cell is one row of GET /meters/{meter}/usage.
-type cell struct {
-	Start, Quantity string
-	Events          int
-	Group           map[string]any `json:"-"`
-}
-
 // usage asks for a meter by window; rows without usage are not answered, or zero.
 func (n *tenant) usage(t *testing.T, meter, window, from, to string, more ...string) []map[string]any {
 	t.Helper()
