@@ -89,6 +89,7 @@ func (a *App) start(ctx context.Context) error {
 		})
 	}
 	a.health.Require("partitions", a.ready)
+	a.health.Watch("tables", a.tables) // degraded, not down: events go on being counted
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return err
 	}
@@ -111,6 +112,16 @@ func (a *App) ready() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// tables says what the last comparison of the tables found.
+func (a *App) tables() error {
+	for _, p := range a.partitions {
+		if e := p.difference.Load(); e != nil {
+			return errors.New(*e)
+		}
+	}
+	return nil
 }
 
 // AdminAddr is where /readyz and /metrics are.

@@ -34,6 +34,8 @@ type partition struct {
 	progress  atomic.Uint64 // last committed sequence, for status
 	loggedAt  atomic.Int64  // its logged_at, Unix ms
 	lastError atomic.Pointer[string]
+
+	difference atomic.Pointer[string] // what the last comparison of the tables found, if anything
 }
 
 // endings are the earlier incarnations of a partition and how far each was counted: rows of theirs

@@ -48,6 +48,9 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.decide(ctx) })
 	g.Go(func() error { return s.store(ctx) })
 	g.Go(func() error { return s.report(ctx) })
+	if s.id == 0 { // one aggregator compares the tables of all
+		g.Go(func() error { s.reconcile(ctx); return nil })
+	}
 	return g.Wait()
 }
 

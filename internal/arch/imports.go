@@ -28,7 +28,7 @@ var importTable = map[string][]string{
 	"control":    {"telemetry", "eventlog"},
 	"ingest":     {"usage", "eventlog", "control", "problem", "faultpoint", "config", "telemetry"},
 	"warehouse":  {"usage", "faultpoint", "telemetry"},
-	"aggregator": {"usage", "eventlog", "warehouse", "control", "faultpoint", "config", "telemetry"},
+	"aggregator": {"usage", "eventlog", "warehouse", "audit", "control", "faultpoint", "config", "telemetry"},
 	"report":     {"usage", "directory", "warehouse"},
 	"audit":      {"usage", "eventlog", "warehouse", "telemetry"},
 	"reporter":   {"usage", "directory", "warehouse", "report", "audit", "control", "problem", "config", "telemetry"},
