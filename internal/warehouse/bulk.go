@@ -62,9 +62,14 @@ func (w *Warehouse) read(ctx context.Context, b bulk) error {
 	if len(b.wanted) > 0 {
 		q.ExternalTable, q.ExternalData = "wanted", b.wanted
 	}
+	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
+	defer stop()
 	if err := client.Do(ctx, q); err != nil {
 		_ = client.Close() // its stream may be anywhere
 		return err
+	}
+	if !stop() {
+		return nil // closed already: the answer was complete
 	}
 	select {
 	case w.readers.idle <- client:

@@ -122,3 +122,14 @@ func event(i int, at usage.Instant) *warehouse.EventRow {
 		Dimensions: []usage.Dimension{{Key: "a", Value: "b"}, {Key: "c", Value: fmt.Sprint(i % 3)}}, Data: `{"x":1}`,
 	}
 }
+
+// await polls until the server answers want: a condition, not a duration.
+func (b *bench) await(what, want, sql string) {
+	b.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for b.query("%s", sql) != want {
+		if time.Now().After(deadline) {
+			b.Fatalf("%s: not within 30 s", what)
+		}
+	}
+}

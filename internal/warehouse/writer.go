@@ -112,6 +112,8 @@ func (wr *Writer) spend(err error) {
 func (wr *Writer) send(ctx context.Context, l *lane, b Block) error {
 	ctx, cancel := context.WithTimeout(ctx, wr.w.cfg.InsertTimeout)
 	defer cancel()
+	// ch-go itself looks at a cancelled context only between packets.
+	defer context.AfterFunc(ctx, func() { _ = l.client.Close() })()
 	if l.insert == "" {
 		l.insert = wr.statement(b.base())
 	}
