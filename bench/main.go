@@ -1,0 +1,175 @@
+// Command bench loads a running Countinghouse, or one it starts for the purpose, over HTTP and measures
+// what the road from a POST to the ledger costs: events a second end to end, how long an acknowledgement
+// and a number in SQL take, CPU and memory of every process, bytes on disk. bench/README.md says what
+// each figure means.
+//
+// It also checks: what was accepted must be in the ledger exactly, every duplicate found. A difference
+// is exit 1, whatever the speed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// options are the flags.
+type options struct {
+	dir         string // of a running `up`; "": start one
+	exe         string // countinghouse, to start one
+	out         string // folder of results
+	record      bool
+	verbose     bool
+	keep        bool
+	seconds     int
+	connections int
+	tenants     int
+	accounts    int
+	templates   int
+	rate        int // events per second in the load phase; 0: as fast as it goes
+	fresh       int // seconds of the freshness phase
+	profile     string
+}
+
+func flags(args []string, errs io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(errs)
+	f.StringVar(&o.dir, "dir", "", "directory of a running `countinghouse up`; without it one is started, ephemeral, and removed")
+	f.StringVar(&o.exe, "countinghouse", "bin/countinghouse", "program to start without --dir")
+	f.StringVar(&o.out, "out", "bench/results", "folder of latest.json and history.jsonl; empty writes nothing")
+	f.BoolVar(&o.record, "record", false, "append this run to history.jsonl")
+	f.BoolVar(&o.verbose, "v", false, "also bytes per table and column, and what ClickHouse spent on which statement")
+	f.BoolVar(&o.keep, "keep", false, "keep the directory of a stack that was started")
+	f.IntVar(&o.seconds, "seconds", secondsFromEnvironment(), "length of the load (BENCH_SECONDS)")
+	f.IntVar(&o.connections, "connections", 64, "HTTP connections")
+	f.IntVar(&o.tenants, "tenants", 200, "tenants")
+	f.IntVar(&o.accounts, "accounts", 50, "accounts per tenant")
+	f.IntVar(&o.templates, "templates", 4, "bodies prepared per tenant")
+	f.IntVar(&o.rate, "rate", 0, "events per second, at most; 0 is as fast as it goes")
+	f.IntVar(&o.fresh, "fresh", -1, "seconds of the freshness phase at half load; default half of --seconds, 0 leaves it out")
+	f.StringVar(&o.profile, "profile", "", "folder for CPU and heap profiles of ingest and aggregator under load")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if o.fresh < 0 {
+		o.fresh = max(5, o.seconds/2)
+	}
+	if f.NArg() > 0 || o.seconds < 1 || o.connections < 1 || o.tenants < 1 || o.accounts < 1 || o.templates < 1 {
+		return o, errors.New("bench: counts must be positive and there are no arguments; see --help")
+	}
+	return o, nil
+}
+
+const secondsDefault = 30
+
+func secondsFromEnvironment() int {
+	n, err := strconv.Atoi(os.Getenv("BENCH_SECONDS"))
+	if err != nil || n < 1 {
+		return secondsDefault
+	}
+	return n
+}
+
+func main() {
+	o, err := flags(os.Args[1:], os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(64)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop was called
+	}
+}
+
+// run is the whole bench: load, drain, freshness at half load, direct inserts, sizes.
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	res := newResult(o)
+	s, err := openStack(ctx, o, out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	bodies, err := prepare(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "load: %d connections, %d tenants, batches of %d, %d s …\n", o.connections, o.tenants, batchEvents, o.seconds)
+	if err := loadPhase(ctx, s, o, bodies, &res, out); err != nil {
+		return err
+	}
+	if o.fresh > 0 {
+		fmt.Fprintf(out, "freshness: %d s at half load …\n", o.fresh)
+		if err := freshPhase(ctx, s, o, bodies, &res); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(out, "direct inserts of the same rows …")
+	if res.DirectRowsPerSecond, err = direct(ctx, s, bodies); err != nil {
+		return err
+	}
+	res.OfDirect = round(float64(res.EventsPerSecond)/float64(res.DirectRowsPerSecond), 2)
+	fmt.Fprintln(out, "merging, to weigh the tables …")
+	if err := s.weigh(ctx, &res, o.verbose, out); err != nil {
+		return err
+	}
+	last, err := readResult(filepath.Join(o.out, latestFile))
+	if err != nil {
+		return err
+	}
+	res.table(out, last)
+	if err := s.verify(ctx, out); err != nil || o.out == "" {
+		return err
+	}
+	return res.save(o.out, o.record)
+}
+
+// loadPhase sends for o.seconds, waits until the ledger has counted everything, and takes the bill.
+func loadPhase(ctx context.Context, s *system, o options, bodies []*body, res *result, out io.Writer) error {
+	profiled := make(chan error, 1)
+	go func() { profiled <- s.profile(ctx, o.profile, o.seconds) }()
+	s.forgetPeaks()
+	before, err := s.bill()
+	if err != nil {
+		return err
+	}
+	logBefore, err := s.logBytes(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	sent, err := send(ctx, s, o, bodies, time.Duration(o.seconds)*time.Second, o.rate)
+	if err != nil {
+		return err
+	}
+	res.SendSeconds = round(time.Since(began).Seconds(), 2)
+	s.sent.add(sent)
+	counted, err := s.awaitCounted(ctx)
+	if err != nil {
+		return err
+	}
+	after, err := s.bill()
+	if err != nil {
+		return err
+	}
+	logAfter, err := s.logBytes(ctx)
+	if err != nil {
+		return err
+	}
+	res.load(sent, counted.Sub(began), before, after)
+	res.LogBytesPerEvent = round(float64(logAfter-logBefore)/float64(sent.accepted), 1)
+	fmt.Fprintf(out, "  %d events in %.1f s; the last ones were counted %.1f s later\n", sent.accepted, res.SendSeconds, res.Seconds-res.SendSeconds)
+	return <-profiled
+}
