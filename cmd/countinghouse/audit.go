@@ -4,13 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/countinghouse/countinghouse/internal/audit"
 	"github.com/countinghouse/countinghouse/internal/listing"
 	"github.com/countinghouse/countinghouse/internal/problem"
 )
@@ -46,12 +48,11 @@ completeness certificate; exits 1 on any difference and names the place.`,
 			if all {
 				query.Set("tenant", "*")
 			}
-			var certificate map[string]any
-			err = c.Get(cmd.Context(), "/audit", query, &certificate)
+			certificate, err := c.GetAs(cmd.Context(), "/audit", query, "application/json")
 			var refused *problem.Problem
 			if all && errors.As(err, &refused) && refused.Status == http.StatusForbidden {
 				query.Del("tenant") // a key that may not see all tenants audits its own
-				err = c.Get(cmd.Context(), "/audit", query, &certificate)
+				certificate, err = c.GetAs(cmd.Context(), "/audit", query, "application/json")
 			}
 			if err != nil {
 				return err
@@ -64,89 +65,89 @@ completeness certificate; exits 1 on any difference and names the place.`,
 	return t.listingFlag(t.clientFlags(cmd))
 }
 
-// certificate prints what GET /audit answered: its scalars first, then each of its lists as a table.
-func (t *tool) certificate(format listing.Format, doc map[string]any) error {
-	differences, _ := doc["differences"].([]any)
-	verdict, told := doc["ok"].(bool)
+// certificate prints what GET /audit answered; JSON as it came, because its hash is over its bytes' content.
+func (t *tool) certificate(format listing.Format, text []byte) error {
+	var c audit.Certificate
+	if err := json.Unmarshal(text, &c); err != nil {
+		return fmt.Errorf("read certificate: %w", err)
+	}
 	if format == listing.JSON {
-		if err := listing.Document(t.out, doc); err != nil {
+		if err := listing.Document(t.out, json.RawMessage(text)); err != nil {
 			return err
 		}
-	} else if err := t.certificateTables(format, doc); err != nil {
+	} else if err := t.certificateTables(format, &c); err != nil {
 		return err
 	}
-	if len(differences) == 0 && (verdict || !told) {
-		return nil
+	for _, d := range c.Differences {
+		fmt.Fprintf(t.err, "countinghouse: difference: %s\n", place(&d))
 	}
-	for _, d := range differences {
-		text, err := json.Marshal(d)
-		if err != nil {
-			return fmt.Errorf("print difference: %w", err)
-		}
-		fmt.Fprintf(t.err, "countinghouse: difference: %s\n", text)
+	if more := c.DifferenceCount - uint64(len(c.Differences)); more > 0 {
+		fmt.Fprintf(t.err, "countinghouse: %d more differences, not listed\n", more)
 	}
-	return no()
-}
-
-// certificateTables prints the scalars, then each list as a table of its own; lists within rows, such as
-// the meters of a tenant's month, are tables too, with the names of their row.
-func (t *tool) certificateTables(format listing.Format, doc map[string]any) error {
-	head := listing.Rows{Columns: []string{"field", "value"}}
-	for _, key := range sortedKeys(doc) {
-		if _, list := doc[key].([]any); !list {
-			flatten(&head, key, doc[key])
-		}
-	}
-	if err := head.Print(t.out, format); err != nil {
-		return err
-	}
-	for _, key := range sortedKeys(doc) {
-		list, _ := doc[key].([]any)
-		inner := lift(list)
-		inner[key] = list
-		for _, name := range sortedKeys(inner) {
-			if len(inner[name]) == 0 {
-				continue
-			}
-			fmt.Fprintf(t.out, "\n%s\n", name)
-			rows := rowsOf(inner[name])
-			if err := rows.Print(t.out, format); err != nil {
-				return err
-			}
-		}
+	if !c.OK {
+		return no()
 	}
 	return nil
 }
 
-// lift takes the lists out of rows: each of their items gets the texts of its row beside its own.
-func lift(list []any) map[string][]any {
-	out := map[string][]any{}
-	for _, item := range list {
-		row, ok := item.(map[string]any)
-		if !ok {
-			continue
-		}
-		for key, v := range row {
-			inner, ok := v.([]any)
-			if !ok {
-				continue
-			}
-			for _, x := range inner {
-				named := map[string]any{"value": x}
-				if object, ok := x.(map[string]any); ok {
-					named = maps.Clone(object)
-				}
-				for k, text := range row {
-					if s, ok := text.(string); ok && named[k] == nil {
-						named[k] = s
-					}
-				}
-				out[key] = append(out[key], named)
-			}
-			delete(row, key)
+// place is where a difference is, on one line.
+func place(d *audit.Difference) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s at %d:%d", d.Check, d.Shard, d.Seq)
+	if d.SeqTo > d.Seq {
+		fmt.Fprintf(&b, " to %d", d.SeqTo)
+	} else {
+		fmt.Fprintf(&b, ":%d", d.Idx)
+	}
+	for _, f := range [][2]string{
+		{"tenant", d.Tenant}, {"month", d.Month}, {"source", d.Source}, {"id", d.ID}, {"cell", d.Cell}, {"what", d.What}, {"want", d.Want}, {"have", d.Have},
+	} {
+		if f[1] != "" {
+			fmt.Fprintf(&b, ", %s %s", f[0], f[1])
 		}
 	}
-	return out
+	return b.String()
+}
+
+func (t *tool) certificateTables(format listing.Format, c *audit.Certificate) error {
+	whole := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	short := func(n uint16) string { return strconv.FormatUint(uint64(n), 10) }
+	if format == listing.Table {
+		verdict := "complete: log = ledger = raw rows = rollups"
+		if !c.OK {
+			verdict = fmt.Sprintf("NOT complete: %d differences", c.DifferenceCount)
+		}
+		fmt.Fprintf(t.out, "%s\n%d messages and %d events of the log compared in %s, at %s\ncertificate sha256 %s\n\n",
+			verdict, c.Messages, c.Events, c.Seconds, c.At, c.SHA256)
+	}
+	tenants := listing.Rows{
+		Columns: []string{"tenant", "month", "accepted", "stored", "duplicate", "conflict", "quarantined", "voided", "raw_rows"},
+		Numbers: []string{"accepted", "stored", "duplicate", "conflict", "quarantined", "voided", "raw_rows"},
+	}
+	meters := listing.Rows{Columns: []string{"tenant", "month", "meter", "raw", "rollup"}, Numbers: []string{"raw", "rollup"}}
+	for _, r := range c.Tenants {
+		tenants.Add(r.Tenant, r.Month, whole(r.Accepted), whole(r.Stored), whole(r.Duplicate), whole(r.Conflict), whole(r.Quarantined), whole(r.Voided), whole(r.RawRows))
+		for _, m := range r.Meters {
+			meters.Add(r.Tenant, r.Month, m.Meter, m.Raw, m.Rollup)
+		}
+	}
+	shards := listing.Rows{
+		Columns: []string{"shard", "partition", "incarnation", "from", "to", "messages", "missing", "log_seq", "pending", "counted_to"},
+		Numbers: []string{"shard", "partition", "incarnation", "from", "to", "messages", "missing", "log_seq", "pending"},
+	}
+	for _, s := range c.Shards {
+		shards.Add(short(s.Shard), short(s.Partition), short(s.Incarnation), whole(s.From), whole(s.To), whole(s.Messages), whole(s.Missing), whole(s.LogSeq), whole(s.Pending), s.CountedTo)
+	}
+	if format == listing.CSV { // one header, so that it can be read by a program: the ledger
+		return tenants.Print(t.out, format)
+	}
+	for _, rows := range []*listing.Rows{&tenants, &meters, &shards} {
+		if err := rows.Print(t.out, format); err != nil {
+			return err
+		}
+		fmt.Fprintln(t.out)
+	}
+	return nil
 }
 
 // rowsOf makes a table of objects: a column for every member that any of them has.

@@ -201,3 +201,26 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("doctor without ClickHouse:\n%s", out)
 	}
 }
+
+// TestAudit: the certificate of a whole stack, and exit 1 with the place after a row was deleted behind
+// its back.
+func TestAudit(t *testing.T) {
+	r := up(t, dirIn(t))
+	for _, id := range []string{"a-1", "a-2", "a-3"} {
+		r.tool(t, 0, "events", "send", "--meter", "tokens", "--account", "acme", "--id", id, "--quantity", "0.000000001")
+	}
+	r.awaitSQL(t, ledger, "3 3 0 0 0")
+	if out := r.tool(t, 0, "audit"); !strings.Contains(out, "complete: log = ledger = raw rows = rollups") || !strings.Contains(out, "0.000000003") {
+		t.Errorf("audit:\n%s", out)
+	}
+	if c := decode[struct{ OK bool }](t, r.tool(t, 0, "audit", "-o", "json")); !c.OK {
+		t.Error("the certificate as JSON is not ok")
+	}
+	if _, err := r.sql(t, "ALTER TABLE countinghouse.events DELETE WHERE id = 'a-2' SETTINGS mutations_sync = 2"); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := tool(t, "audit", "--dir", r.dir)
+	if code != 1 || !strings.Contains(errs, "difference: raw at 0:2:0, tenant default") || !strings.Contains(out, "NOT complete") {
+		t.Errorf("audit of a deleted row: exit code %d\n%s%s", code, out, errs)
+	}
+}
