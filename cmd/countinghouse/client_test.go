@@ -21,6 +21,7 @@ import (
 // TestImportKilled kills an import with SIGKILL again and again; each run goes on with --resume. In the
 // end every line is counted once, whatever was sent twice.
 func TestImportKilled(t *testing.T) {
+	t.Parallel()
 	r := up(t, dirIn(t))
 	const rows = 60_000
 	file := filepath.Join(t.TempDir(), "usage.csv")
@@ -66,6 +67,7 @@ func write(t *testing.T, path, text string) {
 
 // TestImportRejects: what ingest refuses is named by line, and the rest is imported.
 func TestImportRejects(t *testing.T) {
+	t.Parallel()
 	r := up(t, dirIn(t))
 	file := filepath.Join(t.TempDir(), "events.ndjson")
 	event := func(id, quantity string) string {
@@ -89,6 +91,7 @@ func TestImportRejects(t *testing.T) {
 
 // TestDeadLetters: poison published straight to NATS is listed, shown, mended and replayed.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := up(t, dirIn(t))
 	cfg := eventlog.DefaultConfig()
 	cfg.URL = r.endpoints(t).NATS
@@ -150,6 +153,7 @@ func TestDeadLetters(t *testing.T) {
 // TestBackupRestore: a restored directory has the same log, and the aggregator builds the same warehouse
 // from it.
 func TestBackupRestore(t *testing.T) {
+	t.Parallel()
 	const figures = `
 SELECT count(), sum(quantity * sign), groupBitXor(cityHash64(tenant, source, id, type, account, at, recorded_at, meter, quantity, sign, shard, seq, idx, correlation_id, data))
 FROM usage_api.events_v1`
@@ -189,6 +193,7 @@ FROM usage_api.events_v1`
 
 // TestDoctor: a healthy stack has no failing check; one that lost ClickHouse has.
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	r := up(t, dirIn(t))
 	out := r.tool(t, 0, "doctor")
 	for _, check := range []string{"nats durability", "log mapping", "clickhouse settings", "migrations", "analyst isolation", "ingest"} {
@@ -205,6 +210,7 @@ func TestDoctor(t *testing.T) {
 // TestAudit: the certificate of a whole stack, and exit 1 with the place after a row was deleted behind
 // its back.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	r := up(t, dirIn(t))
 	for _, id := range []string{"a-1", "a-2", "a-3"} {
 		r.tool(t, 0, "events", "send", "--meter", "tokens", "--account", "acme", "--id", id, "--quantity", "0.000000001")

@@ -17,6 +17,7 @@ import (
 // TestUp is the life of a stack: its parts are killed one after the other and come back on the same
 // ports, everything sent in between is counted once, and the directory goes on where it was.
 func TestUp(t *testing.T) {
+	t.Parallel()
 	dir := dirIn(t)
 	r := up(t, dir)
 	first := r.endpoints(t)
@@ -39,14 +40,14 @@ func TestUp(t *testing.T) {
 		if err := syscall.Kill(before.PIDs[part], syscall.SIGKILL); err != nil {
 			t.Fatalf("kill %s: %v", part, err)
 		}
-		await(t, 10*time.Second, "another pid of "+part, func() bool { return r.endpoints(t).PIDs[part] != before.PIDs[part] })
+		await(t, 30*time.Second, "another pid of "+part, func() bool { return r.endpoints(t).PIDs[part] != before.PIDs[part] })
 		after := r.endpoints(t)
 		after.PIDs, before.PIDs = nil, nil
 		if fmt.Sprint(after) != fmt.Sprint(before) {
 			t.Errorf("after %s was killed: %v, before %v", part, after, before)
 		}
 		if part == "ingest" { // a first connection that is refused is "unreachable" to the tool
-			await(t, 10*time.Second, "ingest ready", func() bool { return ready(t, after.Admin["ingest"]) })
+			await(t, 30*time.Second, "ingest ready", func() bool { return ready(t, after.Admin["ingest"]) })
 		}
 		send()
 	}
@@ -92,6 +93,7 @@ func ready(t *testing.T, admin string) bool {
 
 // TestOrphans: up gone by SIGKILL takes its parts along, and the directory can be brought up again.
 func TestOrphans(t *testing.T) {
+	t.Parallel()
 	dir := dirIn(t)
 	r := up(t, dir)
 	pids := r.endpoints(t).PIDs
@@ -99,7 +101,7 @@ func TestOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-r.ended
-	await(t, 10*time.Second, "every part gone", func() bool {
+	await(t, 30*time.Second, "every part gone", func() bool {
 		for _, pid := range pids {
 			if syscall.Kill(pid, 0) == nil {
 				return false
@@ -115,6 +117,7 @@ func TestOrphans(t *testing.T) {
 
 // TestPortInUse: the message names the port and the flag that moves it.
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	r := up(t, dirIn(t))
 	_, port, _ := strings.Cut(strings.TrimPrefix(r.endpoints(t).Ingest, "http://"), ":")
 	_, errs, code := tool(t, "up", "--dir", dirIn(t), "--reporter-port", port)
@@ -129,6 +132,7 @@ func TestPortInUse(t *testing.T) {
 
 // TestDemo: the sample data is counted, and a second start does not double it.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	dir := dirIn(t)
 	r := up(t, dir, "--demo")
 	var accepted string
