@@ -79,6 +79,9 @@ func (s *summary) line(line []byte) {
 	case "run":
 		s.started(e)
 	case "output":
+		if strings.HasPrefix(e.Output, "=== ") { // run, pause, cont: noise once the test is named
+			return
+		}
 		t := s.test(e.Package, e.Test)
 		t.output = append(t.output, e.Output)
 	case "pass", "fail", "skip":
