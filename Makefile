@@ -74,8 +74,8 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 		-- $(GO) test -json -count=1 -timeout 3h -tags soak ./test/...
 
 .PHONY: bench
-bench: build ## end-to-end load for BENCH_SECONDS (60); writes bench/results/latest.json
-	@BENCH_SECONDS="$(or $(BENCH_SECONDS),60)" $(BIN)/countinghouse bench --out bench/results
+bench: build ## end-to-end load for BENCH_SECONDS (30); writes bench/results/latest.json
+	@$(GO) run ./bench
 
 ##@ Change
 

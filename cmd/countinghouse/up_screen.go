@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -98,9 +99,9 @@ func (s *upScreen) end() {
 
 // ready is what a newcomer needs next: addresses, and one line that works when pasted.
 func (s *upScreen) ready(e stack.Endpoints, dir string, took time.Duration) {
-	tool := "countinghouse"
+	audit := os.Args[0] + " audit" // as it was called: it need not be on PATH
 	if dir != defaultDir {
-		tool += " --dir " + dir
+		audit += " --dir " + dir
 	}
 	body := `{"specversion":"1.0","id":"'$(date +%s%N)'","source":"curl","type":"usage.metered","subject":"acme","data":{"meter":"tokens","quantity":"42"}}`
 	s.say(`
@@ -121,7 +122,7 @@ Send an event and see it counted (in another terminal, as it stands):
 
 Ctrl-C stops everything.`,
 		took.Seconds(), e.Ingest, e.Reporter, e.Reporter, e.ClickHouseHTTP, e.Analyst.User, e.NATS, absolute(dir),
-		e.AdminToken, e.Ingest, body, e.Reporter, time.Now().UTC().Format("2006-01"), strings.Replace(tool, "countinghouse", "countinghouse audit", 1))
+		e.AdminToken, e.Ingest, body, e.Reporter, time.Now().UTC().Format("2006-01"), audit)
 }
 
 func absolute(dir string) string {
