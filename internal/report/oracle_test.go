@@ -71,7 +71,8 @@ var services = map[string]string{"tokens": "sta", "gib": "spp"}
 // instants cluster around plan changes, hours, days and both ends of the month.
 func instant(t *rapid.T, label string) int64 {
 	base := rapid.SampledFrom([]time.Time{
-		month.Add(-time.Minute), month, month.Add(12*time.Hour + 20*time.Minute), month.Add(12 * time.Hour),
+		month.Add(-time.Minute), month, month.Add(12 * time.Hour),
+		month.Add(12*time.Hour + 20*time.Minute), month.Add(12*time.Hour + 20*time.Minute), month.Add(12*time.Hour + 20*time.Minute),
 		month.AddDate(0, 0, 9), month.AddDate(0, 0, 20).Add(5 * time.Hour), next.Add(-time.Hour), next,
 	}).Draw(t, label)
 	offset := rapid.SampledFrom([]time.Duration{
@@ -93,7 +94,7 @@ func draw(t *rapid.T) *history {
 	for _, d := range definitions {
 		add(occurrence{kind: "meter.defined", at: month.UnixMilli(), doc: d})
 	}
-	account := rapid.SampledFrom([]string{"a", "b", "c", "d", "ghost"})
+	account := rapid.SampledFrom([]string{"a", "a", "b", "b", "c", "d", "ghost"})
 	for _, id := range []string{"a", "b", "c", "d"} {
 		parent := map[string]string{"b": "a", "c": "b", "d": "nobody"}[id]
 		at := rapid.SampledFrom([]int64{month.AddDate(0, -1, 0).UnixMilli(), month.Add(12 * time.Hour).UnixMilli(), next.UnixMilli()}).Draw(t, "created")

@@ -5,15 +5,17 @@ import (
 	"sync"
 )
 
-// pagesMax bounds the months kept for the next page; one of 10,000 accounts takes about 20 MB.
-const pagesMax = 8
+// rowsKept bounds the rows kept for following pages, over all tenants: about 300 MB. The newest answer is
+// kept whatever its size.
+const rowsKept = 1_000_000
 
 // pages keeps computed months, so that following pages need not compute them again and agree with the
 // first. A page that is gone is computed anew and goes on after the same row.
 type pages struct {
 	mu     sync.Mutex
 	months map[string]*Month
-	order  []string
+	order  []string // oldest first
+	rows   int
 }
 
 // monthID names a computed month: the same id, the same rows.
@@ -30,12 +32,16 @@ func (p *pages) get(id string) *Month {
 func (p *pages) put(id string, m *Month) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.months[id]; !ok {
-		if len(p.order) == pagesMax {
-			delete(p.months, p.order[0])
-			p.order = p.order[1:]
-		}
+	if known, ok := p.months[id]; ok {
+		p.rows -= len(known.Rows)
+	} else {
 		p.order = append(p.order, id)
 	}
 	p.months[id] = m
+	p.rows += len(m.Rows)
+	for p.rows > rowsKept && len(p.order) > 1 {
+		p.rows -= len(p.months[p.order[0]].Rows)
+		delete(p.months, p.order[0])
+		p.order = p.order[1:]
+	}
 }

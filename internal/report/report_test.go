@@ -227,3 +227,29 @@ func checkRoots(t *testing.T, h *history, rows []report.MonthRow) {
 		}
 	}
 }
+
+// TestFirstAndLastForgetWhatIsVoided: a negation cannot be subtracted from a minimum.
+func TestFirstAndLastForgetWhatIsVoided(t *testing.T) {
+	b := setUp(t)
+	for i, at := range []string{"10:00:00", "10:30:00", "11:00:00"} {
+		doc := fmt.Sprintf(`{"specversion":"1.0","id":"e%d","source":"s","type":"usage.metered","subject":"a","time":"2026-03-02T%sZ","data":{"meter":"calls","quantity":"%d"}}`, i, at, i+1)
+		if err := b.Add("t", next.UnixMilli()+int64(i), doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{"e0", "e2"} {
+		if err := b.Void("t", next.UnixMilli()+10, "s", id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.settle(t)
+	for _, asOf := range []int64{directory.Latest, next.UnixMilli() + 10} {
+		rows := b.month(t, "t", asOf)
+		if len(rows) != 1 || rows[0].Quantity != "2" || rows[0].Events != 1 || rows[0].FirstAt.String() != "2026-03-02T10:30:00Z" || rows[0].LastAt != rows[0].FirstAt {
+			t.Errorf("as of %d: %s", asOf, text(rows))
+		}
+	}
+	if rows := b.month(t, "t", next.UnixMilli()+9); len(rows) != 1 || rows[0].Quantity != "6" || rows[0].FirstAt.String() != "2026-03-02T10:00:00Z" {
+		t.Errorf("before the voids: %s", text(rows))
+	}
+}
