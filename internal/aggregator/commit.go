@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -63,6 +64,7 @@ func commitWith(ctx context.Context, to inserter, w watermarks, b *batch, run fu
 	if err := run(ctx, inserts); err != nil {
 		return fmt.Errorf("insert seq %d to %d: %w", b.first, b.last, err)
 	}
+	faultpoint.Hit("aggregator/before-ledger")
 	if err := to.Insert(ctx, warehouse.Ledger, b, w.keeper(warehouse.Ledger, b.first)); err != nil {
 		return fmt.Errorf("insert ledger of seq %d to %d: %w", b.first, b.last, err)
 	}

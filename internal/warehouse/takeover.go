@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
@@ -35,9 +36,11 @@ func (w *Warehouse) TakeOver(ctx context.Context, shard uint16, floor uint64, ho
 	if err := wr.own(ctx, floor, holder); err != nil {
 		return nil, fmt.Errorf("take over shard %d: %w", shard, err)
 	}
+	faultpoint.Hit("warehouse/owner-written")
 	if err := wr.killEarlier(ctx); err != nil {
 		return nil, fmt.Errorf("take over shard %d: %w", shard, err)
 	}
+	faultpoint.Hit("warehouse/earlier-killed")
 	if err := wr.connect(ctx); err != nil {
 		wr.Close()
 		return nil, fmt.Errorf("take over shard %d: %w", shard, err)
@@ -46,6 +49,7 @@ func (w *Warehouse) TakeOver(ctx context.Context, shard uint16, floor uint64, ho
 		wr.Close()
 		return nil, fmt.Errorf("take over shard %d: %w", shard, err)
 	}
+	faultpoint.Hit("warehouse/watermarks-read")
 	w.log.Info("shard taken over", zap.Uint16("shard", shard), zap.Uint64("epoch", wr.epoch),
 		zap.Uint64("progress", wr.progress.Seq), zap.String("holder", holder))
 	return wr, nil

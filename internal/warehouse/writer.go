@@ -11,6 +11,8 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/countinghouse/countinghouse/internal/faultpoint"
 )
 
 // Writer inserts into the targets of one shard, as its owner. Inserts into different targets run in
@@ -81,12 +83,14 @@ func (wr *Writer) Insert(ctx context.Context, b Block) error {
 	if err := wr.alive(); err != nil {
 		return fmt.Errorf("insert %d rows into %s: an earlier insert failed: %w", b.Rows(), b.Target(), err)
 	}
+	faultpoint.Hit("warehouse/before-insert")
 	if err := wr.send(ctx, l, b); err != nil {
 		err = fmt.Errorf("insert %d rows into %s of shard %d: %w", b.Rows(), b.Target(), wr.shard, err)
 		wr.spend(err)
 		_ = l.client.Close() // what it sent must not be able to arrive later; the server sees the end
 		return err
 	}
+	faultpoint.Hit("warehouse/inserted")
 	for p, seq := range b.base().highest() {
 		l.marks[p] = max(l.marks[p], seq)
 	}
