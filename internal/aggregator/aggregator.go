@@ -79,7 +79,7 @@ func (a *App) start(ctx context.Context) error {
 	if a.store, err = control.Open(ctx, a.log.Conn(), a.zap); err != nil {
 		return err
 	}
-	if a.warehouse, err = warehouse.Open(ctx, warehouse.Config{DSN: a.cfg.ClickHouse}, a.zap); err != nil {
+	if a.warehouse, err = warehouse.Open(ctx, a.cfg.ClickHouse, a.zap); err != nil {
 		return err
 	}
 	for id := range a.log.Partitions() {

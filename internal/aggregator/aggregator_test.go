@@ -43,7 +43,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.cfg = aggregator.DefaultConfig()
 	r.cfg.Dir, r.cfg.AdminListen, r.cfg.Name = t.TempDir(), "127.0.0.1:0", t.Name()
-	r.cfg.ClickHouse, r.cfg.NATS.URL = s.ClickHouse.DSN(r.db), s.NATSURL
+	r.cfg.ClickHouse.DSN, r.cfg.NATS.URL = s.ClickHouse.DSN(r.db), s.NATSURL
 	r.cfg.FlushWait = 20 * time.Millisecond
 	if r.log, err = eventlog.Dial(eventlog.Config{URL: s.NATSURL, MaxBytes: 1 << 30}, logger); err != nil {
 		t.Fatal(err)

@@ -7,15 +7,16 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // Config is everything an aggregator can be told. The zero value of a field means its default.
 type Config struct {
-	Name        string          `koanf:"name" help:"name of this aggregator among others: the same after a restart; default is the host's name"`
-	Dir         string          `koanf:"dir" help:"directory for the seen-filters; a cache, rebuilt when lost"`
-	AdminListen string          `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics and /version"`
-	NATS        eventlog.Config `koanf:"nats"`
-	ClickHouse  string          `koanf:"clickhouse" secret:"true" help:"DSN of the ClickHouse server to write to: clickhouse://user:password@host:9000/countinghouse"`
+	Name        string           `koanf:"name" help:"name of this aggregator among others: the same after a restart; default is the host's name"`
+	Dir         string           `koanf:"dir" help:"directory for the seen-filters; a cache, rebuilt when lost"`
+	AdminListen string           `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics and /version"`
+	NATS        eventlog.Config  `koanf:"nats"`
+	ClickHouse  warehouse.Config `koanf:"clickhouse"`
 
 	BatchRows     int           `koanf:"batch_rows" help:"events at which a batch is inserted without waiting"`
 	FlushWait     time.Duration `koanf:"flush_wait" help:"how long the first event of a batch waits for company"`
@@ -39,7 +40,7 @@ const (
 func DefaultConfig() Config {
 	return Config{
 		Dir: "aggregator", AdminListen: "127.0.0.1:9102", NATS: eventlog.DefaultConfig(),
-		ClickHouse: "clickhouse://127.0.0.1:9000/countinghouse",
+		ClickHouse: warehouse.DefaultConfig(),
 		BatchRows:  batchRows, FlushWait: flushWait, InFlightBytes: inFlightBytes, LeaseTTL: leaseTTL,
 		Log: telemetry.DefaultLogConfig(),
 	}
@@ -53,7 +54,7 @@ func (c Config) Validate() []error {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
-	bad(c.ClickHouse == "", "clickhouse: missing; want clickhouse://host:9000/countinghouse")
+	faults = append(faults, c.ClickHouse.Validate()...)
 	bad(c.BatchRows < 1 || c.BatchRows > 1_000_000, "batch_rows: %d, want 1 to 1000000", c.BatchRows)
 	bad(c.FlushWait <= 0 || c.FlushWait > time.Minute, "flush_wait: %s, want more than 0 and at most 1m", c.FlushWait)
 	bad(c.InFlightBytes < 1<<20, "in_flight_bytes: %d, want at least 1 MiB", c.InFlightBytes)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // Config is the whole of cmd/reporter's configuration; the help texts are its reference.
@@ -15,7 +16,7 @@ type Config struct {
 	AdminListen string              `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
 	CursorKey   string              `koanf:"cursor_key" secret:"true" help:"signs the cursors of pages; the same for all reporters behind one address; random if empty"`
 	HTTP        HTTPConfig          `koanf:"http"`
-	ClickHouse  ClickHouseConfig    `koanf:"clickhouse"`
+	ClickHouse  warehouse.Config    `koanf:"clickhouse"`
 	NATS        control.Config      `koanf:"nats"`
 	Log         telemetry.LogConfig `koanf:"log"`
 
@@ -36,12 +37,6 @@ type HTTPConfig struct {
 	HeaderBytes int           `koanf:"header_bytes" unit:"bytes" help:"largest request header; more is 431"`
 }
 
-// ClickHouseConfig is how to reach the warehouse.
-type ClickHouseConfig struct {
-	DSN          string        `koanf:"dsn" secret:"true" help:"clickhouse://user:password@host:9000/database"`
-	QueryTimeout time.Duration `koanf:"query_timeout" help:"longest time one query may take"`
-}
-
 // DefaultConfig is a service on its usual ports.
 func DefaultConfig() Config {
 	return Config{
@@ -51,7 +46,7 @@ func DefaultConfig() Config {
 			Requests: 64, HeaderWait: 5 * time.Second, IdleWait: 2 * time.Minute, AnswerWait: 10 * time.Minute,
 			DrainDelay: 200 * time.Millisecond, DrainWait: 8 * time.Second, HeaderBytes: 64 << 10,
 		},
-		ClickHouse: ClickHouseConfig{DSN: "clickhouse://127.0.0.1:9000/countinghouse", QueryTimeout: time.Minute},
+		ClickHouse: warehouse.DefaultConfig(),
 		NATS:       control.DefaultConfig(),
 		Log:        telemetry.DefaultLogConfig(),
 	}

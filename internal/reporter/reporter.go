@@ -77,7 +77,7 @@ func (a *App) start(ctx context.Context) error {
 	if a.listener, err = net.Listen("tcp", a.cfg.Listen); err != nil {
 		return err
 	}
-	a.warehouse, err = warehouse.Open(ctx, warehouse.Config{DSN: a.cfg.ClickHouse.DSN, QueryTimeout: a.cfg.ClickHouse.QueryTimeout}, a.log)
+	a.warehouse, err = warehouse.Open(ctx, a.cfg.ClickHouse, a.log)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ package warehouse
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -37,18 +36,6 @@ var (
 	ErrContent = errors.New("the warehouse refuses the rows")
 )
 
-// Config says how to reach the server. Zero values are the defaults.
-type Config struct {
-	DSN           string        // clickhouse://user:password@host:9000/database; the first host is the one written to
-	TLS           *tls.Config   // overrides the DSN's secure=true; GetClientCertificate may reload
-	InsertTimeout time.Duration // after this an insert's outcome is unknown; default 30 s
-	QueryTimeout  time.Duration // limit of every other statement whose context has no deadline; default 60 s
-	Compress      bool          // LZ4 on the wire: for a server behind a network, a loss on loopback
-
-	// Dial replaces the dialer; tests use it to cut and to stall connections.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-}
-
 // Warehouse is a connection pool and the names of the database it works on.
 type Warehouse struct {
 	log     *zap.Logger
@@ -65,10 +52,10 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 // Open prepares the pool. It does not connect: a server that is down is the first statement's error.
 func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 	if cfg.InsertTimeout == 0 {
-		cfg.InsertTimeout = 30 * time.Second
+		cfg.InsertTimeout = insertTimeout
 	}
 	if cfg.QueryTimeout == 0 {
-		cfg.QueryTimeout = 60 * time.Second
+		cfg.QueryTimeout = queryTimeout
 	}
 	options, err := clickhouse.ParseDSN(cfg.DSN)
 	if err != nil {
@@ -85,15 +72,17 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 		return nil, fmt.Errorf("ClickHouse database %q: want a lower-case identifier", db)
 	}
 	options.Auth.Database = "" // statements name the database, which may not exist yet
-	if cfg.TLS != nil {
-		options.TLS = cfg.TLS
+	options.Addr = options.Addr[:1] // a shard's writer is one server (architecture 9)
+	if host, _, err := net.SplitHostPort(options.Addr[0]); err == nil {
+		if t := cfg.tls(host); t != nil {
+			options.TLS = t
+		}
 	}
 	if cfg.Dial != nil {
 		options.DialContext = func(ctx context.Context, addr string) (net.Conn, error) {
 			return cfg.Dial(ctx, "tcp", addr)
 		}
 	}
-	options.Addr = options.Addr[:1] // a shard's writer is one server (architecture 9)
 	if options.Settings == nil {
 		options.Settings = clickhouse.Settings{}
 	}
