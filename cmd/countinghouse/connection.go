@@ -22,7 +22,7 @@ type connection struct {
 }
 
 func (t *tool) dirFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.where.dir, "dir", cmp.Or(os.Getenv("COUNTINGHOUSE_DIR"), defaultDir), "directory of a running `countinghouse up`")
+	cmd.Flags().StringVar(&t.where.dir, "dir", cmp.Or(os.Getenv("COUNTINGHOUSE_DIR"), defaultDir), "`folder` of a running countinghouse up")
 	_ = cmd.MarkFlagDirname("dir")
 }
 
