@@ -253,9 +253,14 @@ func (s *session) report(ctx context.Context) error {
 	}
 }
 
-// same reports that nothing but the time has changed, while nothing is pending.
+// idleStatus is how often the status of a quiet log is written again: reports as of an instant need to
+// know that nothing older can still come.
+const idleStatus = 2 * time.Second
+
+// same reports that b said all this already, not long ago, while nothing is pending.
 func same(a, b warehouse.StatusRow) bool {
-	return a.LogSeq == b.LogSeq && a.WarehouseSeq == b.WarehouseSeq && a.LogSeq == a.WarehouseSeq
+	return a.LogSeq == b.LogSeq && a.WarehouseSeq == b.WarehouseSeq && a.LogSeq == a.WarehouseSeq &&
+		a.At.Nanos()-b.At.Nanos() < int64(idleStatus)
 }
 
 func (s *session) status(ctx context.Context) (warehouse.StatusRow, error) {
@@ -266,7 +271,7 @@ func (s *session) status(ctx context.Context) (warehouse.StatusRow, error) {
 	now := time.Now()
 	at := s.progress.Load()
 	row := warehouse.StatusRow{
-		Shard: s.shard, At: usage.AtTime(now), LogSeq: info.Last, WarehouseSeq: at, WatermarkAt: millis(s.loggedAt.Load()),
+		Shard: s.shard, At: usage.AtTime(info.Settled), LogSeq: info.Last, WarehouseSeq: at, WatermarkAt: millis(s.loggedAt.Load()),
 	}
 	label := strconv.Itoa(int(s.shard))
 	age := 0.0

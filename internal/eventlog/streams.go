@@ -207,6 +207,9 @@ type Info struct {
 	Bytes, MaxBytes int64  // MaxBytes -1 when unlimited
 	Replicas        int
 	Created         time.Time // changes when the stream is made anew
+
+	// Settled: every message that will ever bear an earlier timestamp is at or below Last.
+	Settled time.Time
 }
 
 // Info asks the leader.
@@ -216,17 +219,27 @@ func (l *Log) Info(ctx context.Context, partition int) (Info, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	asked := time.Now()
 	stream, err := l.conn.js.Stream(ctx, streamName(partition))
 	if err != nil {
 		return Info{}, fmt.Errorf("info of partition %d: %w", partition, l.conn.apiError(err))
 	}
-	return infoOf(stream.CachedInfo()), nil
+	info := infoOf(stream.CachedInfo())
+	if info.Settled.After(asked) {
+		info.Settled = asked
+	}
+	return info, nil
 }
+
+// settleMargin: the leader reads its clock, which also stamps the messages, a moment after it has counted
+// them. Messages stored in between may be a little older than that reading.
+const settleMargin = time.Second
 
 func infoOf(i *jetstream.StreamInfo) Info {
 	return Info{
 		First: i.State.FirstSeq, Last: i.State.LastSeq, Bytes: int64(i.State.Bytes),
 		MaxBytes: i.Config.MaxBytes, Replicas: i.Config.Replicas, Created: i.Created,
+		Settled: i.TimeStamp.Add(-settleMargin),
 	}
 }
 
