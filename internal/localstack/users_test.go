@@ -98,6 +98,15 @@ func TestAnalystsSeeTheirTenantOnly(t *testing.T) {
 			t.Errorf("%s: the refusal tells the other tenant's data: %v", sql, err)
 		}
 	}
+	// Drivers turn a deadline into max_execution_time: that one setting may be lowered or raised within bounds.
+	if _, err := ch.QueryAs(t.Context(), "analyst_acme", "a-secret", "SELECT 1 SETTINGS max_execution_time = 10"); err != nil {
+		t.Errorf("a deadline of 10 s was refused: %v", err)
+	}
+	for _, setting := range []string{"max_execution_time = 1000", "max_memory_usage = 99999999999", "readonly = 0"} {
+		if _, err := ch.QueryAs(t.Context(), "analyst_acme", "a-secret", "SELECT 1 SETTINGS "+setting); err == nil {
+			t.Errorf("an analyst may set %s", setting)
+		}
+	}
 	if _, err := ch.QueryAs(t.Context(), "analyst_acme", "b-secret", "SELECT 1"); err == nil {
 		t.Error("another password was taken")
 	}
