@@ -83,8 +83,8 @@ func (a *Auditor) Close() {
 type Options struct {
 	Tenant   string       // only this tenant's events, rows and differences; "" all
 	From, To *usage.Month // only events of these months by their own time, both inclusive; nil unbounded
-	// Full compares every column of the raw rows and the minima and maxima of rollup cells too, where the
-	// default compares what numbers are made of.
+	// Full compares the minima and maxima of rollup cells too, which needs every cell of a month in the
+	// memory of ClickHouse.
 	Full bool
 	// Settle is how long a batch in flight may take until the rollups it has reached are compared without
 	// the cells it touched; 0 is 20 s.

@@ -71,8 +71,8 @@ func TestBroken(t *testing.T) {
 			want: audit.Difference{Check: audit.CheckRaw, Tenant: "acme", Seq: 5, ID: "2", What: "recorded_at"},
 		},
 		"dimension changed": {
-			sql: "ALTER TABLE {db}.events UPDATE dimensions = map('a', '2') WHERE tenant = 'acme' AND id = '2'" + sync, full: true,
-			want: audit.Difference{Check: audit.CheckRaw, Tenant: "acme", Seq: 5, ID: "2", What: "only a full audit"},
+			sql:  "ALTER TABLE {db}.events UPDATE dimensions = map('a', '2') WHERE tenant = 'acme' AND id = '2'" + sync,
+			want: audit.Difference{Check: audit.CheckRaw, Tenant: "acme", Seq: 5, ID: "2", What: "dimensions"},
 		},
 		"strange sign": {
 			light: true,
@@ -186,7 +186,7 @@ func TestBroken(t *testing.T) {
 			r := *r
 			r.TB = t
 			r.query("%s", tt.sql)
-			defer r.restore()
+			defer r.restore(tt.sql)
 			if tt.full {
 				r.sound(audit.Options{})
 			}
@@ -211,10 +211,13 @@ func TestBroken(t *testing.T) {
 	r.sound(audit.Options{Full: true})
 }
 
-// restore puts every table back.
-func (r *rig) restore() {
+// restore puts back the tables that a statement touched.
+func (r *rig) restore(sql string) {
 	r.Helper()
 	for _, table := range kept {
+		if !strings.Contains(sql, "{db}."+table) {
+			continue
+		}
 		r.query("DROP TABLE {db}.%s SYNC", table)
 		r.query("CREATE TABLE {db}.%s CLONE AS {db}.kept_%s", table, table)
 	}

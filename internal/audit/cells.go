@@ -38,7 +38,8 @@ func (t *total) String() string {
 	return text
 }
 
-// Both sides of one tenant, month, meter and shard, cell by cell; what differs is left.
+// Both sides of one tenant, month, meter and shard, cell by cell; what differs is left. Cells that were
+// reached by a later batch since the sums were read are not judged.
 const cellRows = `
 SELECT CAST(account, 'String') AS account_, hour_, CAST(region, 'String') AS region_, CAST(platform, 'String') AS platform_, trial,
     CAST(plan, 'String') AS plan_, [toString(sum(raw_quantity)), toString(sum(raw_events)), toString(sum(raw_voids)), toString(sum(raw_rows))] AS a,
@@ -47,20 +48,20 @@ FROM
 (
     SELECT account, hour_, region, platform, trial, plan, toDecimal256(quantity, 9) * toInt256(sign) AS raw_quantity, events AS raw_events,
         toUInt64(sign = -1) AS raw_voids, toUInt64(1) AS raw_rows,
-        toDecimal256(0, 9) AS cell_quantity, toInt64(0) AS cell_events, toUInt64(0) AS cell_voids, toUInt64(0) AS cell_rows
+        toDecimal256(0, 9) AS cell_quantity, toInt64(0) AS cell_events, toUInt64(0) AS cell_voids, toUInt64(0) AS cell_rows, toUInt64(0) AS hi
     FROM (` + contributions + `) WHERE {{settled}}
     UNION ALL
-    SELECT account, hour_, region, platform, trial, plan, toDecimal256(0, 9), toInt64(0), toUInt64(0), toUInt64(0), quantity, events, voids, rows
+    SELECT account, hour_, region, platform, trial, plan, toDecimal256(0, 9), toInt64(0), toUInt64(0), toUInt64(0), quantity, events, voids, rows, hi
     FROM
     (
         SELECT tenant, meter, shard, account, intDiv(toUnixTimestamp64Milli(hour), 3600000) AS hour_, region, platform, trial, plan, quantity,
-            events, voids, rows
+            events, voids, rows, hi
         FROM {{db}}.usage_hourly WHERE {{hourly_scope}}
     )
     WHERE {{settled}}
 )
 GROUP BY account, hour_, region, platform, trial, plan
-HAVING a != b
+HAVING a != b AND max(hi) <= {{hi}}
 ORDER BY hour_, account_, region_, platform_, trial, plan_
 LIMIT 101`
 
@@ -76,7 +77,13 @@ func (c *comparison) cells(ctx context.Context, k rollupKey, raw, hourly *rollup
 	}
 	month := " AND toYYYYMM({{time}}) = " + strconv.FormatUint(uint64(k.month), 10)
 	keyed := " AND tenant = @cell_tenant AND meter = @cell_meter AND shard = " + strconv.Itoa(int(k.shard)) + month
-	sql := strings.NewReplacer(
+	hi := c.progress(k.shard)
+	for _, m := range c.cuts {
+		if m.month == k.month && m.shard == k.shard {
+			hi = max(hi, m.hi)
+		}
+	}
+	sql := strings.NewReplacer("{{hi}}", strconv.FormatUint(hi, 10),
 		"{{raw_scope}}", "{{raw_scope}}"+strings.ReplaceAll(keyed, "{{time}}", "at"),
 		"{{hourly_scope}}", "{{hourly_scope}}"+strings.ReplaceAll(keyed, "{{time}}", "hour")).Replace(cellRows)
 	args := append(c.args(), warehouse.Named("cell_tenant", k.tenant), warehouse.Named("cell_meter", k.meter))
@@ -120,7 +127,8 @@ func cellText(meter, account string, hour int64, region, platform string, trial 
 		meter, account, instantText(hour*3_600_000), region, platform, trial, plan)
 }
 
-// Minima and maxima hold where nothing of the cell was voided.
+// Minima and maxima hold where nothing of the cell was voided. Cells that a batch in flight has reached are
+// not judged.
 const extremeRows = `
 SELECT CAST(tenant, 'String') AS tenant_, shard, CAST(meter, 'String') AS meter_, CAST(account, 'String') AS account_, hour_,
     CAST(region, 'String') AS region_, CAST(platform, 'String') AS platform_, trial, CAST(plan, 'String') AS plan_,
@@ -129,20 +137,20 @@ SELECT CAST(tenant, 'String') AS tenant_, shard, CAST(meter, 'String') AS meter_
 FROM
 (
     SELECT tenant, shard, meter, account, hour_, region, platform, trial, plan, quantity AS low, quantity AS high, at AS first_at, at AS last_at,
-        toUInt64(sign = -1) AS voids, 1 AS raw
+        toUInt64(sign = -1) AS voids, toUInt64(0) AS hi, 1 AS raw
     FROM (` + contributions + `) WHERE {{settled}}
     UNION ALL
-    SELECT tenant, shard, meter, account, hour_, region, platform, trial, plan, low, high, first_at, last_at, voids, 0 AS raw
+    SELECT tenant, shard, meter, account, hour_, region, platform, trial, plan, low, high, first_at, last_at, voids, hi, 0 AS raw
     FROM
     (
         SELECT tenant, shard, meter, account, intDiv(toUnixTimestamp64Milli(hour), 3600000) AS hour_, region, platform, trial, plan, low, high,
-            first_at, last_at, voids
+            first_at, last_at, voids, hi
         FROM {{db}}.usage_hourly WHERE {{hourly_scope}}
     )
     WHERE {{settled}}
 )
 GROUP BY tenant, shard, meter, account, hour_, region, platform, trial, plan
-HAVING sum(voids) = 0 AND countIf(raw) > 0 AND countIf(NOT raw) > 0 AND a != b
+HAVING sum(voids) = 0 AND countIf(raw) > 0 AND countIf(NOT raw) > 0 AND a != b AND max(hi) <= {{progress}}
 ORDER BY tenant_, meter_, hour_, account_
 LIMIT 1000`
 
@@ -156,7 +164,7 @@ func (c *comparison) extremes(ctx context.Context) error {
 		seen[t.Month] = true
 		n := strings.Replace(t.Month, "-", "", 1)
 		sql := strings.NewReplacer("{{raw_scope}}", "{{raw_scope}} AND toYYYYMM(at) = "+n,
-			"{{hourly_scope}}", "{{hourly_scope}} AND toYYYYMM(hour) = "+n).Replace(extremeRows)
+			"{{hourly_scope}}", "{{hourly_scope}} AND toYYYYMM(hour) = "+n, "{{progress}}", progressOf(c.shards)).Replace(extremeRows)
 		err := c.query(ctx, c.complete(sql, true), c.args(), func(row warehouse.Rows) error {
 			d := Difference{Check: CheckRollup, Month: t.Month}
 			var meter, account, region, platform, plan string

@@ -124,6 +124,9 @@ func (f *findings) add(d Difference) {
 	if f.tenant != "" && d.Tenant != "" && d.Tenant != f.tenant {
 		return
 	}
+	if all := f.listed[d.Check]; len(all) > 0 && all[len(all)-1].extend(d) {
+		return
+	}
 	f.total++
 	if len(f.listed[d.Check]) == 0 {
 		f.order = append(f.order, d.Check)
@@ -131,6 +134,21 @@ func (f *findings) add(d Difference) {
 	if !f.full(d.Check) {
 		f.listed[d.Check] = append(f.listed[d.Check], d)
 	}
+}
+
+// extend makes one difference of the same thing at consecutive sequences.
+func (d *Difference) extend(next Difference) bool {
+	last := max(d.Seq, d.SeqTo)
+	if next.Seq != last+1 {
+		return false
+	}
+	run := *d
+	run.Seq, run.SeqTo = next.Seq, next.SeqTo
+	if run != next || d.ID != "" || d.Want != "" {
+		return false
+	}
+	d.SeqTo = max(next.Seq, next.SeqTo)
+	return true
 }
 
 // full reports that a check has listed places enough; what follows is only counted.

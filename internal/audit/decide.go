@@ -129,6 +129,7 @@ type verdict struct {
 func (w *walk) decide(d *doubt, first originals) oddity {
 	v := verdict{refused: map[uint32]bool{}}
 	for _, idx := range d.rejects {
+		v.quarantined++
 		v.refuse(w.printer, idx, false)
 	}
 	w.rejected(d.message)
@@ -178,8 +179,8 @@ func (w *walk) event(d *doubt, e *event, first originals, v *verdict, place map[
 		v.conflict++
 		t.Conflict++
 		v.refuse(w.printer, e.idx, true)
-		v.quarantined-- // a conflict is a dead letter with a count of its own
 	case (!ok || o.Position != here) && w.voidOfVoid(d, e, first, here):
+		v.quarantined++
 		t.Quarantined++
 		v.refuse(w.printer, e.idx, false)
 	default: // the first of its identity: it must be a row
@@ -199,8 +200,8 @@ func (w *walk) voidOfVoid(d *doubt, e *event, first originals, here warehouse.Po
 	return ok && target.typ == usage.TypeVoided && before(target.Position, here)
 }
 
+// refuse expects a dead letter.
 func (v *verdict) refuse(p *printer, idx uint32, conflict bool) {
-	v.quarantined++
 	v.refused[idx] = conflict
 	v.dead.add(p.dead(idx, conflict))
 }

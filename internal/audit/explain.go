@@ -61,7 +61,7 @@ var rawFields = [...]string{"tenant", "source", "id", "type", "account", "at", "
 
 const rawRows = `
 WITH ` + dimensionsText + ` AS dimensions_text
-SELECT seq, idx, sign, xxh3(concat(` + eventColumns + `{{event_more}})), [CAST(tenant, 'String'), CAST(source, 'String'), id, CAST(type, 'String'),
+SELECT seq, idx, sign, xxh3(concat(` + eventColumns + `)), [CAST(tenant, 'String'), CAST(source, 'String'), id, CAST(type, 'String'),
     CAST(account, 'String'), toString(toUnixTimestamp64Milli(at)), CAST(meter, 'String'), toString(quantity), toString(content_hash),
     toString(toUnixTimestamp64Milli(recorded_at)), toString(duration), toString(pieces), toString(toUnixTimestamp64Milli(trial_expiry)),
     toString(trial), CAST(region, 'String'), CAST(platform, 'String'), CAST(plan, 'String')]
@@ -150,7 +150,7 @@ func firstField(want, have [len(rawFields)]string) (what, w, h string) {
 			return name, want[i], have[i]
 		}
 	}
-	return "a column that only a full audit compares", "", ""
+	return "a column not listed here: unit, asset, consumer, item, dimensions, data or extensions", "", ""
 }
 
 const pieceRows = `

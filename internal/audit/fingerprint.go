@@ -13,15 +13,13 @@ import (
 // of a message are summed modulo 2^64: a message whose sum agrees has the same rows, up to a chance of
 // 2^-64 that no fault of the pipeline can steer.
 
-// number and text columns of `events`, of what numbers are made of.
+// eventColumns are the columns of `events` that the event alone decides; ids of correlation are left out,
+// because those of direct producers are assigned.
 const eventColumns = `reinterpretAsFixedString(idx), reinterpretAsFixedString(content_hash),
     reinterpretAsFixedString(at), reinterpretAsFixedString(recorded_at), reinterpretAsFixedString(duration),
     reinterpretAsFixedString(pieces), reinterpretAsFixedString(trial_expiry), reinterpretAsFixedString(trial),
     reinterpretAsFixedString(quantity),
-    tenant, '\0', source, '\0', id, '\0', type, '\0', account, '\0', meter, '\0', region, '\0', platform, '\0', plan, '\0'`
-
-// The rest of the columns that the event decides: Options.Full.
-const eventMore = `,
+    tenant, '\0', source, '\0', id, '\0', type, '\0', account, '\0', meter, '\0', region, '\0', platform, '\0', plan, '\0',
     unit, '\0', asset_id, '\0', asset_name, '\0', asset_type, '\0', consumer_type, '\0', consumer_id, '\0',
     item, '\0', item_version, '\0', dimensions_text, '\0', data, '\0', extensions, '\0'`
 
@@ -31,16 +29,11 @@ const dimensionsText = `arrayStringConcat(arrayMap((k, v) -> concat(k, '=', v, '
 const pieceColumns = `reinterpretAsFixedString(idx), reinterpretAsFixedString(piece), reinterpretAsFixedString(at),
     reinterpretAsFixedString(end_at), reinterpretAsFixedString(recorded_at), reinterpretAsFixedString(trial_expiry),
     reinterpretAsFixedString(trial), reinterpretAsFixedString(quantity),
-    tenant, '\0', source, '\0', id, '\0', account, '\0', meter, '\0', region, '\0', platform, '\0', plan, '\0'`
-
-const pieceMore = `,
+    tenant, '\0', source, '\0', id, '\0', account, '\0', meter, '\0', region, '\0', platform, '\0', plan, '\0',
     asset_id, '\0', asset_name, '\0', asset_type, '\0', consumer_type, '\0', consumer_id, '\0', item, '\0', dimensions_text, '\0'`
 
 // printer computes fingerprints of the rows that an event must have. Not for concurrent use.
-type printer struct {
-	full bool
-	buf  []byte
-}
+type printer struct{ buf []byte }
 
 func (p *printer) u64(n uint64)  { p.buf = binary.LittleEndian.AppendUint64(p.buf, n) }
 func (p *printer) text(s string) { p.buf = append(append(p.buf, s...), 0) }
@@ -73,17 +66,13 @@ func (p *printer) event(tenant string, e *event) uint64 {
 	p.u64(uint64(millisOr0(m.TrialExpiry)))
 	p.flag(m.TrialExpiry.Known() && e.at < m.TrialExpiry.Millis())
 	p.quantity(e.quantity)
-	for _, s := range [...]string{tenant, e.Source, e.ID, e.Type, e.Subject, e.meter, m.Region, m.Platform, m.Plan} {
+	for _, s := range [...]string{tenant, e.Source, e.ID, e.Type, e.Subject, e.meter, m.Region, m.Platform, m.Plan,
+		m.Unit, m.AssetID, m.AssetName, m.AssetType, m.ConsumerType, m.ConsumerID, m.Item, m.ItemVersion} {
 		p.text(s)
 	}
-	if p.full {
-		for _, s := range [...]string{m.Unit, m.AssetID, m.AssetName, m.AssetType, m.ConsumerType, m.ConsumerID, m.Item, m.ItemVersion} {
-			p.text(s)
-		}
-		p.dimensions(m.Dimensions)
-		p.text(e.Data)
-		p.text(e.Extensions)
-	}
+	p.dimensions(m.Dimensions)
+	p.text(e.Data)
+	p.text(e.Extensions)
 	return xxh3.Hash(p.buf)
 }
 
@@ -106,15 +95,11 @@ func (p *printer) piece(tenant string, e *event, n int) uint64 {
 	p.u64(uint64(millisOr0(m.TrialExpiry)))
 	p.flag(c.Trial)
 	p.quantity(c.Quantity)
-	for _, s := range [...]string{tenant, e.Source, e.ID, e.Subject, e.meter, m.Region, m.Platform, m.Plan} {
+	for _, s := range [...]string{tenant, e.Source, e.ID, e.Subject, e.meter, m.Region, m.Platform, m.Plan,
+		m.AssetID, m.AssetName, m.AssetType, m.ConsumerType, m.ConsumerID, m.Item} {
 		p.text(s)
 	}
-	if p.full {
-		for _, s := range [...]string{m.AssetID, m.AssetName, m.AssetType, m.ConsumerType, m.ConsumerID, m.Item} {
-			p.text(s)
-		}
-		p.dimensions(m.Dimensions)
-	}
+	p.dimensions(m.Dimensions)
 	return xxh3.Hash(p.buf)
 }
 

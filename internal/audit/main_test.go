@@ -36,7 +36,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	s := localstack.Shared(t)
 	r := &rig{TB: t, stack: s, db: s.Database(t)}
-	logger := zaptest.NewLogger(t, zaptest.Level(zap.DebugLevel))
+	logger := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
 	var err error
 	if r.wh, err = warehouse.Open(t.Context(), warehouse.Config{DSN: s.ClickHouse.DSN(r.db)}, logger); err != nil {
 		t.Fatal(err)

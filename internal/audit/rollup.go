@@ -86,10 +86,10 @@ const inFlightCells = `(tenant, meter, shard, account, region, platform, plan, t
 // comparison is one reading of both sides.
 type comparison struct {
 	*run
-	shards   []shard         // as they were when this reading began
-	cuts     []monthCut      // where the rollup of a month is ahead of its shard's progress
-	unsettle map[uint16]bool // shards whose cells in flight are left out
-	sketch   bool
+	shards    []shard           // as they were when this reading began
+	cuts      []monthCut        // where the rollup of a month is ahead of its shard's progress
+	unsettled map[uint16]uint64 // shards whose cells in flight are left out
+	sketch    bool
 }
 
 // monthCut says that the rollup of a month holds a shard's rows up to hi: parts are whole batches, so it
@@ -132,24 +132,47 @@ func (r *run) rollups(ctx context.Context) error {
 	return nil
 }
 
+// settleTries bounds how often a reading is begun anew because a batch moved while it was made.
+const settleTries = 10
+
 // read sums both sides at the same position. A rollup may already hold rows of a batch whose ledger row is
 // still to come, merged with older ones: then the raw side is read at the position the rollup has reached,
 // as soon as progress covers it. A batch that does not arrive leaves out the cells it touched.
 func (c *comparison) read(ctx context.Context) (raw, hourly map[rollupKey]*rollupSum, err error) {
-	if c.shards, err = c.readShards(ctx); err != nil {
-		return nil, nil, err
+	for range settleTries {
+		c.cuts, c.unsettled = nil, nil
+		if c.shards, err = c.readShards(ctx); err != nil {
+			return nil, nil, err
+		}
+		if hourly, err = c.sums(ctx, hourlySums, false); err != nil {
+			return nil, nil, err
+		}
+		ahead := c.ahead(hourly)
+		settled, err := c.await(ctx, ahead)
+		if err != nil {
+			return nil, nil, err
+		}
+		if settled {
+			raw, err = c.sums(ctx, rawSums, true)
+			return raw, hourly, err
+		}
+		raw, hourly, settled, err = c.aside(ctx, ahead)
+		if err != nil || settled {
+			return raw, hourly, err
+		}
 	}
-	before := c.shards
-	if hourly, err = c.sums(ctx, hourlySums, false); err != nil {
-		return nil, nil, err
-	}
-	ahead := map[uint16]uint64{} // highest position reached by shard
+	return nil, nil, fmt.Errorf("rollups did not settle in %d tries; audit again", settleTries)
+}
+
+// ahead notes the months whose rollup is ahead of progress, and answers how far by shard.
+func (c *comparison) ahead(hourly map[rollupKey]*rollupSum) map[uint16]uint64 {
+	reached := map[uint16]uint64{}
 	byMonth := map[[2]uint32]uint64{}
 	for k, s := range hourly {
-		if i := slices.IndexFunc(before, func(x shard) bool { return x.number == k.shard }); i >= 0 && s.hi <= before[i].progress {
+		if s.hi <= c.progress(k.shard) {
 			continue
 		}
-		ahead[k.shard] = max(ahead[k.shard], s.hi)
+		reached[k.shard] = max(reached[k.shard], s.hi)
 		m := [2]uint32{k.month, uint32(k.shard)}
 		byMonth[m] = max(byMonth[m], s.hi)
 	}
@@ -157,27 +180,50 @@ func (c *comparison) read(ctx context.Context) (raw, hourly map[rollupKey]*rollu
 		c.cuts = append(c.cuts, monthCut{m[0], uint16(m[1]), hi})
 	}
 	slices.SortFunc(c.cuts, func(a, b monthCut) int { return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.month, b.month)) })
-	settled, err := c.await(ctx, ahead)
+	return reached
+}
+
+// progress is a shard's when this reading began; 0 for one without a ledger.
+func (c *comparison) progress(number uint16) uint64 {
+	for i := range c.shards {
+		if c.shards[i].number == number {
+			return c.shards[i].progress
+		}
+	}
+	return 0
+}
+
+// aside reads both sides without the cells that a batch in flight has reached. It does not hold if
+// anything of the rollups in flight moved meanwhile.
+func (c *comparison) aside(ctx context.Context, ahead map[uint16]uint64) (raw, hourly map[rollupKey]*rollupSum, held bool, err error) {
+	c.cuts, c.unsettled = nil, ahead
+	before, err := c.inFlight(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
-	if !settled {
-		c.cuts, c.unsettle = nil, map[uint16]bool{}
-		if c.shards, err = c.readShards(ctx); err != nil {
-			return nil, nil, err
-		}
-		for s := range ahead {
-			c.unsettle[s] = true
-			for i := range c.reports {
-				c.reports[i].InFlight = c.reports[i].InFlight || c.reports[i].Shard == s
-			}
-		}
-		if hourly, err = c.sums(ctx, hourlySums, false); err != nil {
-			return nil, nil, err
+	if hourly, err = c.sums(ctx, hourlySums, false); err != nil {
+		return nil, nil, false, err
+	}
+	if raw, err = c.sums(ctx, rawSums, true); err != nil {
+		return nil, nil, false, err
+	}
+	after, err := c.inFlight(ctx)
+	if err != nil || before != after {
+		return nil, nil, false, err
+	}
+	for i := range c.reports {
+		if _, ok := ahead[c.reports[i].Shard]; ok {
+			c.reports[i].InFlight = true
 		}
 	}
-	raw, err = c.sums(ctx, rawSums, true)
-	return raw, hourly, err
+	return raw, hourly, true, nil
+}
+
+// inFlight tells one state of the rollup cells above progress from another.
+func (c *comparison) inFlight(ctx context.Context) (state string, err error) {
+	sql := `SELECT toString((count(), sum(rows), max(hi))) FROM {{db}}.usage_hourly WHERE hi > ` + progressOf(c.shards)
+	err = c.query(ctx, sql, nil, func(row warehouse.Rows) error { return row.Scan(&state) })
+	return state, err
 }
 
 // await waits until progress covers every shard's position; shards that ended move no more.
@@ -234,7 +280,7 @@ func (c *comparison) complete(sql string, raw bool) string {
 		quantity, counts = hourlyQuantitySketch, hourlyCountsSketch
 	}
 	settled := "1"
-	if len(c.unsettle) > 0 {
+	if len(c.unsettled) > 0 {
 		settled = strings.ReplaceAll(inFlightCells, "{{progress}}", progressOf(c.shards))
 	}
 	return strings.NewReplacer("{{quantity_sketch}}", quantity, "{{counts_sketch}}", counts, "{{settled}}", settled,

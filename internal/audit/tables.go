@@ -117,13 +117,13 @@ const (
 	rawPrints = `
 WITH ` + dimensionsText + ` AS dimensions_text
 SELECT seq, countIf(sign = 1), countIf(sign = -1), countIf(sign NOT IN (1, -1)), sumIf(print, sign = 1)
-FROM (SELECT seq, sign, xxh3(concat(` + eventColumns + `{{event_more}})) AS print FROM {{db}}.events WHERE {{range}} AND {{scope}})
+FROM (SELECT seq, sign, xxh3(concat(` + eventColumns + `)) AS print FROM {{db}}.events WHERE {{range}} AND {{scope}})
 GROUP BY seq ORDER BY seq`
 
 	piecePrints = `
 WITH ` + dimensionsText + ` AS dimensions_text
 SELECT seq, countIf(sign = 1), countIf(sign = -1), countIf(sign NOT IN (1, -1)), sumIf(print, sign = 1)
-FROM (SELECT seq, sign, xxh3(concat(` + pieceColumns + `{{piece_more}})) AS print FROM {{db}}.pieces WHERE {{range}} AND {{scope}})
+FROM (SELECT seq, sign, xxh3(concat(` + pieceColumns + `)) AS print FROM {{db}}.pieces WHERE {{range}} AND {{scope}})
 GROUP BY seq ORDER BY seq`
 
 	deadPrints = `
@@ -158,12 +158,8 @@ func (w *walk) ranged(sql, column string, from, to uint64) string {
 	} else if w.Tenant != "" {
 		scope = "tenant = @tenant"
 	}
-	eventRest, pieceRest := "", ""
-	if w.Full {
-		eventRest, pieceRest = eventMore, pieceMore
-	}
 	return strings.NewReplacer(
 		"{{range}}", "shard = "+strconv.Itoa(int(w.number))+" AND seq >= "+strconv.FormatUint(from, 10)+" AND seq <= "+strconv.FormatUint(to, 10),
-		"{{scope}}", scope, "{{event_more}}", eventRest, "{{piece_more}}", pieceRest,
+		"{{scope}}", scope,
 	).Replace(sql)
 }

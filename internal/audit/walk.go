@@ -140,7 +140,7 @@ func (r *run) comparePartition(ctx context.Context, partition int, segments []se
 	}
 	defer messages.Close()
 	for _, s := range segments {
-		w := &walk{run: r, segment: s, messages: messages, reader: newReader(), printer: &printer{full: r.Full}}
+		w := &walk{run: r, segment: s, messages: messages, reader: newReader(), printer: &printer{}}
 		w.report = ShardReport{
 			Shard: s.number, Partition: uint16(partition), Incarnation: s.number >> incarnationShift,
 			From: s.from, To: s.to, LogSeq: info.Last, Ended: s.ended,
