@@ -55,6 +55,7 @@ type decider struct {
 	waiting map[identityKey]Waiting // first void naming an unseen target
 	keys    []Key
 	counted func(reason string, n int) // metrics hook for duplicates, conflicts, dead letters
+	spare   []eventRow                 // of a batch that was recycled
 }
 
 // known is what history says about the identities of one batch.
@@ -65,13 +66,14 @@ type stored struct {
 	found    bool
 	voidedAt Position // position of the earliest negation
 	voided   bool
+	row      *eventRow // of a void's target: what to negate
 }
 
 // decide decides the chunks in order. The caller must call retire with the batch after its ledger row is
 // committed, in order, from the same goroutine.
 func (d *decider) decide(ctx context.Context, chunks []*chunk) (*batch, error) {
 	b := &batch{shard: chunks[0].shard, first: chunks[0].seq, last: chunks[len(chunks)-1].seq, oldest: chunks[0].loggedAt}
-	d.memory.begin()
+	d.memory.begin(b)
 	seen, err := d.consult(ctx, chunks)
 	if err != nil {
 		return nil, err
@@ -80,31 +82,38 @@ func (d *decider) decide(ctx context.Context, chunks []*chunk) (*batch, error) {
 	for _, c := range chunks {
 		n += len(c.events)
 	}
-	b.events = make([]eventRow, 0, n)
+	if b.events, d.spare = d.spare, nil; cap(b.events) < n {
+		b.events = make([]eventRow, 0, n+n/16)
+	}
 	b.ledger = make([]ledgerRow, 0, len(chunks))
 	run := decision{decider: d, batch: b, known: seen, duplicates: map[identityKey]int{}}
 	for _, c := range chunks {
 		b.weight += c.weight
-		if err := run.chunk(ctx, c); err != nil {
+		if err := run.chunk(c); err != nil {
 			return nil, err
 		}
 	}
 	return b, nil
 }
 
-// consult asks the warehouse, in one query, about every identity the filter has possibly seen and about
-// every target of a void.
+// consult asks the warehouse, in one query, about every identity the filter has possibly seen and memory
+// does not know, and about every target of a void.
 func (d *decider) consult(ctx context.Context, chunks []*chunk) (known, error) {
 	keys := d.keys[:0]
+	var targets []identityKey
 	for _, c := range chunks {
 		for i := range c.events {
 			it := &c.events[i]
 			if d.filter.has(it.idHash) {
-				keys = append(keys, Key{Tenant: c.tenant, ID: usage.Identity{Source: it.event.Source, ID: it.event.ID}, Hash: it.idHash})
+				id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
+				if !d.memory.has(keyOf(c.tenant, id)) {
+					keys = append(keys, Key{Tenant: c.tenant, ID: id, Hash: it.idHash})
+				}
 			}
 			if it.event.Type == usage.TypeVoided {
 				t := it.event.Target
 				keys = append(keys, Key{Tenant: c.tenant, ID: t, Hash: usage.IdentityHash(c.tenant, t)})
+				targets = append(targets, keyOf(c.tenant, t))
 			}
 		}
 	}
@@ -132,7 +141,36 @@ func (d *decider) consult(ctx context.Context, chunks []*chunk) (known, error) {
 			s.voidedAt, s.voided = r.Position, true
 		}
 	}
-	return seen, nil
+	return seen, d.fetchTargets(ctx, seen, targets, Position{Shard: chunks[0].shard, Seq: chunks[0].seq})
+}
+
+// fetchTargets reads, in one query, the rows that the voids of a batch will negate: targets that were
+// stored before the batch and are in no batch in flight, whose rows may be half written.
+func (d *decider) fetchTargets(ctx context.Context, seen known, targets []identityKey, first Position) error {
+	var wanted []Evidence
+	for _, k := range targets {
+		s := seen[k]
+		switch {
+		case s == nil || !s.found || s.original.Type == usage.TypeVoided || !s.original.Position.Before(first):
+		case s.voided && s.voidedAt.Before(first):
+		default:
+			if _, flying := d.memory.find(k, d.memory.hash(k)); flying == nil {
+				wanted = append(wanted, s.original)
+			}
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	rows, err := d.history.Negatable(ctx, wanted)
+	if err != nil {
+		return fmt.Errorf("fetch %d events to void them: %w", len(wanted), err)
+	}
+	for i := range rows {
+		e := rows[i].event
+		seen[keyOf(rows[i].tenant, usage.Identity{Source: e.Source, ID: e.ID})].row = &rows[i]
+	}
+	return nil
 }
 
 // distinct removes repeated keys: a flood of one id asks once.
@@ -144,14 +182,23 @@ func distinct(keys []Key) []Key {
 	return slices.Compact(keys)
 }
 
-// retire moves the identities of the oldest batch from memory to the filter.
+// recycle takes back the rows of a retired batch, of which nobody holds any.
+func (d *decider) recycle(b *batch) {
+	if cap(d.spare) < cap(b.events) {
+		clear(b.events) // pins no events
+		d.spare = b.events[:0]
+	}
+	b.events = nil
+}
+
+// retire adds the identities of the oldest batch, now committed, to the filter.
 func (d *decider) retire(b *batch) {
 	for i := range b.events {
 		if b.events[i].sign > 0 {
 			d.filter.add(b.events[i].idHash)
 		}
 	}
-	d.memory.forget()
+	d.memory.retire()
 }
 
 // decision is the state of deciding one batch.
@@ -163,7 +210,7 @@ type decision struct {
 }
 
 // chunk decides one message and writes its ledger row.
-func (d *decision) chunk(ctx context.Context, c *chunk) error {
+func (d *decision) chunk(c *chunk) error {
 	l := ledgerRow{shard: c.shard, seq: c.seq, tenant: c.tenant, loggedAt: c.loggedAt, hash: c.hash, missing: c.missing}
 	l.accepted = uint32(c.accepted())
 	clear(d.duplicates)
@@ -172,7 +219,7 @@ func (d *decision) chunk(ctx context.Context, c *chunk) error {
 		for ; next < len(c.rejects) && c.rejects[next].idx < c.events[i].idx; next++ {
 			d.quarantine(c, &c.rejects[next], &l)
 		}
-		if err := d.event(ctx, c, &c.events[i], &l); err != nil {
+		if err := d.event(c, &c.events[i], &l); err != nil {
 			return err
 		}
 	}
@@ -188,7 +235,7 @@ func (d *decision) chunk(ctx context.Context, c *chunk) error {
 }
 
 // event decides one event: stored, duplicate, conflict or, for a void of a void, quarantined.
-func (d *decision) event(ctx context.Context, c *chunk, it *item, l *ledgerRow) error {
+func (d *decision) event(c *chunk, it *item, l *ledgerRow) error {
 	pos := Position{Shard: c.shard, Seq: c.seq, Idx: it.idx}
 	id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
 	k := keyOf(c.tenant, id)
@@ -203,54 +250,68 @@ func (d *decision) event(ctx context.Context, c *chunk, it *item, l *ledgerRow) 
 		l.conflict++
 		return nil
 	}
-	row := d.row(c, it, pos)
 	if it.event.Type == usage.TypeVoided {
-		return d.void(ctx, c, it, row, k, h, l)
+		var row eventRow
+		d.row(&row, c, it, pos)
+		return d.void(c, it, row, k, h, l)
 	}
 	w, pending := d.waiting[k]
-	d.store(k, h, row, pending, l)
+	row := d.store(k, h, it, pos, pending, l)
+	d.row(row, c, it, pos)
 	if pending {
 		delete(d.waiting, k)
-		d.batch.events = append(d.batch.events, negation(&row, pos, row.causation, max(row.recordedAt, w.RecordedAt)))
+		d.batch.events = append(d.batch.events, negation(row, pos, row.causation, max(row.recordedAt, w.RecordedAt)))
 		l.voided++
 	}
 	return nil
 }
 
-// store keeps a row and remembers its identity until the batch is retired.
-func (d *decision) store(k identityKey, h uint64, row eventRow, voided bool, l *ledgerRow) {
+// store makes room for a row, for the caller to fill, and remembers its identity until the batch is
+// retired at least.
+func (d *decision) store(k identityKey, h uint64, it *item, pos Position, voided bool, l *ledgerRow) *eventRow {
 	l.stored++
+	n := len(d.batch.events)
 	d.memory.put(k, h, original{
-		pos: row.pos, contentHash: row.contentHash, isVoid: row.event.Type == usage.TypeVoided, voided: voided,
-		batch: d.batch, index: int32(len(d.batch.events)),
+		pos: pos, contentHash: it.contentHash, isVoid: it.event.Type == usage.TypeVoided, voided: voided, row: int32(n),
 	})
-	d.batch.events = append(d.batch.events, row)
+	d.batch.events = append(d.batch.events, eventRow{})
+	return &d.batch.events[n]
+}
+
+// found is an original and, where it was decided but not yet retired, the batch that has its row.
+type found struct {
+	original
+	batch *batch
 }
 
 // original finds the first occurrence of an identity before pos: in memory, else in the warehouse.
-func (d *decision) original(k identityKey, h uint64, pos Position) (original, bool) {
-	if o := d.memory.find(k, h); o != nil {
-		return *o, true
+func (d *decision) original(k identityKey, h uint64, pos Position) (found, bool) {
+	if o, b := d.memory.find(k, h); o != nil {
+		return found{original: *o, batch: b}, true
+	}
+	if len(d.known) == 0 {
+		return found{}, false
 	}
 	s := d.known[k]
 	if s == nil || !s.found || !s.original.Position.Before(pos) {
-		return original{}, false
+		return found{}, false
 	}
-	return original{
+	return found{original: original{
 		pos:         s.original.Position,
 		contentHash: s.original.ContentHash,
 		isVoid:      s.original.Type == usage.TypeVoided,
 		voided:      s.voided && s.voidedAt.Before(pos),
-	}, true
+		row:         -1,
+	}}, true
 }
 
 // void decides an event.voided whose own identity is new. The first void naming a target acts; a void of
 // a void is quarantined and consumes no identity; a void before its target waits (architecture, 6).
-func (d *decision) void(ctx context.Context, c *chunk, it *item, row eventRow, k identityKey, h uint64, l *ledgerRow) error {
+func (d *decision) void(c *chunk, it *item, row eventRow, k identityKey, h uint64, l *ledgerRow) error {
 	tk := keyOf(c.tenant, it.event.Target)
 	th := d.memory.hash(tk)
-	target, found := d.original(tk, th, row.pos)
-	if found && target.isVoid {
+	target, ok := d.original(tk, th, row.pos)
+	if ok && target.isVoid {
 		d.quarantine(c, &reject{
 			idx: it.idx, id: usage.Identity{Source: it.event.Source, ID: it.event.ID}, typ: it.event.Type, account: it.event.Subject,
 			reason: reasonVoidOfVoid, detail: "the target is itself an event.voided; send the original event again under a new id", raw: rawOf(it),
@@ -259,11 +320,11 @@ func (d *decision) void(ctx context.Context, c *chunk, it *item, row eventRow, k
 	}
 	var neg *eventRow
 	switch {
-	case found && target.voided:
+	case ok && target.voided:
 		row.voidEffect = voidAlready
-	case found:
+	case ok:
 		row.voidEffect = voidActed
-		n, err := d.negate(ctx, tk, target, &row)
+		n, err := d.negate(tk, target, &row)
 		if err != nil {
 			return err
 		}
@@ -276,7 +337,7 @@ func (d *decision) void(ctx context.Context, c *chunk, it *item, row eventRow, k
 		}
 		d.waiting[tk] = Waiting{Tenant: c.tenant, Target: it.event.Target, Position: row.pos, RecordedAt: row.recordedAt, Causation: row.causation}
 	}
-	d.store(k, h, row, false, l)
+	*d.store(k, h, it, row.pos, false, l) = row
 	if neg != nil {
 		d.batch.events = append(d.batch.events, *neg)
 		l.voided++
@@ -285,22 +346,18 @@ func (d *decision) void(ctx context.Context, c *chunk, it *item, row eventRow, k
 }
 
 // negate copies the stored row of a target and marks the target as voided.
-func (d *decision) negate(ctx context.Context, k identityKey, target original, void *eventRow) (eventRow, error) {
+func (d *decision) negate(k identityKey, target found, void *eventRow) (eventRow, error) {
 	h := d.memory.hash(k)
-	d.memory.void(k, h, target)
+	d.memory.void(k, h, target.original)
 	if target.batch != nil {
-		row := &target.batch.events[target.index]
+		row := &target.batch.events[target.row]
 		return negation(row, void.pos, void.causation, max(row.recordedAt, void.recordedAt)), nil
 	}
-	s := d.known[k]
-	rows, err := d.history.Negatable(ctx, []Evidence{s.original})
-	if err != nil {
-		return eventRow{}, fmt.Errorf("fetch %s/%s to void it: %w", k.source, k.id, err)
+	row := d.known[k].row
+	if row == nil {
+		return eventRow{}, fmt.Errorf("%w: no stored row of %s/%s at seq %d to void", errBroken, k.source, k.id, target.pos.Seq)
 	}
-	if len(rows) != 1 {
-		return eventRow{}, fmt.Errorf("%w: %d stored rows of %s/%s at seq %d", errBroken, len(rows), k.source, k.id, target.pos.Seq)
-	}
-	return negation(&rows[0], void.pos, void.causation, max(rows[0].recordedAt, void.recordedAt)), nil
+	return negation(row, void.pos, void.causation, max(row.recordedAt, void.recordedAt)), nil
 }
 
 // negation is row with sign -1 at the position of whichever came second of void and target.

@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"hash/maphash"
+	"math/bits"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
@@ -19,75 +20,109 @@ func keyOf(tenant string, id usage.Identity) identityKey {
 type original struct {
 	pos         Position
 	contentHash uint64
-	isVoid      bool   // its type is event.voided
-	voided      bool   // a negation of it was decided
-	batch       *batch // holds its row; nil when it is only in the warehouse
-	index       int32  // of its row in batch.events
+	isVoid      bool  // its type is event.voided
+	voided      bool  // a negation of it was decided
+	row         int32 // of its row in the events of its generation's batch, or -1
 }
 
 // memory is every identity decided since progress, kept until the covering ledger row is committed
-// (architecture 4 a). It is exact: keys are compared, not only hashed. Maps are keyed by a hash seeded per
-// process, so a producer cannot choose ids that collide. One generation per batch: a commit forgets the
-// oldest generation whole.
+// (architecture 4 a), and the youngest of those committed: a retry comes soon, and is then known without
+// asking the warehouse. It is exact: keys are compared, not only hashed. Tables are keyed by a hash
+// seeded per process, so a producer cannot choose ids that collide. One generation per batch: the oldest
+// is forgotten first, and whole, so what is known of an identity is never older than what was forgotten.
 type memory struct {
-	seed  maphash.Seed
-	live  []*generation // oldest first; the last one belongs to the batch being decided
-	spare *generation   // recycled
+	seed    maphash.Seed
+	live    []*generation // oldest first; the last one belongs to the batch being decided
+	retired int           // so many of the oldest are committed
+	kept    int           // identities in those
+	keep    int           // of them, at most
+	spare   *generation   // recycled
 }
 
+// recentIdentities are 30 MB, and a second and a half of retries at 100,000 events a second.
+const recentIdentities = 150_000
+
 type generation struct {
-	heads map[uint64]int32
+	index []uint64 // open addressing, a power of two: half a hash | 1 + index into slots; 0 is free
 	slots []slot
+	batch *batch // that the rows of the slots are in; nil once it is retired
 }
 
 type slot struct {
 	key  identityKey
-	next int32 // index into slots of the next key with the same hash, or -1
+	hash uint64
 	original
 }
 
-func newMemory() *memory { return &memory{seed: maphash.MakeSeed()} }
+func newMemory() *memory { return &memory{seed: maphash.MakeSeed(), keep: recentIdentities} }
 
-func (m *memory) hash(k identityKey) uint64 { return maphash.Comparable(m.seed, k) }
+func newGeneration() *generation { return &generation{index: make([]uint64, 1024)} }
+
+func (m *memory) hash(k identityKey) uint64 {
+	return maphash.String(m.seed, k.id) ^ bits.RotateLeft64(maphash.String(m.seed, k.source), 21) ^
+		bits.RotateLeft64(maphash.String(m.seed, k.tenant), 42)
+}
 
 // begin opens the generation of the next batch.
-func (m *memory) begin() {
+func (m *memory) begin(b *batch) {
 	g := m.spare
 	m.spare = nil
 	if g == nil {
-		g = &generation{heads: make(map[uint64]int32)}
+		g = newGeneration()
 	}
+	g.batch = b
 	m.live = append(m.live, g)
 }
 
-// forget drops the oldest generation: its identities are in the warehouse and in the filter now.
+// retire notes that the oldest batch is committed: its identities are in the warehouse and in the filter
+// now, and its rows are not to be touched any more.
+func (m *memory) retire() {
+	g := m.live[m.retired]
+	g.batch = nil
+	m.retired++
+	m.kept += len(g.slots)
+	for m.kept > m.keep {
+		m.forget()
+	}
+}
+
 func (m *memory) forget() {
 	g := m.live[0]
 	m.live = append(m.live[:0], m.live[1:]...)
-	clear(g.heads)
+	m.retired--
+	m.kept -= len(g.slots)
+	clear(g.index)
 	clear(g.slots)
 	g.slots = g.slots[:0]
 	m.spare = g
 }
 
-// find returns the original of k decided since progress, or nil. The pointer is valid until the next put.
-func (m *memory) find(k identityKey, h uint64) *original {
+// find returns what is known of k, and the batch its row is in if that is not retired. The pointer is
+// valid until the next put.
+func (m *memory) find(k identityKey, h uint64) (*original, *batch) {
 	for i := len(m.live) - 1; i >= 0; i-- { // newest first: it knows of voids the older do not
 		if o := m.live[i].find(k, h); o != nil {
-			return o
+			return o, m.live[i].batch
 		}
 	}
-	return nil
+	return nil, nil
 }
 
+// has reports whether find would find k.
+func (m *memory) has(k identityKey) bool {
+	o, _ := m.find(k, m.hash(k))
+	return o != nil
+}
+
+const upperHalf = 0xffffffff << 32
+
 func (g *generation) find(k identityKey, h uint64) *original {
-	i, ok := g.heads[h]
-	if !ok {
-		return nil
-	}
-	for ; i >= 0; i = g.slots[i].next {
-		if g.slots[i].key == k {
-			return &g.slots[i].original
+	mask := uint64(len(g.index) - 1)
+	for i := h & mask; g.index[i] != 0; i = (i + 1) & mask {
+		if e := g.index[i]; e&upperHalf == h&upperHalf {
+			if s := &g.slots[uint32(e)-1]; s.key == k {
+				return &s.original
+			}
 		}
 	}
 	return nil
@@ -102,16 +137,29 @@ func (m *memory) void(k identityKey, h uint64, o original) {
 		own.voided = true
 		return
 	}
+	o.row = -1 // it is in another batch, and nobody will ask for it: a voided event is not voided again
 	m.put(k, h, o)
 }
 
 // put records the original of k in the current generation, which must not hold k.
 func (m *memory) put(k identityKey, h uint64, o original) {
 	g := m.live[len(m.live)-1]
-	next := int32(-1)
-	if i, ok := g.heads[h]; ok {
-		next = i
+	g.slots = append(g.slots, slot{key: k, hash: h, original: o})
+	if 2*len(g.slots) > len(g.index) {
+		g.index = make([]uint64, 2*len(g.index))
+		for i := range g.slots {
+			g.enter(g.slots[i].hash, i)
+		}
+		return
 	}
-	g.slots = append(g.slots, slot{key: k, next: next, original: o})
-	g.heads[h] = int32(len(g.slots) - 1)
+	g.enter(h, len(g.slots)-1)
+}
+
+func (g *generation) enter(h uint64, slot int) {
+	mask := uint64(len(g.index) - 1)
+	i := h & mask
+	for g.index[i] != 0 {
+		i = (i + 1) & mask
+	}
+	g.index[i] = h&upperHalf | uint64(slot+1)
 }

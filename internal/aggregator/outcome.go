@@ -19,15 +19,15 @@ const (
 	reasonBadHeader   = "bad-header"
 )
 
-// row builds the stored row of an event: its own fields only, so that no later event can make it wrong.
-func (d *decision) row(c *chunk, it *item, pos Position) eventRow {
+// row fills r as the stored row of an event: its own fields only, so that no later event can make it wrong.
+func (d *decision) row(r *eventRow, c *chunk, it *item, pos Position) {
 	e := it.event
 	at := e.Occurred(usage.At(c.acceptedAt * 1e6))
 	reported := c.acceptedAt
 	if e.Time.Known() {
 		reported = e.Time.Millis()
 	}
-	r := eventRow{
+	*r = eventRow{
 		pos: pos, sign: 1, tenant: c.tenant, event: e, idHash: it.idHash, contentHash: it.contentHash,
 		at: at.Millis(), reportedAt: reported, recordedAt: it.recordedAt, acceptedAt: c.acceptedAt,
 		correlation: e.CorrelationID, causation: e.CausationID,
@@ -42,7 +42,6 @@ func (d *decision) row(c *chunk, it *item, pos Position) eventRow {
 	if e.Metered != nil {
 		r.pieces = e.Metered.Cut()
 	}
-	return r
 }
 
 // duplicate notes a repeated delivery; repetitions within a chunk share a row.
@@ -59,7 +58,7 @@ func (d *decision) duplicate(c *chunk, it *item, id usage.Identity, k identityKe
 }
 
 // conflict sends a second event under a used identity, but with other content, to the dead letters.
-func (d *decision) conflict(c *chunk, it *item, id usage.Identity, pos Position, o original) {
+func (d *decision) conflict(c *chunk, it *item, id usage.Identity, pos Position, o found) {
 	d.note(reasonConflict)
 	d.batch.dead = append(d.batch.dead, deadRow{
 		pos: pos, tenant: c.tenant, id: id, typ: it.event.Type, account: it.event.Subject, reason: reasonConflict,

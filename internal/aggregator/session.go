@@ -172,6 +172,7 @@ func (s *session) hand(ctx context.Context, b *batch, flying int) (int, error) {
 
 func (s *session) retire(b *batch) {
 	s.decider.retire(b)
+	s.decider.recycle(b)
 	s.filterAt = covered{Shard: b.shard, Seq: b.last}
 	s.credit.give(b.weight)
 	s.saveWhenGrown()
@@ -222,20 +223,22 @@ func (s *session) Lookup(ctx context.Context, keys []Key) ([]Evidence, error) {
 
 // Negatable fetches stored originals with their pieces.
 func (s *session) Negatable(ctx context.Context, originals []Evidence) ([]eventRow, error) {
-	ask := make([]warehouse.Stored, len(originals))
-	for i, o := range originals {
-		ask[i] = warehouse.Stored{
-			Key:      warehouse.Key{Tenant: o.Tenant, Source: o.ID.Source, ID: o.ID.ID, Hash: usage.IdentityHash(o.Tenant, o.ID)},
-			Position: place(o.Position), Sign: o.Sign, ContentHash: o.ContentHash, Type: o.Type,
+	var out []eventRow
+	for part := range slices.Chunk(originals, warehouse.LookupMax) {
+		ask := make([]warehouse.Stored, len(part))
+		for i, o := range part {
+			ask[i] = warehouse.Stored{
+				Key:      warehouse.Key{Tenant: o.Tenant, Source: o.ID.Source, ID: o.ID.ID, Hash: usage.IdentityHash(o.Tenant, o.ID)},
+				Position: place(o.Position), Sign: o.Sign, ContentHash: o.ContentHash, Type: o.Type,
+			}
 		}
-	}
-	rows, err := s.warehouse.FetchEvents(ctx, ask)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]eventRow, len(rows))
-	for i := range rows {
-		out[i] = restore(&rows[i].EventRow, rows[i].Cut)
+		rows, err := s.warehouse.FetchEvents(ctx, ask)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			out = append(out, restore(&rows[i].EventRow, rows[i].Cut))
+		}
 	}
 	return out, nil
 }

@@ -271,6 +271,7 @@ func (w *world) life(n int) error {
 	w.lives++
 	s, marks, progress := w.takeover()
 	d := &decider{history: w, filter: newFilter(64), memory: newMemory(), waiting: map[identityKey]Waiting{}}
+	d.memory.keep = w.rnd.IntN(30) // identities: some are known from memory, some from the warehouse
 	w.recall(d, progress)
 	var pending []*batch // decided, not yet committed: the pipeline's depth
 	for at := int(progress); at < len(w.log) || len(pending) > 0; {
@@ -281,7 +282,7 @@ func (w *world) life(n int) error {
 				return err
 			}
 			if w.bug.noMemory {
-				d.memory.live[len(d.memory.live)-1] = &generation{heads: map[uint64]int32{}}
+				d.memory.live[len(d.memory.live)-1] = newGeneration()
 			}
 			at = cut
 			pending = append(pending, b)
