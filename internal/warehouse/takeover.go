@@ -73,6 +73,13 @@ SELECT toUInt16(@shard), toUInt64(@epoch), toUInt64(@nonce), @holder, now64(3, '
 		named("nonce", wr.nonce), named("holder", holder)); err != nil {
 		return fmt.Errorf("write the owner row: %w", err)
 	}
+	return wr.Owns(ctx)
+}
+
+// Owns checks that nobody has taken the shard over since: ErrFenced if somebody has.
+func (wr *Writer) Owns(ctx context.Context) error {
+	ctx, cancel := wr.w.limit(ctx)
+	defer cancel()
 	var epoch, nonce uint64
 	const check = `SELECT tupleElement(max((epoch, nonce)) AS o, 1), tupleElement(o, 2) FROM {{db}}.owner WHERE shard = @shard`
 	if err := wr.w.conn.QueryRow(ctx, wr.w.expand(check), named("shard", wr.shard)).Scan(&epoch, &nonce); err != nil {

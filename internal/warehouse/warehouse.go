@@ -71,7 +71,7 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 	if !plainName.MatchString(db) {
 		return nil, fmt.Errorf("ClickHouse database %q: want a lower-case identifier", db)
 	}
-	options.Auth.Database = "" // statements name the database, which may not exist yet
+	options.Auth.Database = ""      // statements name the database, which may not exist yet
 	options.Addr = options.Addr[:1] // a shard's writer is one server (architecture 9)
 	if host, _, err := net.SplitHostPort(options.Addr[0]); err == nil {
 		if t := cfg.tls(host); t != nil {

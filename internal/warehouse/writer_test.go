@@ -17,15 +17,20 @@ func TestOneBlockOnePart(t *testing.T) {
 	t.Parallel()
 	b := setUp(t)
 	b.query("SYSTEM STOP MERGES {{db}}.events")
+	var months []usage.Instant
+	for i := range 150 {
+		months = append(months, usage.AtTime(time.Date(1990, time.Month(1+i), 3, 4, 5, 6, 0, time.UTC)))
+	}
 	tests := []struct {
 		rows, partitions int
 	}{{200_000, 3}, {3_000, 150}, {1_200_000, 1}}
 	for i, tt := range tests {
 		shard := uint16(i)
 		block := warehouse.NewEventBlock()
+		r := event(i, day("2026-01-01"))
+		r.Shard = shard
 		for i := range tt.rows {
-			r := event(i, usage.AtTime(time.Date(1990, time.Month(1+i%tt.partitions), 3, 4, 5, 6, 0, time.UTC)))
-			r.Shard = shard
+			r.At, r.Seq = months[i%tt.partitions], uint64(1+i)
 			block.Append(r)
 		}
 		b.insert(b.takeOver(shard), block)
