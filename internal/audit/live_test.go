@@ -85,7 +85,7 @@ func TestBatchThatDied(t *testing.T) {
 // settings, beginning at sequence first.
 func (r *rig) recreate(first uint64) {
 	r.Helper()
-	nc, err := nats.Connect(r.stack.NATSURL)
+	nc, err := nats.Connect(r.nats)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -162,6 +162,33 @@ func TestGap(t *testing.T) {
 	if off, err := r.audit.Light(t.Context()); err != nil || off[""] != 2 || off["acme"] != 0 {
 		t.Errorf("light: %v, %v", off, err)
 	}
+}
+
+// TestPartitions audits a log of several partitions, each with tenants of its own.
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	r := newWideRig(t, 3)
+	defer r.start()()
+	at := base()
+	for i := range 40 {
+		tenant := fmt.Sprint("tenant-", i%8)
+		r.publish(tenant, "["+metered(fmt.Sprint(i/16), "a", "2", at)+","+metered(fmt.Sprint("x", i), "b", "1", at)+"]")
+	}
+	for p := range 3 {
+		info, err := r.log.Info(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Last > 0 {
+			r.awaitShard(uint16(p), info.Last)
+		}
+	}
+	c := r.sound(audit.Options{Full: true})
+	if len(c.Shards) != 3 || c.Messages != 40 || c.Events != 80 || len(c.Tenants) != 8 {
+		t.Errorf("%+v", c)
+	}
+	r.query("ALTER TABLE {db}.events DELETE WHERE tenant = 'tenant-3' AND id = 'x11' SETTINGS mutations_sync = 2")
+	r.finds(r.run(audit.Options{}), audit.Difference{Check: audit.CheckRaw, Tenant: "tenant-3", ID: "x11"})
 }
 
 // TestEmpty audits a log and a warehouse with nothing in them, and a question that makes no sense.

@@ -24,21 +24,39 @@ func TestMain(m *testing.M) { localstack.Main(m) }
 // rig is a log, a warehouse, the real aggregator between them, and the auditor.
 type rig struct {
 	testing.TB
-	stack *localstack.Stack
-	db    string
-	cfg   aggregator.Config
-	log   *eventlog.Log
-	wh    *warehouse.Warehouse
-	audit *audit.Auditor
+	engine *localstack.ClickHouse
+	nats   string
+	db     string
+	cfg    aggregator.Config
+	log    *eventlog.Log
+	wh     *warehouse.Warehouse
+	audit  *audit.Auditor
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	s := localstack.Shared(t)
-	r := &rig{TB: t, stack: s, db: s.Database(t)}
+	r := &rig{TB: t, engine: s.ClickHouse, nats: s.NATSURL, db: s.Database(t)}
+	r.open(1)
+	return r
+}
+
+// newWideRig has a log of several partitions.
+func newWideRig(t testing.TB, partitions int) *rig {
+	t.Helper()
+	s := localstack.Start(t, localstack.Options{NATS: localstack.NATSConfig{Partitions: partitions}, NoClickHouse: true})
+	r := &rig{TB: t, engine: localstack.SharedClickHouse(t), nats: s.NATSURL}
+	r.db = r.engine.Database(t)
+	r.open(partitions)
+	return r
+}
+
+func (r *rig) open(partitions int) {
+	r.Helper()
+	t := r.TB
 	logger := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
 	var err error
-	if r.wh, err = warehouse.Open(t.Context(), warehouse.Config{DSN: s.ClickHouse.DSN(r.db)}, logger); err != nil {
+	if r.wh, err = warehouse.Open(t.Context(), warehouse.Config{DSN: r.engine.DSN(r.db)}, logger); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.wh.Close() })
@@ -47,9 +65,10 @@ func newRig(t testing.TB) *rig {
 	}
 	r.cfg = aggregator.DefaultConfig()
 	r.cfg.Dir, r.cfg.AdminListen, r.cfg.Name = t.TempDir(), "127.0.0.1:0", t.Name()
-	r.cfg.ClickHouse.DSN, r.cfg.NATS.URL = s.ClickHouse.DSN(r.db), s.NATSURL
+	r.cfg.ClickHouse.DSN, r.cfg.NATS.URL = r.engine.DSN(r.db), r.nats
+	r.cfg.NATS.Partitions = partitions
 	r.cfg.FlushWait = 20 * time.Millisecond
-	if r.log, err = eventlog.Dial(eventlog.Config{URL: s.NATSURL, MaxBytes: 4 << 30}, logger); err != nil {
+	if r.log, err = eventlog.Dial(eventlog.Config{URL: r.nats, Partitions: partitions, MaxBytes: 4 << 30}, logger); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.log.Close)
@@ -57,7 +76,6 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	r.audit = audit.New(r.log, r.wh, logger)
-	return r
 }
 
 // start runs an aggregator until the returned function stops it.
@@ -125,7 +143,7 @@ func (r *rig) await(seq uint64) {
 func (r *rig) query(sql string, args ...any) string {
 	r.Helper()
 	sql = strings.ReplaceAll(fmt.Sprintf(sql, args...), "{db}", r.db)
-	out, err := r.stack.ClickHouse.Query(r.Context(), sql)
+	out, err := r.engine.Query(r.Context(), sql)
 	if err != nil {
 		r.Fatalf("%s: %v", sql, err)
 	}
