@@ -32,8 +32,9 @@ func (w watermarks) keeper(t warehouse.Target, first uint64) keeper {
 	return k
 }
 
-func (k keeper) keep(p warehouse.Partition, seq uint64) bool {
-	return k.past || seq > k.marks[p]
+// keep says so of a row of t at a time in Unix milliseconds.
+func (k keeper) keep(t warehouse.Target, ms int64, seq uint64) bool {
+	return k.past || seq > k.marks[partitionOf(t, ms)]
 }
 
 // inserter is one owner's fenced session on the warehouse: Insert stores the rows of b that belong to t
@@ -75,7 +76,7 @@ func commitWith(ctx context.Context, to inserter, w watermarks, b *batch, run fu
 func (b *batch) eachEvent(k keeper, f func(*eventRow)) {
 	for i := range b.events {
 		r := &b.events[i]
-		if k.keep(partitionOf(warehouse.Events, r.at), r.pos.Seq) {
+		if k.keep(warehouse.Events, r.at, r.pos.Seq) {
 			f(r)
 		}
 	}
@@ -90,7 +91,7 @@ func (b *batch) eachPiece(k keeper, f func(r *eventRow, n int, p *usage.Piece)) 
 		}
 		for n := range r.pieces {
 			p := &r.pieces[n]
-			if k.keep(partitionOf(warehouse.Pieces, p.Start.Millis()), r.pos.Seq) {
+			if k.keep(warehouse.Pieces, p.Start.Millis(), r.pos.Seq) {
 				f(r, n, p)
 			}
 		}
@@ -109,7 +110,7 @@ func (b *batch) eachHourly(k keeper, h *hourly) {
 func (b *batch) eachDirectory(k keeper, f func(*eventRow)) {
 	for i := range b.events {
 		r := &b.events[i]
-		if usage.Directory(r.event.Type) && k.keep(partitionOf(warehouse.Directory, r.at), r.pos.Seq) {
+		if usage.Directory(r.event.Type) && k.keep(warehouse.Directory, r.at, r.pos.Seq) {
 			f(r)
 		}
 	}
@@ -117,7 +118,7 @@ func (b *batch) eachDirectory(k keeper, f func(*eventRow)) {
 
 func (b *batch) eachDead(k keeper, f func(*deadRow)) {
 	for i := range b.dead {
-		if r := &b.dead[i]; k.keep(partitionOf(warehouse.DeadLetters, r.recordedAt), r.pos.Seq) {
+		if r := &b.dead[i]; k.keep(warehouse.DeadLetters, r.recordedAt, r.pos.Seq) {
 			f(r)
 		}
 	}
@@ -125,7 +126,7 @@ func (b *batch) eachDead(k keeper, f func(*deadRow)) {
 
 func (b *batch) eachDuplicate(k keeper, f func(*duplicateRow)) {
 	for i := range b.duplicates {
-		if r := &b.duplicates[i]; k.keep(partitionOf(warehouse.Duplicates, r.recordedAt), r.pos.Seq) {
+		if r := &b.duplicates[i]; k.keep(warehouse.Duplicates, r.recordedAt, r.pos.Seq) {
 			f(r)
 		}
 	}
@@ -133,7 +134,7 @@ func (b *batch) eachDuplicate(k keeper, f func(*duplicateRow)) {
 
 func (b *batch) eachLedger(k keeper, f func(*ledgerRow)) {
 	for i := range b.ledger {
-		if r := &b.ledger[i]; k.keep(partitionOf(warehouse.Ledger, r.loggedAt), r.seq) {
+		if r := &b.ledger[i]; k.keep(warehouse.Ledger, r.loggedAt, r.seq) {
 			f(r)
 		}
 	}

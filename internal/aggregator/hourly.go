@@ -1,6 +1,9 @@
 package aggregator
 
 import (
+	"hash/maphash"
+	"math/bits"
+
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -25,17 +28,74 @@ type hourlyCell struct {
 
 // hourly builds rollup partials from the same rows as events and pieces.
 type hourly struct {
-	index map[hourlyKey]int32
-	keys  []hourlyKey
-	cells []hourlyCell
+	seed   maphash.Seed
+	index  []uint64 // open addressing, a power of two: half a hash | 1 + index into cells; 0 is free
+	keys   []hourlyKey
+	cells  []hourlyCell
+	hashes []uint64
+
+	tenant     string // of the previous row, with its hash: rows of a chunk share it
+	tenantHash uint64
 }
 
-func newHourly() *hourly { return &hourly{index: make(map[hourlyKey]int32)} }
+func newHourly() *hourly { return &hourly{seed: maphash.MakeSeed(), index: make([]uint64, 1024)} }
 
 func (h *hourly) reset() {
 	clear(h.index)
-	h.keys = h.keys[:0]
-	h.cells = h.cells[:0]
+	clear(h.keys) // pins no strings of the batch before
+	h.keys, h.cells, h.hashes, h.tenant = h.keys[:0], h.cells[:0], h.hashes[:0], ""
+}
+
+// cell is the cell of k, made from q and at if it is new.
+func (h *hourly) cell(k *hourlyKey, at int64, q usage.Quantity) *hourlyCell {
+	sum := h.hash(k)
+	mask := uint64(len(h.index) - 1)
+	i := sum & mask
+	for ; h.index[i] != 0; i = (i + 1) & mask {
+		if e := h.index[i]; e&upperHalf == sum&upperHalf && h.keys[uint32(e)-1] == *k {
+			return &h.cells[uint32(e)-1]
+		}
+	}
+	h.keys = append(h.keys, *k)
+	h.hashes = append(h.hashes, sum)
+	h.cells = append(h.cells, hourlyCell{low: q, high: q, firstAt: at, lastAt: at})
+	h.index[i] = sum&upperHalf | uint64(len(h.keys))
+	if 2*len(h.keys) > len(h.index) {
+		h.grow()
+	}
+	return &h.cells[len(h.cells)-1]
+}
+
+func (h *hourly) grow() {
+	h.index = make([]uint64, 2*len(h.index))
+	mask := uint64(len(h.index) - 1)
+	for n, sum := range h.hashes {
+		i := sum & mask
+		for h.index[i] != 0 {
+			i = (i + 1) & mask
+		}
+		h.index[i] = sum&upperHalf | uint64(n+1)
+	}
+}
+
+// hash mixes the fields; most of region, platform and plan are empty.
+func (h *hourly) hash(k *hourlyKey) uint64 {
+	if k.tenant != h.tenant {
+		h.tenant, h.tenantHash = k.tenant, maphash.String(h.seed, k.tenant)
+	}
+	sum := h.tenantHash ^ maphash.String(h.seed, k.account) ^ bits.RotateLeft64(maphash.String(h.seed, k.meter), 13)
+	for i, s := range [...]string{k.region, k.platform, k.plan} {
+		if s != "" {
+			sum ^= bits.RotateLeft64(maphash.String(h.seed, s), 20*i+23)
+		}
+	}
+	const odd = 0x9e3779b97f4a7c15 // of the golden ratio: spreads the hours, which are near each other
+	hour := uint64(k.hour)
+	if k.trial {
+		hour++ // hours are multiples of 3600
+	}
+	hi, lo := bits.Mul64(sum^hour, odd)
+	return hi ^ lo
 }
 
 // add counts a row: at its time, or piece by piece where it was cut, as far as keep lets it through.
@@ -44,7 +104,7 @@ func (h *hourly) add(r *eventRow, k keeper) {
 		return
 	}
 	if len(r.pieces) < 2 {
-		if k.keep(partitionOf(warehouse.Hourly, r.at), r.pos.Seq) {
+		if k.keep(warehouse.Hourly, r.at, r.pos.Seq) {
 			trial := len(r.pieces) == 1 && r.pieces[0].Trial || len(r.pieces) == 0 && trialAt(r)
 			h.count(r, r.at, trial, r.quantity, int64(r.sign))
 		}
@@ -53,7 +113,7 @@ func (h *hourly) add(r *eventRow, k keeper) {
 	for i := range r.pieces {
 		p := &r.pieces[i]
 		at := p.Start.Millis()
-		if !k.keep(partitionOf(warehouse.Hourly, at), r.pos.Seq) {
+		if !k.keep(warehouse.Hourly, at, r.pos.Seq) {
 			continue
 		}
 		events := int64(0)
@@ -75,14 +135,7 @@ func (h *hourly) count(r *eventRow, at int64, trial bool, q usage.Quantity, even
 	if m := r.event.Metered; m != nil {
 		k.region, k.platform, k.plan = m.Region, m.Platform, m.Plan
 	}
-	i, ok := h.index[k]
-	if !ok {
-		i = int32(len(h.cells))
-		h.index[k] = i
-		h.keys = append(h.keys, k)
-		h.cells = append(h.cells, hourlyCell{low: q, high: q, firstAt: at, lastAt: at})
-	}
-	c := &h.cells[i]
+	c := h.cell(&k, at, q)
 	c.hi = max(c.hi, r.pos.Seq)
 	c.rows++
 	c.events += events
