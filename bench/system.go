@@ -61,7 +61,7 @@ func (s *system) start(ctx context.Context, exe string, out io.Writer) error {
 	}
 	s.dir = dir
 	fmt.Fprintf(out, "starting %s up --ephemeral --dir %s …\n", exe, dir)
-	s.up = exec.Command(exe, "up", "--ephemeral", "--dir", dir) //nolint:gosec // what the operator named
+	s.up = exec.Command(exe, "up", "--ephemeral", "--dir", dir)
 	s.up.Stderr = os.Stderr
 	s.up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := s.up.Start(); err != nil {

@@ -21,7 +21,6 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/localstack"
-	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 func TestMain(m *testing.M) { localstack.Main(m) }
@@ -473,14 +472,4 @@ func copyDir(t *testing.T, from, to string) {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func chunkOf(t testing.TB, i int) []byte {
-	t.Helper()
-	b, err := eventlog.EncodeChunk(nil, &eventlog.Chunk{AcceptedAt: usage.At(accepted), Events: []usage.Event{
-		{Source: "s", ID: fmt.Sprint(i), Type: usage.TypeActivity, Data: `{}`}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
