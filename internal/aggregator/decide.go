@@ -148,13 +148,16 @@ func (d *decider) consult(ctx context.Context, chunks []*chunk) (known, error) {
 // stored before the batch and are in no batch in flight, whose rows may be half written.
 func (d *decider) fetchTargets(ctx context.Context, seen known, targets []identityKey, first Position) error {
 	var wanted []Evidence
+	asked := make(map[identityKey]bool, len(targets)) // several voids may name one target
 	for _, k := range targets {
 		s := seen[k]
 		switch {
+		case asked[k]:
 		case s == nil || !s.found || s.original.Type == usage.TypeVoided || !s.original.Position.Before(first):
 		case s.voided && s.voidedAt.Before(first):
 		default:
 			if _, flying := d.memory.find(k, d.memory.hash(k)); flying == nil {
+				asked[k] = true
 				wanted = append(wanted, s.original)
 			}
 		}

@@ -254,7 +254,12 @@ func (w *world) Lookup(_ context.Context, keys []Key) ([]Evidence, error) {
 
 func (w *world) Negatable(_ context.Context, originals []Evidence) ([]eventRow, error) {
 	var out []eventRow
+	asked := map[Position]bool{}
 	for _, o := range originals {
+		if asked[o.Position] { // as the warehouse does: a repeat would be refused for ever
+			return nil, fmt.Errorf("row at seq %d idx %d asked for twice", o.Position.Seq, o.Position.Idx)
+		}
+		asked[o.Position] = true
 		for _, rows := range w.parts[warehouse.Events] {
 			i := slices.IndexFunc(rows, func(r simRow) bool { return r.row.pos == o.Position && r.row.sign > 0 })
 			if i >= 0 {
