@@ -88,22 +88,15 @@ func (p *partition) own(ctx context.Context, leaseRevision uint64) error {
 
 // session takes over, rebuilds what it needs, and moves events until something fails.
 func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
-	shard, start, err := p.incarnation(ctx)
-	if err != nil {
-		return err
-	}
-	writer, err := p.warehouse.TakeOver(ctx, shard, leaseRevision, p.cfg.Name)
+	writer, at, err := p.takeOver(ctx, leaseRevision)
 	if err != nil {
 		return err
 	}
 	defer writer.Close()
-	done := writer.Progress()
-	if done.Found {
-		start = done.Seq
-	}
+	done, shard, start := writer.Progress(), at.shard, at.start
 	s := &session{
 		partition: p, shard: shard, sink: newSink(writer, p.metrics), marks: writer.Watermarks(),
-		decoder: newDecoder(shard, done.LoggedAt.Millis()), from: start + 1,
+		decoder: newDecoder(shard, done.LoggedAt.Millis()), after: at,
 	}
 	p.progress.Store(start)
 	p.loggedAt.Store(done.LoggedAt.Millis())
@@ -116,7 +109,7 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	}
 	s.decider = &decider{history: s, filter: p.filter, memory: newMemory(), waiting: waiting, counted: p.count}
 	p.lastError.Store(nil)
-	p.zap.Info("reading the log", zap.Uint16("shard", shard), zap.Uint64("from", s.from), zap.Uint64("identities", p.filter.size()))
+	p.zap.Info("reading the log", zap.Uint16("shard", shard), zap.Uint64("from", start+1), zap.Uint64("identities", p.filter.size()))
 	return s.run(ctx)
 }
 

@@ -12,6 +12,9 @@ type Position struct {
 // that was never recreated is simply its partition number (ADR 0007).
 const incarnationShift = 10
 
+// incarnationMost is the highest incarnation a shard number has room for.
+const incarnationMost = 1<<(16-incarnationShift) - 1
+
 // Shard is the shard number of an incarnation of a partition.
 func Shard(partition, incarnation uint16) uint16 {
 	return incarnation<<incarnationShift | partition

@@ -26,7 +26,7 @@ type session struct {
 	marks   watermarks
 	decider *decider
 	decoder *decoder
-	from    uint64 // first sequence to read
+	after   beginning // where to read on
 
 	chunks  chan *chunk // decoded, in order
 	batches chan *batch // decided, to be stored
@@ -57,9 +57,9 @@ func (s *session) run(ctx context.Context) error {
 // read takes messages from the log in sequence, decodes them, and stops when too many bytes are on
 // their way.
 func (s *session) read(ctx context.Context) error {
-	reader, err := s.log.Read(int(s.id), s.from, eventlog.ReadOptions{})
+	reader, err := s.log.Read(int(s.id), s.after.start+1, eventlog.ReadOptions{Created: s.after.created, Hash: s.after.hash})
 	if err != nil {
-		return fmt.Errorf("read partition %d from seq %d: %w", s.id, s.from, err)
+		return fmt.Errorf("read partition %d after seq %d: %w", s.id, s.after.start, err)
 	}
 	defer reader.Close()
 	for {

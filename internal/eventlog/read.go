@@ -38,6 +38,17 @@ func (e *RecreatedError) Error() string {
 	return fmt.Sprintf("partition %d of the log was made anew: created %s, was %s", e.Partition, e.Is.Format(time.RFC3339Nano), e.Was.Format(time.RFC3339Nano))
 }
 
+// ChangedError: the log holds another message at a sequence that was read before. It lost its end, and
+// grew again with something else (a power cut of a server with lazy sync, a restored backup).
+type ChangedError struct {
+	Partition int
+	Seq       uint64
+}
+
+func (e *ChangedError) Error() string {
+	return fmt.Sprintf("partition %d of the log was changed: %d is not the message that was read", e.Partition, e.Seq)
+}
+
 // ReadOptions bound and check a reader.
 type ReadOptions struct {
 	// BytesMax is how many bytes may be fetched ahead of the caller. 8 MiB keeps a reader busy at 100 k
@@ -46,6 +57,8 @@ type ReadOptions struct {
 	BytesMax int
 	// Created is the creation time the stream must have; zero takes the first one seen.
 	Created time.Time
+	// Hash is that of the message before the first one to read; zero is not checked.
+	Hash [16]byte
 }
 
 const (
@@ -68,6 +81,7 @@ type Reader struct {
 	log       *Log
 	partition int
 	next      uint64
+	last      [16]byte // hash of the message at next-1; zero: not known, or the log has none there
 	opts      ReadOptions
 	remove    func()
 
@@ -91,7 +105,7 @@ func (l *Log) Read(partition int, from uint64, opts ReadOptions) (*Reader, error
 		return nil, fmt.Errorf("read partition %d: sequences start at 1", partition)
 	}
 	set(&opts.BytesMax, readBytes)
-	r := &Reader{log: l, partition: partition, next: from, opts: opts}
+	r := &Reader{log: l, partition: partition, next: from, last: opts.Hash, opts: opts}
 	r.remove = l.conn.OnConnect(r.stop) // the server forgot the consumer, or may have
 	return r, nil
 }
@@ -112,13 +126,13 @@ func (r *Reader) Position() uint64 { return r.next }
 func (r *Reader) Created() time.Time { return r.opts.Created }
 
 // Next answers the next message, or the gap in its place: exactly one of the three results is set. It
-// waits for as long as ctx allows, through any outage. The error is ctx's own, ErrClosed, a *BehindError
-// or a *RecreatedError; after each but ErrClosed Next may be called again and looks anew.
+// waits for as long as ctx allows, through any outage. The error is ctx's own, ErrClosed, a *BehindError,
+// a *ChangedError or a *RecreatedError; after each but ErrClosed Next may be called again and looks anew.
 func (r *Reader) Next(ctx context.Context) (*Message, *Gap, error) {
 	for {
 		if m := r.pending; m != nil {
 			r.pending = nil
-			r.next = m.Seq + 1
+			r.next, r.last = m.Seq+1, m.Hash
 			return m, nil, nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -150,8 +164,9 @@ func (r *Reader) Next(ctx context.Context) (*Message, *Gap, error) {
 
 func fatal(err error) bool {
 	var behind *BehindError
+	var changed *ChangedError
 	var recreated *RecreatedError
-	return errors.Is(err, ErrClosed) || errors.As(err, &behind) || errors.As(err, &recreated)
+	return errors.Is(err, ErrClosed) || errors.As(err, &behind) || errors.As(err, &changed) || errors.As(err, &recreated)
 }
 
 // fetch waits for a delivery. No message and no error means: look anew.
@@ -195,7 +210,7 @@ func (r *Reader) take(ctx context.Context, msg jetstream.Msg) (*Message, *Gap, e
 	r.delivered, r.pause, r.heard = true, 0, time.Now()
 	m := newMessage(r.partition, meta.Sequence.Stream, meta.Timestamp, msg.Subject(), msg.Headers(), msg.Data())
 	if m.Seq == r.next {
-		r.next++
+		r.next, r.last = m.Seq+1, m.Hash
 		return &m, nil, nil
 	}
 	first, err := r.log.get(ctx, r.partition, r.next, jetstream.WithGetMsgSubject(">"))
@@ -205,7 +220,7 @@ func (r *Reader) take(ctx context.Context, msg jetstream.Msg) (*Message, *Gap, e
 	}
 	gap := &Gap{From: r.next, To: m.Seq - 1}
 	r.log.log.Error("the log has a gap", zap.Int("partition", r.partition), zap.Uint64("from", gap.From), zap.Uint64("to", gap.To))
-	r.next, r.pending = m.Seq, &m
+	r.next, r.last, r.pending = m.Seq, [16]byte{}, &m
 	return nil, gap, nil
 }
 
@@ -224,6 +239,9 @@ func (r *Reader) iterator(ctx context.Context) (jetstream.MessagesContext, error
 	defer cancel()
 	stream, err := r.check(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.checkLast(ctx); err != nil {
 		return nil, err
 	}
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
@@ -269,6 +287,24 @@ func (r *Reader) check(ctx context.Context) (jetstream.Stream, error) {
 		return nil, &BehindError{Partition: r.partition, Next: r.next, Last: info.Last}
 	}
 	return stream, nil
+}
+
+// checkLast compares the last message read with what the log has there now: a log that lost its end and
+// has grown past it again looks sound otherwise, and what stands in between would be skipped.
+func (r *Reader) checkLast(ctx context.Context) error {
+	if r.last == [16]byte{} {
+		return nil
+	}
+	m, err := r.log.get(ctx, r.partition, r.next-1)
+	switch {
+	case errors.Is(err, ErrNotFound): // damaged since; what follows can still be read
+		return nil
+	case err != nil:
+		return err
+	case m.Hash != r.last:
+		return &ChangedError{Partition: r.partition, Seq: m.Seq}
+	}
+	return nil
 }
 
 // stop drops the iterator; the next call of Next makes another.

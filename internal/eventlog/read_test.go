@@ -212,7 +212,10 @@ func TestReadBehind(t *testing.T) {
 	for i := 6; i <= 11; i++ {
 		appendText(t, l, "acme", fmt.Sprint("again ", i))
 	}
-	wantMessage(t, r, 11, "again 11") // what to make of it is the caller's to decide, by hash
+	var changed *eventlog.ChangedError // and grew past it again: 6 to 10 are others than were read
+	if _, _, err := r.Next(within(t)); !errors.As(err, &changed) || changed.Seq != 10 {
+		t.Fatalf("Next behind a changed tail = %v, want ChangedError", err)
+	}
 }
 
 // The same while nothing disconnects: only the reader's own check can find it.
@@ -315,5 +318,34 @@ func BenchmarkAppend(b *testing.B) {
 			wg.Wait()
 			b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds()/1e6, "Mevents/s")
 		})
+	}
+}
+
+// TestReadBehindAChangedTail: the log lost its end and grew past it again with something else. Reading on
+// from the same sequence would skip what took the place of what was read.
+func TestReadBehindAChangedTail(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t, localstack.NATSConfig{LazySync: true})
+	l := dial(t, config(n.URL(), 1), true)
+	for i := range 5 {
+		appendText(t, l, "acme", fmt.Sprint(i+1))
+	}
+	m, err := l.Get(t.Context(), 0, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := func(hash [16]byte) *eventlog.Reader {
+		r, err := l.Read(0, 4, eventlog.ReadOptions{Hash: hash})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.Close)
+		return r
+	}
+	wantMessage(t, from(m.Hash), 4, "4")
+	m.Hash[7]++
+	var changed *eventlog.ChangedError
+	if _, _, err := from(m.Hash).Next(within(t)); !errors.As(err, &changed) || changed.Seq != 3 {
+		t.Errorf("Next behind another message 3 = %v, want a ChangedError", err)
 	}
 }
