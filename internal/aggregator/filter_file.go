@@ -11,17 +11,23 @@ import (
 
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
+
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // A filter on disk is a directory: one file of bare words per segment, and a manifest, written last and
 // by rename, that names shard, covered position and checksums. Whatever does not match is thrown away
 // and built anew from raw rows: the filter is a cache.
 
-// covered is what a filter knows: every identity stored at or below the position.
+// covered is what a filter knows: every identity stored at or below the position. The hash of the message
+// there, which the ledger has too, says in which log.
 type covered struct {
-	Shard uint16 `json:"shard"` // partition and incarnation
-	Seq   uint64 `json:"seq"`
+	Shard uint16   `json:"shard"` // partition and incarnation
+	Seq   uint64   `json:"seq"`
+	Hash  [16]byte `json:"hash"` // zero: not known
 }
+
+func (c covered) mark() warehouse.Mark { return warehouse.Mark{Shard: c.Shard, Seq: c.Seq} }
 
 type manifest struct {
 	Format   int               `json:"format"`
@@ -36,7 +42,7 @@ type manifestSegment struct {
 	XXH3     uint64 `json:"xxh3"`
 }
 
-const manifestFormat = 1
+const manifestFormat = 2
 
 // saveFilter writes the filter to dir. Full segments never change, so they are written once.
 func saveFilter(dir string, f *filter, at covered) error {

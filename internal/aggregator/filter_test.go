@@ -15,7 +15,7 @@ func TestFilterForgetsNothing(t *testing.T) {
 	f := newFilter(256)
 	rnd := rand.New(rand.NewPCG(7, 7))
 	var keys []uint64
-	at := covered{Shard: 3}
+	at := covered{Shard: 3, Hash: [16]byte{1, 15: 9}}
 	for round := range 6 {
 		for range 700 {
 			k := rnd.Uint64()
@@ -68,10 +68,10 @@ func TestDamagedFilterIsRefused(t *testing.T) {
 			}
 		},
 		"manifest garbled": func(t *testing.T, dir, _ string) {
-			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":1`))
+			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":2`))
 		},
 		"other format": func(t *testing.T, dir, _ string) {
-			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":2}`))
+			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":1}`))
 		},
 	}
 	for name, do := range damage {

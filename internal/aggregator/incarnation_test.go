@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/aggregator"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -113,6 +114,32 @@ func TestStreamRecreatedBehindAMissingSequence(t *testing.T) {
 	r.await(last)
 	stop()
 	if got, want := r.query("SELECT count(), uniqExact(id) FROM {db}.events"), "7\t7"; got != want {
+		t.Errorf("events: have %s, want %s", got, want)
+	}
+}
+
+// TestFilterOfAnotherWorld: log and warehouse were both made anew, the directory of the filters was not.
+// A filter that covers the same positions of another log knows none of the identities stored there.
+func TestFilterOfAnotherWorld(t *testing.T) {
+	t.Parallel()
+	old, r := newRig(t), newRig(t)
+	r.cfg.Dir = old.cfg.Dir
+	now := time.Now().Add(-time.Hour).Truncate(time.Hour)
+	stop := old.start()
+	for i := range 3 {
+		old.await(old.publish("acme", metered(fmt.Sprint("old-", i), "a", "1", now)))
+	}
+	stop()
+
+	stop = r.start(func(c *aggregator.Config) { c.Dir = t.TempDir() })
+	for i := range 5 {
+		r.await(r.publish("acme", metered(fmt.Sprint("new-", i), "a", "1", now)))
+	}
+	stop()
+	stop = r.start()
+	r.await(r.publish("acme", metered("new-0", "a", "1", now)))
+	stop()
+	if got, want := r.query("SELECT count(), uniqExact(id) FROM {db}.events"), "5\t5"; got != want {
 		t.Errorf("events: have %s, want %s", got, want)
 	}
 }

@@ -100,7 +100,7 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	}
 	p.progress.Store(start)
 	p.loggedAt.Store(done.LoggedAt.Millis())
-	if err := p.fillFilter(ctx, covered{Shard: shard, Seq: start}); err != nil {
+	if err := p.fillFilter(ctx, covered{Shard: shard, Seq: start, Hash: at.hash}); err != nil {
 		return err
 	}
 	waiting, err := p.waiting(ctx, shard, start)
@@ -141,17 +141,12 @@ func (p *partition) waiting(ctx context.Context, shard uint16, upTo uint64) (map
 // fillFilter makes the filter cover everything stored at or below to: from memory, else from disk, else
 // from nothing; the rest is read from raw rows.
 func (p *partition) fillFilter(ctx context.Context, to covered) error {
-	if p.filter == nil {
-		f, at, err := loadFilter(p.filterDir())
-		if err != nil || Partition(at.Shard) != p.id || at.Shard > to.Shard || at.Shard == to.Shard && at.Seq > to.Seq {
-			p.zap.Info("no usable filter on disk; building it from the warehouse", zap.Error(err))
-			f, at = newFilter(filterFirst), covered{Shard: p.id}
-		}
-		p.filter, p.filterAt, p.saved = f, at, f.size()
+	if err := p.findFilter(ctx, to); err != nil {
+		return err
 	}
 	started := time.Now()
 	before := p.filter.size()
-	err := p.warehouse.IdentityHashes(ctx, p.id, warehouse.Mark(p.filterAt), warehouse.Mark(to), func(hashes []uint64) error {
+	err := p.warehouse.IdentityHashes(ctx, p.id, p.filterAt.mark(), to.mark(), func(hashes []uint64) error {
 		for _, h := range hashes {
 			p.filter.add(h)
 		}
@@ -164,6 +159,37 @@ func (p *partition) fillFilter(ctx context.Context, to covered) error {
 	p.filterAt = to
 	p.zap.Info("filter ready", zap.Uint64("identities", p.filter.size()), zap.Uint64("read", p.filter.size()-before),
 		zap.Duration("took", time.Since(started)))
+	return nil
+}
+
+// findFilter takes the filter of memory or disk, if it is one of this warehouse and not ahead of it; else
+// an empty one. One of another log would say "never seen" of what it does not know.
+func (p *partition) findFilter(ctx context.Context, to covered) error {
+	f, at, why := p.filter, p.filterAt, error(nil)
+	if f == nil {
+		f, at, why = loadFilter(p.filterDir())
+	}
+	if f != nil && (Partition(at.Shard) != p.id || at.Shard > to.Shard || at.Shard == to.Shard && at.Seq > to.Seq) {
+		f, why = nil, fmt.Errorf("it covers shard %d up to %d, progress is %d of shard %d", at.Shard, at.Seq, to.Seq, to.Shard)
+	}
+	known := at.Hash != [16]byte{}
+	if f != nil && known {
+		mark, found, err := p.warehouse.LedgerAt(ctx, at.Shard, at.Seq)
+		if err != nil {
+			return err
+		}
+		if !found || mark.Hash != at.Hash {
+			f, why = nil, fmt.Errorf("it is of another log: shard %d has another message at %d", at.Shard, at.Seq)
+		}
+	}
+	if f == nil || p.filter == nil && !known {
+		p.zap.Info("no usable filter; building it from the warehouse", zap.Error(why))
+		f, at = newFilter(filterFirst), covered{Shard: p.id}
+	}
+	if f != p.filter {
+		p.saved = f.size()
+	}
+	p.filter, p.filterAt = f, at
 	return nil
 }
 

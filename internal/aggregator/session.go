@@ -173,7 +173,7 @@ func (s *session) hand(ctx context.Context, b *batch, flying int) (int, error) {
 func (s *session) retire(b *batch) {
 	s.decider.retire(b)
 	s.decider.recycle(b)
-	s.filterAt = covered{Shard: b.shard, Seq: b.last}
+	s.filterAt = covered{Shard: b.shard, Seq: b.last, Hash: b.ledger[len(b.ledger)-1].hash}
 	s.credit.give(b.weight)
 	s.saveWhenGrown()
 }
