@@ -105,7 +105,7 @@ func (h *hourly) add(r *eventRow, k keeper) {
 	}
 	if len(r.pieces) < 2 {
 		if k.keep(warehouse.Hourly, r.at, r.pos.Seq) {
-			trial := len(r.pieces) == 1 && r.pieces[0].Trial || len(r.pieces) == 0 && trialAt(r)
+			trial := trialOf(r)
 			h.count(r, r.at, trial, r.quantity, int64(r.sign))
 		}
 		return
@@ -124,8 +124,12 @@ func (h *hourly) add(r *eventRow, k keeper) {
 	}
 }
 
-// trialAt is the event's own word on whether its usage is under trial.
-func trialAt(r *eventRow) bool {
+// trialOf is the event's own word on whether its usage, or its first piece, is under trial. The piece
+// decides where there is one: it compares to the nanosecond, and row and rollup must agree.
+func trialOf(r *eventRow) bool {
+	if len(r.pieces) > 0 {
+		return r.pieces[0].Trial
+	}
 	m := r.event.Metered
 	return m != nil && m.TrialExpiry.Known() && r.at < m.TrialExpiry.Millis()
 }

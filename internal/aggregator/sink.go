@@ -119,7 +119,7 @@ func (r *eventRow) fill(row *warehouse.EventRow, now usage.Instant) {
 	if m.End.Known() {
 		row.EndAt = m.End
 	}
-	row.TrialExpiry, row.Trial = m.TrialExpiry, trialAt(r)
+	row.TrialExpiry, row.Trial = m.TrialExpiry, trialOf(r)
 	row.Region, row.Platform, row.Plan = m.Region, m.Platform, m.Plan
 	row.ConsumerType, row.ConsumerID = m.ConsumerType, m.ConsumerID
 	row.Item, row.ItemVersion, row.Dimensions = m.Item, m.ItemVersion, m.Dimensions
