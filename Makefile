@@ -75,7 +75,8 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 
 .PHONY: bench
 bench: build ## end-to-end load for BENCH_SECONDS (30); writes bench/results/latest.json
-	@$(GO) run ./bench
+	@$(GO) build -o $(BIN)/bench ./bench # not go run: that forgets the commit
+	@$(BIN)/bench $(BENCH)
 
 ##@ Change
 

@@ -16,9 +16,9 @@ import (
 )
 
 // bill is what each process has used so far.
-type bill map[string]usage
+type bill map[string]spent
 
-type usage struct {
+type spent struct {
 	cpu  time.Duration
 	peak int64 // bytes resident, at most
 }
@@ -34,7 +34,7 @@ func (s *system) bill() (bill, error) {
 		pids[part] = pid
 	}
 	for part, pid := range pids {
-		u, err := usageOf(pid)
+		u, err := spentBy(pid)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", part, err)
 		}
@@ -43,18 +43,18 @@ func (s *system) bill() (bill, error) {
 	return b, nil
 }
 
-func usageOf(pid int) (usage, error) {
+func spentBy(pid int) (spent, error) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
 	if err != nil {
-		return usage{}, fmt.Errorf("a process is gone: %w", err)
+		return spent{}, fmt.Errorf("a process is gone: %w", err)
 	}
 	// The name, in parentheses, may hold anything; utime and stime are the 12th and 13th after it.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 13 {
-		return usage{}, fmt.Errorf("%s/stat has %d fields", proc, len(fields))
+		return spent{}, fmt.Errorf("%s/stat has %d fields", proc, len(fields))
 	}
-	var u usage
+	var u spent
 	for _, f := range fields[11:13] {
 		ticks, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -30,7 +31,8 @@ type body struct {
 	request []byte // header and body of the HTTP request
 	from    int    // where the body starts
 	slots   [batchEvents]slot
-	sent    bool // at least once: an event that is left as it is repeats one that was sent
+	first   []byte // the request as it was sent first; nil until then
+	turn    int
 }
 
 // slot is where the changing parts of an event are.
@@ -88,27 +90,40 @@ func event(w *strings.Builder, rnd *rand.Rand, accounts int) slot {
 }
 
 // renew makes the next request: new random ids, now as the time, and, once the body has been sent, one
-// event of the batch left as it was, which makes it a duplicate. It returns how many are.
+// event that is a duplicate: by turns of what the body held the last time (a retry, a second or so old)
+// and of what it held the first time (as old as the run). It returns how many are.
 func (b *body) renew(rnd *rand.ChaCha8, now time.Time) (duplicates int64) {
 	kept := -1
-	if b.sent {
+	if b.first != nil {
 		kept = int(rnd.Uint64() % batchEvents)
 		duplicates = 1
 	}
 	at := now.UTC().AppendFormat(make([]byte, 0, len(timeLayout)), timeLayout)
 	for i := range b.slots {
+		s := &b.slots[i]
 		if i == kept {
+			if b.turn++; b.turn%2 == 0 {
+				s.copy(b.request, b.first)
+			}
 			continue
 		}
-		s := &b.slots[i]
 		x, y := rnd.Uint64(), rnd.Uint64()
 		putUUID(b.request[s.id:s.id+idWidth], x, y)
 		copy(b.request[s.time:], at)
 		q := b.request[s.quantity : s.quantity+quantityWidth]
 		q[0], q[1], q[2] = '1'+byte(x%9), '0'+byte(y%10), '0'+byte((x>>32)%10)
 	}
-	b.sent = true
+	if b.first == nil {
+		b.first = bytes.Clone(b.request)
+	}
 	return duplicates
+}
+
+// copy copies the event of the slot.
+func (s *slot) copy(dst, src []byte) {
+	copy(dst[s.id:s.id+idWidth], src[s.id:])
+	copy(dst[s.time:s.time+len(timeLayout)], src[s.time:])
+	copy(dst[s.quantity:s.quantity+quantityWidth], src[s.quantity:])
 }
 
 // putUUID writes a random (version 4) UUID of 122 of the given bits.

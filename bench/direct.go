@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	core "github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -57,18 +57,18 @@ func direct(ctx context.Context, s *system, bodies []*body) (rate int, err error
 func directBlock(bodies []*body, n int) *warehouse.EventBlock {
 	rnd := rand.New(rand.NewPCG(seed, uint64(n)))
 	block := warehouse.NewEventBlock()
-	now := core.AtTime(time.Now())
+	now := usage.AtTime(time.Now())
 	for seq := uint64(1); block.Rows() < directRows; seq++ {
 		b := bodies[rnd.IntN(len(bodies))]
 		correlation := uuid.Must(uuid.NewV7()).String()
 		for i := range b.slots {
 			slot := &b.slots[i]
-			id := core.Identity{Source: "/gateways/1", ID: uuid.NewString()}
+			id := usage.Identity{Source: "/gateways/1", ID: uuid.NewString()}
 			block.Append(&warehouse.EventRow{
 				Position: warehouse.Position{Seq: seq, Idx: uint32(i)}, Sign: 1, Tenant: b.tenant, Source: id.Source, ID: id.ID,
-				IDHash: core.IdentityHash(b.tenant, id), ContentHash: rnd.Uint64(), Type: core.TypeMetered, Account: slot.account,
+				IDHash: usage.IdentityHash(b.tenant, id), ContentHash: rnd.Uint64(), Type: usage.TypeMetered, Account: slot.account,
 				At: now, ReportedAt: now, RecordedAt: now, AcceptedAt: now, WrittenAt: now,
-				CorrelationID: correlation, CausationID: correlation, Meter: slot.meter, Quantity: core.Int(int64(100 + rnd.IntN(900))),
+				CorrelationID: correlation, CausationID: correlation, Meter: slot.meter, Quantity: usage.Int(int64(100 + rnd.IntN(900))),
 				Unit: "unit", EndAt: now, Region: "eu-west", ConsumerType: "device", ConsumerID: slot.consumer,
 			})
 		}

@@ -50,7 +50,7 @@ func flags(args []string, errs io.Writer) (options, error) {
 	f.BoolVar(&o.verbose, "v", false, "also bytes per table and column, and what ClickHouse spent on which statement")
 	f.BoolVar(&o.keep, "keep", false, "keep the directory of a stack that was started")
 	f.IntVar(&o.seconds, "seconds", secondsFromEnvironment(), "length of the load (BENCH_SECONDS)")
-	f.IntVar(&o.connections, "connections", 64, "HTTP connections")
+	f.IntVar(&o.connections, "connections", 512, "HTTP connections")
 	f.IntVar(&o.tenants, "tenants", 200, "tenants")
 	f.IntVar(&o.accounts, "accounts", 50, "accounts per tenant")
 	f.IntVar(&o.templates, "templates", 4, "bodies prepared per tenant")

@@ -31,8 +31,10 @@ const (
 	// two of them in flight fit the memory limit.
 	batchRows = 100_000
 	// Half of the second that freshness is promised in: the other half is for the insert.
-	flushWait     = 250 * time.Millisecond
-	inFlightBytes = 32 << 20 // of the log; decoded rows take about three times that
+	flushWait = 250 * time.Millisecond
+	// Of the log, at about 70 bytes an event: a batch being gathered and one being inserted. Decoded, an
+	// event takes ten times that.
+	inFlightBytes = 16 << 20
 	leaseTTL      = 5 * time.Second
 )
 
