@@ -32,7 +32,7 @@ TALLY   ?=
 
 .PHONY: up
 up: preflight ## the whole stack with sample data, in the foreground, in ./.countinghouse (DIR=…)
-	@echo "building …"
+	@echo "building (a few minutes the first time, seconds after that) …"
 	@$(GO) build -o $(BIN)/countinghouse ./cmd/countinghouse
 	@exec $(BIN)/countinghouse up --demo --dir "$(DIR)"
 
