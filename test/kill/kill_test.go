@@ -70,9 +70,12 @@ func begin(t *testing.T, name string, opts rig.Options) *fight {
 			t.Fatal(err)
 		}
 	}
+	begun := time.Now()
 	f.rig = rig.Start(t, opts)
+	t.Logf("%s seed=%d: started after %s", name, f.seed, time.Since(begun))
 	f.load = f.rig.StartLoad(f.seed)
 	f.counting(0)
+	t.Logf("counting after %s", time.Since(begun))
 	return f
 }
 
@@ -111,7 +114,9 @@ func (f *fight) recovered() {
 		return err == nil
 	})
 	f.counting(logged)
-	f.worst = max(f.worst, time.Since(begun))
+	took := time.Since(begun)
+	f.worst = max(f.worst, took)
+	f.t.Logf("recovered after %s", took)
 }
 
 // end stops the load, waits for the warehouse, and asks the oracle.
@@ -131,7 +136,7 @@ func (f *fight) settled() oracle.Result {
 	if err := f.load.Stop(); err != nil {
 		f.t.Fatalf("%s seed=%d: %v", f.name, f.seed, err)
 	}
-	f.rig.Settle()
+	f.t.Logf("settled after %s", f.rig.Settle())
 	result, err := f.load.Oracle().Check(f.t.Context(), f.rig.Warehouse(), rig.Database)
 	if err != nil {
 		f.t.Fatalf("%s seed=%d: check: %v", f.name, f.seed, err)

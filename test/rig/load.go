@@ -46,7 +46,7 @@ const (
 	natsWait      = 2 * time.Second
 	retryPause    = 25 * time.Millisecond
 	// A pause between requests keeps the load at a level at which recovery, not throughput, is measured.
-	thinkTime = 8 * time.Millisecond
+	thinkTime = 20 * time.Millisecond
 )
 
 // StartLoad starts producers whose every decision follows from seed.

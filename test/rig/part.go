@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -17,25 +18,27 @@ type Part struct {
 
 	mu       sync.Mutex
 	proc     *localstack.Process
-	env      []string
-	kills    int  // by Kill, and by a crash point or a tracer that was armed
-	crashes  int  // by itself
-	expected bool // the next end is somebody's doing
+	armed    []string // environment, or options of strace, of the next life
+	doomed   bool     // the present life was armed
+	dooms    int      // lives that were armed and have ended
+	kills    int      // by Kill, and by a crash point or a tracer that was armed
+	crashes  int      // by itself
+	expected bool     // the next end is somebody's doing
 	stopping bool
 	back     chan struct{} // closed and replaced at each start
 	ended    chan struct{} // the keeper has gone
 }
 
 // keep restarts a process for as long as the test runs.
-func (r *Rig) keep(name string, proc *localstack.Process, start func(context.Context) (*localstack.Process, error)) *Part {
-	p := &Part{Name: name, start: start, proc: proc, back: make(chan struct{}), ended: make(chan struct{})}
+func (r *Rig) keep(name, log string, proc *localstack.Process, start func(context.Context) (*localstack.Process, error)) *Part {
+	p := &Part{Name: name, log: log, start: start, proc: proc, back: make(chan struct{}), ended: make(chan struct{})}
 	ctx, cancel := context.WithCancel(r.ctx)
 	r.t.Cleanup(func() { p.stop(cancel) })
-	go p.keep(ctx)
+	go p.keep(ctx, r)
 	return p
 }
 
-func (p *Part) keep(ctx context.Context) {
+func (p *Part) keep(ctx context.Context, r *Rig) {
 	defer close(p.ended)
 	for {
 		<-p.process().Done()
@@ -44,14 +47,16 @@ func (p *Part) keep(ctx context.Context) {
 			p.mu.Unlock()
 			return
 		}
+		p.doom()
 		if p.expected {
 			p.kills++
 		} else {
 			p.crashes++
+			r.t.Logf("%s ended by itself: %v; its log ends\n%s", p.Name, p.proc.Err(), tail(p.log))
 		}
 		p.expected = false
 		p.mu.Unlock()
-		for !p.again(ctx) {
+		for !p.again(ctx, r) {
 			select {
 			case <-ctx.Done():
 				return
@@ -61,12 +66,20 @@ func (p *Part) keep(ctx context.Context) {
 	}
 }
 
+// slowStart is worth a line in a test's log.
+const slowStart = time.Second
+
 // again starts the process; a start that is itself killed counts as a try.
-func (p *Part) again(ctx context.Context) bool {
+func (p *Part) again(ctx context.Context, r *Rig) bool {
+	begun := time.Now()
 	proc, err := p.start(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if took := time.Since(begun); took > slowStart {
+		r.t.Logf("%s took %s to start: %v", p.Name, took, err)
+	}
 	if err != nil {
+		p.doom()
 		if p.expected {
 			p.kills++
 			p.expected = false
@@ -109,28 +122,50 @@ func (p *Part) Kill() {
 		return
 	default:
 	}
-	p.Expect()
+	p.expect()
 	proc.Kill()
 }
 
-// Expect announces that the next end is wanted: a crash point or a tracer is armed.
-func (p *Part) Expect() {
+// expect notes that the next end is somebody's doing.
+func (p *Part) expect() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expected = true
 }
 
-// Arm sets the environment of the lives to come, COUNTINGHOUSE_CRASH_AT for one.
-func (p *Part) Arm(env ...string) {
+// Arm prepares the death of the next life, and of that one only: environment for a program with crash
+// points, options of strace for the engine. Kill begins that life.
+func (p *Part) Arm(with ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.env = env
+	p.armed = with
 }
 
-func (p *Part) environment() []string {
+// takeArms is what the life that begins now is to die of.
+func (p *Part) takeArms() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.env
+	armed := p.armed
+	p.armed = nil
+	if armed != nil {
+		p.expected, p.doomed = true, true
+	}
+	return armed
+}
+
+// doom notes the end of a life; the caller holds the lock.
+func (p *Part) doom() {
+	if p.doomed {
+		p.doomed = false
+		p.dooms++
+	}
+}
+
+// Dooms is how many lives that were armed have ended.
+func (p *Part) Dooms() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dooms
 }
 
 // Done is closed when the present life has ended.
@@ -170,4 +205,14 @@ func (p *Part) stop(cancel context.CancelFunc) {
 	cancel()
 	_ = p.process().Stop(localstack.StopGrace) // killed after its grace is as good: the test has ended
 	<-p.ended
+}
+
+// tail is the end of a log file, for an error.
+func tail(path string) string {
+	const most = 6000 // bytes: a stack of the engine
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-most):])
 }

@@ -75,11 +75,11 @@ func (p *producer) item(add func(oracle.Kind, *oracle.Event, string)) (*oracle.E
 		}
 		e.Nanos = new(big.Int).Add(e.Nanos, big.NewInt(1))
 		return &e, oracle.Conflict
-	case n < 10 && len(p.acked) > 0: // takes a stored event back
+	case n < 9 && len(p.acked) > 0 && p.rnd.IntN(3) == 0: // takes a stored event back
 		if target := p.sample(); target.Target == "" {
 			return p.void(target.ID), oracle.Original
 		}
-	case n < 12: // takes back what comes later
+	case n < 10: // takes back what comes later
 		e := p.usage()
 		p.future = append(p.future, e)
 		return p.void(e.ID), oracle.Original

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,7 +53,6 @@ type Rig struct {
 	Aggregators []*Part
 
 	nats *localstack.NATSChild
-	ch   *localstack.ClickHouse
 }
 
 // Tenants are who sends.
@@ -73,7 +71,7 @@ func Start(t *testing.T, opts Options) *Rig {
 		opts.FlushWait = 20 * time.Millisecond // many small batches: more boundaries to be killed at
 	}
 	if opts.BatchRows == 0 {
-		opts.BatchRows = 2000
+		opts.BatchRows = 5000
 	}
 	// Not t's context, which ends before the clean-up that must stop the parts in order.
 	r := &Rig{t: t, ctx: context.WithoutCancel(t.Context()), opts: opts, dir: t.TempDir(), tokens: map[string]string{}}
@@ -85,7 +83,7 @@ func Start(t *testing.T, opts Options) *Rig {
 
 func (r *Rig) start() error {
 	var err error
-	if r.ports, err = localstack.FreePorts(2 + len(r.opts.Aggregators)); err != nil {
+	if r.ports, err = localstack.FreePorts(4 + len(r.opts.Aggregators)); err != nil {
 		return err
 	}
 	engine, err := localstack.EnsureEngine(r.ctx, r.t.Logf)
@@ -95,17 +93,13 @@ func (r *Rig) start() error {
 	if r.nats, err = localstack.StartNATSChild(r.ctx, localstack.NATSConfig{Dir: filepath.Join(r.dir, "nats")}); err != nil {
 		return err
 	}
-	r.NATS = r.keep("nats", r.nats.Process(), func(ctx context.Context) (*localstack.Process, error) {
+	r.NATS = r.keep("nats", filepath.Join(r.dir, "nats", "nats.log"), r.nats.Process(), func(ctx context.Context) (*localstack.Process, error) {
 		err := r.nats.Restart(ctx)
 		return r.nats.Process(), err
 	})
-	if r.ch, err = localstack.StartClickHouse(r.ctx, localstack.ClickHouseConfig{Engine: engine, Dir: filepath.Join(r.dir, "clickhouse")}); err != nil {
+	if err := r.startClickHouse(engine); err != nil {
 		return err
 	}
-	r.ClickHouse = r.keep("clickhouse", r.ch.Process(), func(ctx context.Context) (*localstack.Process, error) {
-		err := r.ch.Restart(ctx)
-		return r.ch.Process(), err
-	})
 	if err := r.prepare(); err != nil {
 		return err
 	}
@@ -113,8 +107,8 @@ func (r *Rig) start() error {
 		return err
 	}
 	for i, name := range r.opts.Aggregators {
-		a, err := r.service("aggregator", r.ports[2+i], false, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
-			"--clickhouse", r.ch.DSN(Database), "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
+		a, err := r.service("aggregator", r.ports[4+i], false, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
+			"--clickhouse", r.dsn(), "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
 			"--batch-rows", fmt.Sprint(r.opts.BatchRows))
 		if err != nil {
 			return err
@@ -125,9 +119,33 @@ func (r *Rig) start() error {
 	return nil
 }
 
+// startClickHouse starts the engine; armed, its next life is traced by strace.
+func (r *Rig) startClickHouse(engine localstack.Engine) error {
+	plain, err := localstack.ClickHouseConfig{Engine: engine, Dir: filepath.Join(r.dir, "clickhouse"), TCPPort: r.ports[2], HTTPPort: r.ports[3]}.Part()
+	if err != nil {
+		return err
+	}
+	proc, err := localstack.StartPart(r.ctx, plain)
+	if err != nil {
+		return err
+	}
+	r.ClickHouse = r.keep("clickhouse", plain.LogFile, proc, func(ctx context.Context) (*localstack.Process, error) {
+		part := plain
+		if options := r.ClickHouse.takeArms(); options != nil {
+			if part, err = traced(part, options); err != nil {
+				return nil, err
+			}
+		}
+		return localstack.StartPart(ctx, part)
+	})
+	return nil
+}
+
+func (r *Rig) dsn() string { return "clickhouse://" + loopback(r.ports[2]) + "/" + Database }
+
 // prepare does what `up` does before the services start: tables, streams, keys.
 func (r *Rig) prepare() error {
-	w, err := warehouse.Open(r.ctx, warehouse.Config{DSN: r.ch.DSN(Database)}, zap.NewNop())
+	w, err := warehouse.Open(r.ctx, warehouse.Config{DSN: r.dsn()}, zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -196,7 +214,7 @@ func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (
 		p := part
 		if kept != nil {
 			p.Ready = nil // killed again before it is ready is part of the game
-			p.Env = kept.environment()
+			p.Env = kept.takeArms()
 		}
 		return localstack.StartPart(ctx, p)
 	}
@@ -204,8 +222,7 @@ func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (
 	if err != nil {
 		return nil, err
 	}
-	kept = r.keep(name, proc, start)
-	kept.log = part.LogFile
+	kept = r.keep(name, part.LogFile, proc, start)
 	return kept, nil
 }
 
@@ -249,7 +266,9 @@ func (r *Rig) NATSURL() string { return r.nats.URL() }
 func (r *Rig) Token(tenant string) string { return r.tokens[tenant] }
 
 // Warehouse is the address the oracle asks.
-func (r *Rig) Warehouse() oracle.ClickHouse { return oracle.ClickHouse(r.ch.URL()) }
+func (r *Rig) Warehouse() oracle.ClickHouse {
+	return oracle.ClickHouse("http://" + loopback(r.ports[3]))
+}
 
 // Counted is the highest sequence the warehouse has counted; an error while it is down.
 func (r *Rig) Counted(ctx context.Context) (uint64, error) {
@@ -340,11 +359,7 @@ func (r *Rig) Logs() string {
 		if p == nil {
 			continue
 		}
-		text, err := os.ReadFile(p.log)
-		if err != nil {
-			continue
-		}
-		fmt.Fprintf(&out, "--- %s\n%s\n", p.Name, text[max(0, len(text)-3000):])
+		fmt.Fprintf(&out, "--- %s\n%s\n", p.Name, tail(p.log))
 	}
 	return out.String()
 }

@@ -1,0 +1,56 @@
+package kill_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/countinghouse/countinghouse/test/rig"
+)
+
+// F13: ClickHouse dies inside a system call: at a rename that makes a part visible, at the fsync around
+// it, and, in the full form, at any write, open or unlink.
+func TestF13InsideClickHouse(t *testing.T) {
+	if err := rig.CanTrace(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	f := begin(t, "F13", rig.Options{})
+	for i := range rounds(4, 40) {
+		calls, n := "rename,renameat,renameat2", 1+f.rnd.IntN(3)
+		switch {
+		case i%4 == 3:
+			calls, n = "fsync,fdatasync", 1+f.rnd.IntN(4)
+		case i%4 == 2 && soak:
+			calls, n = "write,pwrite64", 1+f.rnd.IntN(50)
+		case i%8 == 5 && soak:
+			calls, n = "unlink,unlinkat", 1+f.rnd.IntN(4)
+		case i%8 == 1 && soak:
+			calls, n = "openat", 20+f.rnd.IntN(100)
+		}
+		f.diesInside(calls, n)
+	}
+	f.recovered()
+	f.end()
+}
+
+// diesInside gives ClickHouse a life that ends at the n-th of some calls, and waits until it has ended. A
+// life that goes on for long has no thread that makes so many: it is killed like any other.
+func (f *fight) diesInside(calls string, n int) {
+	f.t.Helper()
+	engine := f.rig.ClickHouse
+	f.rig.Until("ClickHouse lives", rig.SettleWait, func(context.Context) bool { return engine.Alive() })
+	before := engine.Dooms()
+	engine.Arm(rig.Inject(calls, n)...)
+	engine.Kill()
+	deadline := time.Now().Add(5 * time.Second)
+	f.rig.Until(fmt.Sprintf("ClickHouse dies at %d of %s", n, calls), rig.SettleWait, func(context.Context) bool {
+		if time.Now().After(deadline) {
+			f.t.Logf("no thread has reached %d of %s", n, calls)
+			deadline = time.Now().Add(time.Second)
+			engine.Kill()
+		}
+		return engine.Dooms() > before
+	})
+	f.t.Logf("died at %d of %s", n, calls)
+}
