@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
@@ -338,7 +339,7 @@ func (d *decision) void(c *chunk, it *item, row eventRow, k identityKey, h uint6
 			row.voidEffect = voidAlready
 			break
 		}
-		d.waiting[tk] = Waiting{Tenant: c.tenant, Target: it.event.Target, Position: row.pos, RecordedAt: row.recordedAt, Causation: row.causation}
+		d.wait(c, it, &row)
 	}
 	*d.store(k, h, it, row.pos, false, l) = row
 	if neg != nil {
@@ -346,6 +347,15 @@ func (d *decision) void(c *chunk, it *item, row eventRow, k identityKey, h uint6
 		l.voided++
 	}
 	return nil
+}
+
+// wait remembers a void until its target comes. That may be never, so it keeps nothing of its message.
+func (d *decision) wait(c *chunk, it *item, row *eventRow) {
+	w := Waiting{
+		Tenant: strings.Clone(c.tenant), Position: row.pos, RecordedAt: row.recordedAt, Causation: strings.Clone(row.causation),
+		Target: usage.Identity{Source: strings.Clone(it.event.Target.Source), ID: strings.Clone(it.event.Target.ID)},
+	}
+	d.waiting[keyOf(w.Tenant, w.Target)] = w
 }
 
 // negate copies the stored row of a target and marks the target as voided.

@@ -36,16 +36,24 @@ type memory struct {
 	retired int           // so many of the oldest are committed
 	kept    int           // identities in those
 	keep    int           // of them, at most
+	pinned  int64         // bytes of the log that the strings of those are slices of, at most
 	spare   *generation   // recycled
 }
 
 // recentIdentities are 30 MB, and a second and a half of retries at 100,000 events a second.
 const recentIdentities = 150_000
 
+// What a trickle of batches, or of large events, may keep: a string keeps the message it was cut from.
+const (
+	recentBatches = 16
+	recentBytes   = 12 << 20
+)
+
 type generation struct {
 	index []uint64 // open addressing, a power of two: half a hash | 1 + index into slots; 0 is free
 	slots []slot
 	batch *batch // that the rows of the slots are in; nil once it is retired
+	bytes int64  // of the log that the batch was, once it is retired
 }
 
 type slot struct {
@@ -78,10 +86,11 @@ func (m *memory) begin(b *batch) {
 // now, and its rows are not to be touched any more.
 func (m *memory) retire() {
 	g := m.live[m.retired]
-	g.batch = nil
+	g.batch, g.bytes = nil, g.batch.weight
 	m.retired++
 	m.kept += len(g.slots)
-	for m.kept > m.keep {
+	m.pinned += g.bytes
+	for m.retired > 0 && (m.kept > m.keep || m.pinned > recentBytes || m.retired >= recentBatches) {
 		m.forget()
 	}
 }
@@ -91,6 +100,7 @@ func (m *memory) forget() {
 	m.live = append(m.live[:0], m.live[1:]...)
 	m.retired--
 	m.kept -= len(g.slots)
+	m.pinned -= g.bytes
 	clear(g.index)
 	clear(g.slots)
 	g.slots = g.slots[:0]

@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -14,6 +15,9 @@ import (
 // voids of voids and voids before their targets all meet, over three months.
 func simLog(rnd *rand.Rand) []*chunk {
 	base := int64(1_762_000_000_000) // 2025-11-01T12:26:40Z, Unix ms
+	if rnd.IntN(3) == 0 {
+		base = 1_764_547_185_000 // 15 s before December: dead letters and duplicates on both sides
+	}
 	ids := 6 + rnd.IntN(40)
 	var log []*chunk
 	for seq := range uint64(8 + rnd.IntN(40)) {
@@ -50,6 +54,9 @@ func simItem(rnd *rand.Rand, c *chunk, idx uint32, ids int) item {
 		kind = rnd.IntN(8)
 	}
 	at := usage.At((c.loggedAt - int64(n%5)*18*86_400_000) * 1e6)
+	if n%3 == 0 {
+		at = usage.At(at.Nanos() + int64(n)*100_000 + 1) // finer than the warehouse keeps
+	}
 	e.Time = at
 	switch {
 	case kind < 2:
@@ -60,6 +67,13 @@ func simItem(rnd *rand.Rand, c *chunk, idx uint32, ids int) item {
 	case kind == 3:
 		e.Type = usage.TypeMetered
 		e.Metered = &usage.Metered{Meter: "bandwidth", Quantity: usage.Int(int64(n) + 10), Start: at, End: usage.At(at.Nanos() + int64(30*3600)*1e9)}
+		if n%16 == 3 {
+			e.Metered.End = usage.At(at.Nanos() + 300_000)
+			e.Metered.TrialExpiry = usage.At(at.Nanos() + 200_000) // within the millisecond of the start, or next to it
+		}
+		if n%32 == 19 {
+			e.Metered.TrialExpiry = usage.At(at.Nanos() + 400_000)
+		}
 	default:
 		e.Type = usage.TypeMetered
 		e.Metered = &usage.Metered{Meter: "tokens", Quantity: usage.Int(int64(n) + 1)}
@@ -68,14 +82,19 @@ func simItem(rnd *rand.Rand, c *chunk, idx uint32, ids int) item {
 	if n%4 == 0 {
 		idHash = 7 // collisions: the filter says "perhaps" of identities never seen
 	}
-	return item{event: e, idx: idx, idHash: idHash, contentHash: uint64(n)<<8 | uint64(kind)<<1 | variant, recordedAt: c.loggedAt}
+	recorded := c.loggedAt
+	if rnd.IntN(6) == 0 {
+		recorded += (rnd.Int64N(80) - 40) * 86_400_000 / 2 // recordedtime, honoured
+	}
+	return item{event: e, idx: idx, idHash: idHash, contentHash: uint64(n)<<8 | uint64(kind)<<1 | variant, recordedAt: recorded}
 }
 
 // oracle computes, from the log alone and in one pass, what every table must hold. It shares no code
 // with the decider: plain maps, plain sums.
 type oracle struct {
 	events, dead, ledger map[string]int
-	cells                map[string]int64
+	repeats, tree        map[string]int
+	cells                map[string]int64      // quantity, events, rows and voids of each
 	first                map[string]*oracleRow // first stored occurrence by tenant/id
 	waits                map[string]int64      // first waiting void by target: recorded_at
 }
@@ -86,23 +105,30 @@ type oracleRow struct {
 }
 
 func (w *world) check() error {
-	o := &oracle{events: map[string]int{}, dead: map[string]int{}, ledger: map[string]int{}, cells: map[string]int64{}, first: map[string]*oracleRow{}, waits: map[string]int64{}}
-	for _, c := range w.log {
+	o := &oracle{
+		events: map[string]int{}, dead: map[string]int{}, ledger: map[string]int{}, repeats: map[string]int{}, tree: map[string]int{},
+		cells: map[string]int64{}, first: map[string]*oracleRow{}, waits: map[string]int64{},
+	}
+	for _, c := range slices.Concat(w.truth, w.log[w.prefix:]) {
 		o.chunk(c)
 	}
 	for _, t := range []struct {
 		target warehouse.Target
 		want   map[string]int
-	}{{warehouse.Events, o.events}, {warehouse.DeadLetters, o.dead}, {warehouse.Ledger, o.ledger}} {
+	}{
+		{warehouse.Events, o.events}, {warehouse.DeadLetters, o.dead}, {warehouse.Ledger, o.ledger},
+		{warehouse.Duplicates, o.repeats}, {warehouse.Directory, o.tree},
+	} {
 		if err := differ(w.count(t.target), t.want); err != nil {
 			return fmt.Errorf("%s: %w", t.target, err)
 		}
 	}
 	sums := map[string]int64{}
-	for _, rows := range w.parts[warehouse.Hourly] {
-		for _, r := range rows {
-			sums[r.key] += r.sum
-		}
+	for r := range w.rows(warehouse.Hourly) {
+		sums[r.key] += r.cell.quantity.Big().Int64()
+		sums[r.key+" events"] += r.cell.events
+		sums[r.key+" rows"] += int64(r.cell.rows)
+		sums[r.key+" voids"] += int64(r.cell.voids)
 	}
 	if err := differ(sums, o.cells); err != nil {
 		return fmt.Errorf("usage_hourly: %w", err)
@@ -113,19 +139,17 @@ func (w *world) check() error {
 // checkPieces: every stored event that was cut has all its pieces exactly once, and they sum to it.
 func (w *world) checkPieces() error {
 	want := map[string]int{}
-	for _, rows := range w.parts[warehouse.Events] {
-		for _, r := range rows {
-			if len(r.row.pieces) < 2 {
-				continue
-			}
-			var sum usage.Quantity
-			for n, p := range r.row.pieces {
-				sum = sum.Add(p.Quantity)
-				want[fmt.Sprintf("%s piece %d %s", r.key, n, p.Quantity)]++
-			}
-			if sum != r.row.quantity {
-				return fmt.Errorf("pieces of %s sum to %s", r.key, sum)
-			}
+	for r := range w.rows(warehouse.Events) {
+		if len(r.row.pieces) < 2 {
+			continue
+		}
+		var sum usage.Quantity
+		for n, p := range r.row.pieces {
+			sum = sum.Add(p.Quantity)
+			want[fmt.Sprintf("%s piece %d %s %v", r.key, n, p.Quantity, p.Trial)]++
+		}
+		if sum != r.row.quantity {
+			return fmt.Errorf("pieces of %s sum to %s", r.key, sum)
 		}
 	}
 	return differ(w.count(warehouse.Pieces), want)
@@ -133,12 +157,23 @@ func (w *world) checkPieces() error {
 
 func (w *world) count(t warehouse.Target) map[string]int {
 	got := map[string]int{}
-	for _, rows := range w.parts[t] {
-		for _, r := range rows {
-			got[r.key]++
-		}
+	for r := range w.rows(t) {
+		got[r.key]++
 	}
 	return got
+}
+
+// rows are those of a table that were committed, or still can be.
+func (w *world) rows(t warehouse.Target) iter.Seq[simRow] {
+	return func(yield func(simRow) bool) {
+		for _, rows := range w.parts[t] {
+			for _, r := range rows {
+				if w.ended.holds(warehouse.Position{Shard: r.shard, Seq: r.seq}) && !yield(r) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func differ[V int | int64](got, want map[string]V) error {
@@ -156,23 +191,37 @@ func differ[V int | int64](got, want map[string]V) error {
 }
 
 func (o *oracle) chunk(c *chunk) {
-	l := ledgerRow{seq: c.seq, tenant: c.tenant, missing: c.missing, accepted: uint32(len(c.events) + len(c.rejects))}
+	l := ledgerRow{shard: c.shard, seq: c.seq, tenant: c.tenant, missing: c.missing, accepted: uint32(len(c.events) + len(c.rejects))}
 	for _, r := range c.rejects {
 		l.quarantined++
-		o.dead[fmt.Sprintf("%v %s %s", Position{Seq: c.seq, Idx: r.idx}, r.reason, r.id.ID)]++
+		o.dead[fmt.Sprintf("%v %s %s", Position{Shard: c.shard, Seq: c.seq, Idx: r.idx}, r.reason, r.id.ID)]++
 	}
+	repeats := map[string]*oracleRepeat{}
 	for i := range c.events {
-		o.event(c, &c.events[i], &l)
+		o.event(c, &c.events[i], &l, repeats)
+	}
+	for id, r := range repeats {
+		o.repeats[fmt.Sprintf("%v %s x%d of %v", r.pos, id, r.n, r.of)]++
 	}
 	o.ledger[ledgerKey(&l)]++
 }
 
-func (o *oracle) event(c *chunk, it *item, l *ledgerRow) {
-	pos := Position{Seq: c.seq, Idx: it.idx}
+// oracleRepeat is the first repetition of an identity in a chunk, and how many there are.
+type oracleRepeat struct {
+	pos, of Position
+	n       int
+}
+
+func (o *oracle) event(c *chunk, it *item, l *ledgerRow, repeats map[string]*oracleRepeat) {
+	pos := Position{Shard: c.shard, Seq: c.seq, Idx: it.idx}
 	key := c.tenant + "/" + it.event.ID
 	if f := o.first[key]; f != nil {
 		if f.row.contentHash == it.contentHash {
 			l.duplicate++
+			if repeats[it.event.ID] == nil {
+				repeats[it.event.ID] = &oracleRepeat{pos: pos, of: f.row.pos}
+			}
+			repeats[it.event.ID].n++
 		} else {
 			l.conflict++
 			o.dead[fmt.Sprintf("%v conflict %s", pos, it.event.ID)]++
@@ -229,18 +278,32 @@ func (o *oracle) event(c *chunk, it *item, l *ledgerRow) {
 // sums are proven elsewhere.
 func (o *oracle) add(r eventRow) {
 	o.events[eventKey(&r)]++
+	if r.event.Type == "account.created" {
+		o.tree[eventKey(&r)]++
+	}
 	if r.meter == "" {
 		return
 	}
-	book := func(at int64, q usage.Quantity) {
-		k := fmt.Sprintf("%s %s %s %d", r.tenant, r.event.Subject, r.meter, at/3_600_000*3600)
+	book := func(at int64, q usage.Quantity, trial bool, events int64) {
+		k := fmt.Sprintf("%s %s %s %d %v", r.tenant, r.event.Subject, r.meter, at/3_600_000*3600, trial)
 		o.cells[k] += int64(r.sign) * q.Big().Int64()
+		o.cells[k+" events"] += int64(r.sign) * events
+		o.cells[k+" rows"]++
+		if r.sign < 0 {
+			o.cells[k+" voids"]++
+		}
 	}
-	if r.event.Metered.Start.Known() {
-		for _, p := range r.event.Metered.Cut() {
-			book(p.Start.Millis(), p.Quantity)
+	m := r.event.Metered
+	trial := m.TrialExpiry.Known() && r.at < m.TrialExpiry.Millis()
+	switch pieces := m.Cut(); len(pieces) {
+	case 0:
+	case 1:
+		trial = pieces[0].Trial // to the nanosecond
+	default:
+		for i, p := range pieces {
+			book(p.Start.Millis(), p.Quantity, p.Trial, int64(max(0, 1-i)))
 		}
 		return
 	}
-	book(r.at, r.quantity)
+	book(r.at, r.quantity, trial, 1)
 }

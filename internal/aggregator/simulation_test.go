@@ -23,6 +23,10 @@ import (
 type world struct {
 	rnd    *rand.Rand
 	log    []*chunk
+	shard  uint16   // of the incarnation being written
+	prefix uint64   // of the log that it has in common with the incarnation before
+	ended  endings  // incarnations before, and how far each was counted
+	truth  []*chunk // what they counted: the oracle counts it too
 	parts  map[warehouse.Target]map[warehouse.Partition][]simRow
 	owner  uint64 // epoch of the newest owner row
 	flight *flight
@@ -42,10 +46,12 @@ type bugs struct {
 }
 
 type simRow struct {
-	seq uint64
-	key string
-	row *eventRow // of table events
-	sum int64     // of table usage_hourly: signed quantity in whole units
+	shard uint16
+	seq   uint64
+	key   string
+	row   *eventRow // of table events
+	piece *warehouse.PieceRow
+	cell  *hourlyCell
 }
 
 // flight is an insert that has begun: its fence was checked, its parts may still appear.
@@ -122,14 +128,21 @@ func (w *world) split(t warehouse.Target, b *batch, k keeper) []pendingPart {
 	by := map[warehouse.Partition][]simRow{}
 	put := func(at int64, r simRow) {
 		p := partitionOf(t, at)
+		r.shard = b.shard
 		by[p] = append(by[p], r)
 	}
 	switch t {
 	case warehouse.Events:
-		b.eachEvent(k, func(r *eventRow) { put(r.at, simRow{seq: r.pos.Seq, key: eventKey(r), row: r}) })
+		b.eachEvent(k, func(r *eventRow) {
+			own := *r // the batch's are recycled
+			put(r.at, simRow{seq: r.pos.Seq, key: eventKey(r), row: &own})
+		})
 	case warehouse.Pieces:
 		b.eachPiece(k, func(r *eventRow, n int, p *usage.Piece) {
-			put(p.Start.Millis(), simRow{seq: r.pos.Seq, key: fmt.Sprintf("%s piece %d %s", eventKey(r), n, p.Quantity)})
+			var row warehouse.PieceRow
+			r.fillPiece(&row, n, p)
+			row.At, row.EndAt, row.TrialExpiry = wholeMillis(row.At), wholeMillis(row.EndAt), wholeMillis(row.TrialExpiry)
+			put(p.Start.Millis(), simRow{seq: r.pos.Seq, piece: &row, key: fmt.Sprintf("%s piece %d %s %v", eventKey(r), n, p.Quantity, p.Trial)})
 		})
 	case warehouse.Hourly:
 		h := newHourly()
@@ -137,8 +150,8 @@ func (w *world) split(t warehouse.Target, b *batch, k keeper) []pendingPart {
 		for i, key := range h.keys {
 			c := h.cells[i]
 			put(key.hour*1000, simRow{
-				seq: c.hi, sum: whole(c.quantity),
-				key: fmt.Sprintf("%s %s %s %d", key.tenant, key.account, key.meter, key.hour),
+				seq: c.hi, cell: &c,
+				key: fmt.Sprintf("%s %s %s %d %v", key.tenant, key.account, key.meter, key.hour, key.trial),
 			})
 		}
 	case warehouse.Directory:
@@ -166,10 +179,16 @@ func eventKey(r *eventRow) string {
 }
 
 func ledgerKey(r *ledgerRow) string {
-	return fmt.Sprintf("%d %s acc=%d st=%d dup=%d con=%d qua=%d void=%d miss=%v", r.seq, r.tenant, r.accepted, r.stored, r.duplicate, r.conflict, r.quarantined, r.voided, r.missing)
+	return fmt.Sprintf("%d/%d %s acc=%d st=%d dup=%d con=%d qua=%d void=%d miss=%v", r.shard, r.seq, r.tenant, r.accepted, r.stored, r.duplicate, r.conflict, r.quarantined, r.voided, r.missing)
 }
 
-func whole(q usage.Quantity) int64 { return q.Big().Int64() }
+// wholeMillis is an instant as the warehouse keeps it.
+func wholeMillis(i usage.Instant) usage.Instant {
+	if !i.Known() {
+		return i
+	}
+	return millis(i.Millis())
+}
 
 // chance spends one of the remaining faults with probability 1/n.
 func (w *world) chance(n int) bool {
@@ -213,7 +232,9 @@ func (w *world) marks() watermarks {
 		marks[t] = map[warehouse.Partition]uint64{}
 		for p, rows := range parts {
 			for _, r := range rows {
-				marks[t][p] = max(marks[t][p], r.seq)
+				if r.shard == w.shard {
+					marks[t][p] = max(marks[t][p], r.seq)
+				}
 			}
 		}
 	}
@@ -221,14 +242,16 @@ func (w *world) marks() watermarks {
 }
 
 func (w *world) progress() uint64 {
-	var top uint64
+	top := w.prefix
 	t := warehouse.Ledger
 	if w.bug.progressAnyMax {
 		t = warehouse.Events
 	}
 	for _, rows := range w.parts[t] {
 		for _, r := range rows {
-			top = max(top, r.seq)
+			if r.shard == w.shard {
+				top = max(top, r.seq)
+			}
 		}
 	}
 	return top
@@ -244,7 +267,7 @@ func (w *world) Lookup(_ context.Context, keys []Key) ([]Evidence, error) {
 	for _, rows := range w.parts[warehouse.Events] {
 		for _, r := range rows {
 			id := usage.Identity{Source: r.row.event.Source, ID: r.row.event.ID}
-			if want[keyOf(r.row.tenant, id)] {
+			if want[keyOf(r.row.tenant, id)] && w.ended.holds(place(r.row.pos)) {
 				out = append(out, Evidence{Tenant: r.row.tenant, ID: id, Position: r.row.pos, Sign: r.row.sign, ContentHash: r.row.contentHash, Type: r.row.event.Type})
 			}
 		}
@@ -263,11 +286,29 @@ func (w *world) Negatable(_ context.Context, originals []Evidence) ([]eventRow, 
 		for _, rows := range w.parts[warehouse.Events] {
 			i := slices.IndexFunc(rows, func(r simRow) bool { return r.row.pos == o.Position && r.row.sign > 0 })
 			if i >= 0 {
-				out = append(out, *rows[i].row)
+				out = append(out, w.restored(rows[i].row))
 			}
 		}
 	}
 	return out, nil
+}
+
+// restored is a row as it comes back from the warehouse: instants cut to milliseconds, pieces from their
+// own table.
+func (w *world) restored(r *eventRow) eventRow {
+	var row warehouse.EventRow
+	r.fill(&row, usage.Instant{})
+	row.At, row.EndAt, row.TrialExpiry = wholeMillis(row.At), wholeMillis(row.EndAt), wholeMillis(row.TrialExpiry)
+	var pieces []warehouse.PieceRow
+	for _, rows := range w.parts[warehouse.Pieces] {
+		for _, p := range rows {
+			if p.piece.Position == row.Position && p.piece.ID == row.ID && p.piece.Sign > 0 {
+				pieces = append(pieces, *p.piece)
+			}
+		}
+	}
+	slices.SortFunc(pieces, func(a, b warehouse.PieceRow) int { return int(a.Piece) - int(b.Piece) })
+	return restore(&row, pieces)
 }
 
 // life is one session of an aggregator: take over, rebuild what it keeps in memory, read from progress,
@@ -278,20 +319,28 @@ func (w *world) life(n int) error {
 	d := &decider{history: w, filter: newFilter(64), memory: newMemory(), waiting: map[identityKey]Waiting{}}
 	d.memory.keep = w.rnd.IntN(30) // identities: some are known from memory, some from the warehouse
 	w.recall(d, progress)
-	var pending []*batch // decided, not yet committed: the pipeline's depth
+	depth := 1 + w.rnd.IntN(4)
+	var pending, committed []*batch // decided, not yet committed; committed, not yet retired
 	for at := int(progress); at < len(w.log) || len(pending) > 0; {
-		if at < len(w.log) && len(pending) < 2 {
+		if at < len(w.log) && len(pending) < depth {
+			for len(committed) > 0 && w.rnd.IntN(2) == 0 {
+				d.retire(committed[0])
+				d.recycle(committed[0])
+				committed = committed[1:]
+			}
 			cut := min(len(w.log), at+1+w.rnd.IntN(6))
 			b, err := d.decide(context.Background(), w.log[at:cut])
 			if err != nil {
 				return err
 			}
 			if w.bug.noMemory {
-				d.memory.live[len(d.memory.live)-1] = newGeneration()
+				forgotten := newGeneration()
+				forgotten.batch = b
+				d.memory.live[len(d.memory.live)-1] = forgotten
 			}
 			at = cut
 			pending = append(pending, b)
-			if len(pending) < 2 && w.rnd.IntN(2) == 0 {
+			if len(pending) < depth && w.rnd.IntN(2) == 0 {
 				continue
 			}
 		}
@@ -300,7 +349,7 @@ func (w *world) life(n int) error {
 		if err := commitInOrder(context.Background(), s, marks, b, w.rnd); err != nil {
 			return err
 		}
-		d.retire(b)
+		committed = append(committed, b)
 		if n--; n == 0 {
 			return nil
 		}
@@ -324,10 +373,13 @@ func commitInOrder(ctx context.Context, to inserter, w watermarks, b *batch, rnd
 func (w *world) recall(d *decider, progress uint64) {
 	for _, rows := range w.parts[warehouse.Events] {
 		for _, r := range rows {
-			if r.row.pos.Seq > progress || r.row.sign < 0 {
+			if r.shard == w.shard && r.seq > progress || r.row.sign < 0 {
 				continue
 			}
 			d.filter.add(r.row.idHash)
+			if !w.ended.holds(place(r.row.pos)) {
+				continue
+			}
 			if r.row.voidEffect != voidWaiting {
 				continue
 			}
@@ -339,8 +391,16 @@ func (w *world) recall(d *decider, progress uint64) {
 
 func simulate(seed uint64, bug bugs) (w *world, err error) {
 	rnd := rand.New(rand.NewPCG(seed, 42))
-	w = &world{rnd: rnd, parts: map[warehouse.Target]map[warehouse.Partition][]simRow{}, bug: bug, faults: rnd.IntN(12)}
+	w = &world{rnd: rnd, parts: map[warehouse.Target]map[warehouse.Partition][]simRow{}, ended: endings{}, bug: bug, faults: rnd.IntN(12)}
 	w.log = simLog(rnd)
+	for range rnd.IntN(2) * rnd.IntN(4) { // some lives, and then the stream is made anew
+		if err = w.life(1 + rnd.IntN(4)); errors.Is(err, errBroken) {
+			return w, err
+		}
+		if w.progress() > w.prefix && !w.leftovers() {
+			w.recreate()
+		}
+	}
 	for range 60 {
 		err = w.life(0)
 		if err == nil {
@@ -354,6 +414,41 @@ func simulate(seed uint64, bug bugs) (w *world, err error) {
 		return w, fmt.Errorf("never finished: %w", err)
 	}
 	return w, w.check()
+}
+
+// leftovers reports whether something above progress is stored. A rollup's cells cannot be divided, so what
+// is left of a stream that is gone can only be named (audit), not undone; the oracle knows no better.
+func (w *world) leftovers() bool {
+	progress := w.progress()
+	for _, parts := range w.marks() {
+		for _, mark := range parts {
+			if mark > progress {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// recreate replaces the log by one that agrees with it up to some sequence and then goes on otherwise:
+// producers send some of what was lost again, and other things. What was counted stays counted.
+func (w *world) recreate() {
+	counted := w.progress()
+	w.ended[w.shard] = counted
+	w.truth = append(w.truth, w.log[w.prefix:counted]...)
+	w.shard += 1 << incarnationShift
+	w.prefix = uint64(w.rnd.IntN(int(counted) + 1))
+	old := w.log
+	w.log = append([]*chunk(nil), old[:w.prefix]...)
+	for _, c := range simLog(w.rnd) {
+		if w.rnd.IntN(2) == 0 {
+			again := *old[w.rnd.IntN(len(old))]
+			c = &again
+		}
+		own := *c
+		own.shard, own.seq = w.shard, uint64(len(w.log)+1)
+		w.log = append(w.log, &own)
+	}
 }
 
 // TestSimulation kills, freezes and replays aggregators over thousands of seeds; each must end in exactly
