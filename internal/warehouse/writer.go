@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
@@ -111,18 +112,41 @@ func (wr *Writer) spend(err error) {
 	}
 }
 
-// send does one insert. The number of rows the server says it wrote is the fence's verdict: the guard
-// in the statement is evaluated once, before the data arrives, and a false one writes none.
+// send does one insert. It waits while the server still runs one of the same name: after our owner row
+// that can only be an earlier owner's, which the fence keeps from writing and which ends by itself.
 func (wr *Writer) send(ctx context.Context, l *lane, b Block) error {
 	ctx, cancel := context.WithTimeout(ctx, wr.w.cfg.InsertTimeout)
 	defer cancel()
-	// ch-go itself looks at a cancelled context only between packets.
-	defer context.AfterFunc(ctx, func() { _ = l.client.Close() })()
 	if l.insert == "" {
 		l.insert = wr.statement(b.base())
 	}
+	for {
+		err := wr.attempt(ctx, l, b)
+		if !ch.IsErr(err, proto.ErrQueryWithSameIDIsAlreadyRunning) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(sameNameWait):
+		}
+		_ = l.client.Close() // refused before it began: nothing was sent on it
+		if l.client, err = wr.w.dial(ctx); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+	}
+}
+
+const sameNameWait = 20 * time.Millisecond
+
+// attempt is one try. The number of rows the server says it wrote is the fence's verdict: the guard in the
+// statement is evaluated once, before the data arrives, and a false one writes none.
+func (wr *Writer) attempt(ctx context.Context, l *lane, b Block) error {
+	client := l.client
+	// ch-go itself looks at a cancelled context only between packets.
+	defer context.AfterFunc(ctx, func() { _ = client.Close() })()
 	var written uint64
-	err := l.client.Do(ctx, ch.Query{
+	err := client.Do(ctx, ch.Query{
 		Body:     l.insert,
 		QueryID:  wr.queryID(b.Target()),
 		Input:    b.base().input,
