@@ -40,6 +40,9 @@ func runEngine(args []string) error {
 	if err != nil {
 		return fmt.Errorf("clickhouse engine: %s: %w", args[0], err)
 	}
+	if err := surviveResets(args[0], entry); err != nil {
+		fmt.Fprintf(os.Stderr, "clickhouse engine: a client that resets its connection will end it: %v\n", err)
+	}
 	argv := append([]string{"clickhouse-local"}, args[1:]...)
 	cstrings := make([]*byte, len(argv)+1) // argv ends with a nil
 	for i, a := range argv {
