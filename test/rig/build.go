@@ -34,7 +34,6 @@ func Build(ctx context.Context, dir string, bugs ...Mutation) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/countinghouse")...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
