@@ -131,9 +131,11 @@ func (wr *Writer) send(ctx context.Context, l *lane, b Block) error {
 		case <-time.After(sameNameWait):
 		}
 		_ = l.client.Close() // refused before it began: nothing was sent on it
-		if l.client, err = wr.w.dial(ctx); err != nil {
+		fresh, err := wr.w.dial(ctx)
+		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
+		l.client = fresh
 	}
 }
 
