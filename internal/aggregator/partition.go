@@ -58,7 +58,7 @@ const (
 func (p *partition) own(ctx context.Context, leaseRevision uint64) error {
 	pause := retryFirst
 	for {
-		started := time.Now()
+		before := p.progress.Load()
 		err := p.session(ctx, leaseRevision)
 		if ctx.Err() != nil {
 			return p.save()
@@ -73,8 +73,8 @@ func (p *partition) own(ctx context.Context, leaseRevision uint64) error {
 			p.zap.Warn("another aggregator owns the shard; stepping down", zap.Error(err))
 			return nil
 		}
-		if time.Since(started) > time.Minute {
-			pause = retryFirst
+		if p.progress.Load() > before {
+			pause = retryFirst // it worked: what broke is news, not the same again
 		}
 		p.zap.Warn("session ended; taking over again", zap.Error(err), zap.Duration("pause", pause))
 		select {
