@@ -27,7 +27,8 @@ type system struct {
 	host      string // of ingest
 	probeKey  string
 	log       *eventlog.Log
-	up        *exec.Cmd // nil: it was running already
+	up        *exec.Cmd  // nil: it was running already
+	ended     chan error // what up ended with
 	dir       string
 	keep      bool
 
@@ -68,9 +69,17 @@ func (s *system) start(ctx context.Context, exe string, out io.Writer) error {
 		s.up = nil
 		return fmt.Errorf("start %s: %w; build it with make build", exe, err)
 	}
+	s.ended = make(chan error, 1)
+	go func() { s.ended <- s.up.Wait() }()
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	for {
+		select {
+		case err := <-s.ended:
+			s.up = nil
+			return fmt.Errorf("%s ended before it was ready: %w", exe, err)
+		default:
+		}
 		if _, err := stack.LoadEndpoints(dir); err == nil {
 			return nil
 		}
@@ -119,7 +128,7 @@ func (s *system) stop() error {
 	}
 	late := time.AfterFunc(stopWait, func() { _ = s.up.Process.Kill() }) // it may have ended in between
 	defer late.Stop()
-	if err := s.up.Wait(); err != nil {
+	if err := <-s.ended; err != nil {
 		return fmt.Errorf("countinghouse up: %w", err)
 	}
 	return nil
