@@ -83,6 +83,7 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 			return cfg.Dial(ctx, "tcp", addr)
 		}
 	}
+	options.DialStrategy = boundDial
 	if options.Settings == nil {
 		options.Settings = clickhouse.Settings{}
 	}
