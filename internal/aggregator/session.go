@@ -224,7 +224,7 @@ func (s *session) Lookup(ctx context.Context, keys []Key) ([]Evidence, error) {
 // Negatable fetches stored originals with their pieces.
 func (s *session) Negatable(ctx context.Context, originals []Evidence) ([]eventRow, error) {
 	var out []eventRow
-	for part := range slices.Chunk(originals, warehouse.LookupMax) {
+	for part := range slices.Chunk(originals, warehouse.FetchMax) {
 		ask := make([]warehouse.Stored, len(part))
 		for i, o := range part {
 			ask[i] = warehouse.Stored{
