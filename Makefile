@@ -75,7 +75,7 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 
 .PHONY: bench
 bench: build ## end-to-end load for BENCH_SECONDS (30); writes bench/results/latest.json
-	@$(GO) build -o $(BIN)/bench ./bench # not go run: that forgets the commit
+	@$(GO) build -o $(BIN)/bench ./bench
 	@$(BIN)/bench $(BENCH)
 
 ##@ Change

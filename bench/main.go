@@ -96,7 +96,7 @@ func main() {
 
 // run is the whole bench: load, drain, freshness at half load, direct inserts, sizes.
 func run(ctx context.Context, o options, out io.Writer) (err error) {
-	res := newResult(o)
+	res := newResult(ctx, o)
 	s, err := openStack(ctx, o, out)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +10,9 @@ import (
 	"maps"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -64,10 +65,10 @@ func round(x float64, digits int) float64 {
 	return math.Round(x*p) / p
 }
 
-func newResult(o options) result {
+func newResult(ctx context.Context, o options) result {
 	return result{
 		Connections: o.connections, Tenants: o.tenants, Accounts: o.accounts, Machine: machine(), Load: loadAverage(),
-		Commit: commit(), At: time.Now().UTC().Truncate(time.Second),
+		Commit: commit(ctx), At: time.Now().UTC().Truncate(time.Second),
 	}
 }
 
@@ -104,22 +105,13 @@ func loadAverage() string {
 	return strings.Join(strings.Fields(string(text))[:3], " ")
 }
 
-// commit is what the build says about itself; `go run` says nothing.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
+// commit is what git says of the folder the bench runs in, with + where files differ from it.
+func commit(ctx context.Context) string {
+	text, err := exec.CommandContext(ctx, "git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+").Output()
+	if err != nil {
+		return "" // no git, or not its folder
 	}
-	revision, dirty := "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value[:min(len(s.Value), 12)]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "+"
-		}
-	}
-	return revision + dirty
+	return strings.TrimSpace(string(text))
 }
 
 // readResult is the last recorded run, or nil.
