@@ -54,14 +54,16 @@ const (
 )
 
 // own runs sessions, one after the other, until ctx ends (the lease is lost or the service stops) or an
-// invariant of ours is found broken, which nothing but a human should retry.
+// invariant of ours is found broken, which nothing but a human should retry. What ends it never is the
+// filter's directory: it holds a cache.
 func (p *partition) own(ctx context.Context, leaseRevision uint64) error {
 	pause := retryFirst
 	for {
 		before := p.progress.Load()
 		err := p.session(ctx, leaseRevision)
 		if ctx.Err() != nil {
-			return p.save()
+			p.trySave()
+			return nil
 		}
 		text := err.Error()
 		p.lastError.Store(&text)
@@ -80,7 +82,8 @@ func (p *partition) own(ctx context.Context, leaseRevision uint64) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return p.save()
+			p.trySave()
+			return nil
 		}
 		pause = min(2*pause, retryMost)
 	}
@@ -198,9 +201,12 @@ func (p *partition) findFilter(ctx context.Context, to covered) error {
 const filterSaveEvery = 4 << 20
 
 func (p *partition) saveWhenGrown() {
-	if p.filter.size()-p.saved < filterSaveEvery {
-		return
+	if p.filter.size()-p.saved >= filterSaveEvery {
+		p.trySave()
 	}
+}
+
+func (p *partition) trySave() {
 	if err := p.save(); err != nil {
 		p.zap.Warn("filter not saved; it will be read from the warehouse at the next start", zap.Error(err))
 	}

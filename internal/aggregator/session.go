@@ -190,7 +190,11 @@ func (s *session) store(ctx context.Context) error {
 			}
 			faultpoint.Hit("aggregator/committed")
 			s.advance(b)
-			s.stored <- b // never blocks: storedMax exceeds what can be on its way
+			select {
+			case s.stored <- b:
+			case <-ctx.Done(): // who takes them may have ended first
+				return ctx.Err()
+			}
 		}
 	}
 }
