@@ -111,7 +111,7 @@ func findSlot(library, function string) (slot, entry uintptr, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	const size, jumpSlot = 24, uint64(elf.R_X86_64_JMP_SLOT) // Elf64_Rela: offset, info, addend
+	const size, jumpSlot = 24, uint64(elf.R_X86_64_JMP_SLOT) // an ELF64 relocation: offset, info, addend
 	for ; len(table) >= size; table = table[size:] {
 		info := binary.LittleEndian.Uint64(table[8:])
 		if info>>32 == wanted && info&math.MaxUint32 == jumpSlot {

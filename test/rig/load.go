@@ -70,7 +70,7 @@ func (r *Rig) StartLoad(seed uint64) *Load {
 	}
 	r.t.Cleanup(func() {
 		l.cancel()
-		l.Stop()
+		_ = l.Stop() // whoever asserts has called it and looked
 		l.nc.Close()
 	})
 	return l
