@@ -23,6 +23,12 @@ type decoder struct {
 	logged int64        // logged_at of the previous message, Unix ms
 }
 
+// rejectCost is charged for a dead letter beside its message's bytes: one event that is refused can be a
+// single byte.
+const rejectCost = 512
+
+var errManyEvents = fmt.Errorf("more than %d events in one message; publish smaller ones", eventlog.DirectEventsMax)
+
 // The window for direct producers, as at the door of ingest (architecture, 10).
 const (
 	windowPast   = 35 * 24 * time.Hour
@@ -47,12 +53,15 @@ func (d *decoder) decode(m *eventlog.Message) (c *chunk) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.events = nil
-			c.rejects = []reject{{reason: reasonPoison, detail: fmt.Sprintf("decoding panicked: %v", r), raw: m.Data}}
+			c.rejects = []reject{{reason: reasonPoison, detail: fmt.Sprintf("decoding panicked: %.200v", r), raw: m.Data}}
 			d.parser = usage.NewParser(usage.DefaultLimits())
+		}
+		for i := range c.rejects {
+			c.weight += rejectCost + int64(len(c.rejects[i].detail))
 		}
 	}()
 	if h := forbiddenHeader(m.Header); h != "" {
-		c.rejects = []reject{{reason: reasonBadHeader, detail: "header " + h + " is not allowed on usage events", raw: m.Data}}
+		c.rejects = []reject{{reason: reasonBadHeader, detail: fmt.Sprintf("header %.60s is not allowed on usage events", h), raw: m.Data}}
 		return c
 	}
 	switch m.Kind {
@@ -61,7 +70,7 @@ func (d *decoder) decode(m *eventlog.Message) (c *chunk) {
 	case eventlog.KindEvents:
 		d.events(c, m)
 	default:
-		c.rejects = []reject{{reason: reasonUndecodable, detail: "subject ends in " + m.Kind + "; publish to usage.in.<tenant>.events", raw: m.Data}}
+		c.rejects = []reject{{reason: reasonUndecodable, detail: fmt.Sprintf("subject ends in %.60s; publish to usage.in.<tenant>.events", m.Kind), raw: m.Data}}
 	}
 	return c
 }
@@ -83,9 +92,11 @@ func (d *decoder) chunk(c *chunk, m *eventlog.Message) {
 	}
 	bad := map[int]bool{}
 	if partial != nil {
+		raw := m.Data // once: it is all that there is of every one of them
 		for _, f := range partial.Faults {
 			bad[f.Event] = true
-			c.rejects = append(c.rejects, reject{idx: uint32(f.Event), reason: f.Code, detail: f.Error(), raw: m.Data})
+			c.rejects = append(c.rejects, reject{idx: uint32(f.Event), reason: f.Code, detail: f.Error(), raw: raw})
+			raw = nil
 		}
 	}
 	if packed.AcceptedAt.Known() {
@@ -107,10 +118,13 @@ func (d *decoder) chunk(c *chunk, m *eventlog.Message) {
 // events parses CloudEvents JSON, single or batch, that a producer published itself.
 func (d *decoder) events(c *chunk, m *eventlog.Message) {
 	if t := m.ContentType(); t != "" && !strings.HasSuffix(mediaType(t), "json") {
-		c.rejects = []reject{{reason: reasonUndecodable, detail: "content type " + t + " is not CloudEvents JSON", raw: m.Data}}
+		c.rejects = []reject{{reason: reasonUndecodable, detail: fmt.Sprintf("content type %.100s is not CloudEvents JSON", t), raw: m.Data}}
 		return
 	}
 	err := d.parser.Batch(m.Data, func(i int, raw []byte, e usage.Event, faults []usage.Fault) error {
+		if i >= eventlog.DirectEventsMax {
+			return errManyEvents
+		}
 		if len(faults) == 0 {
 			faults = d.window.Check(&e, m.Time)
 		}
@@ -130,6 +144,9 @@ func (d *decoder) events(c *chunk, m *eventlog.Message) {
 	}
 	c.events = nil // a message that is not JSON to its end is one undecodable whole
 	c.rejects = []reject{{reason: reasonUndecodable, detail: err.Error(), raw: m.Data}}
+	if errors.Is(err, errManyEvents) {
+		c.rejects[0].reason = usage.CodeManyEvents
+	}
 }
 
 func (d *decoder) item(c *chunk, e *usage.Event, idx uint32, raw []byte) item {

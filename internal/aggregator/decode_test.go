@@ -1,6 +1,8 @@
 package aggregator
 
 import (
+	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +83,51 @@ func TestLoggedAtNeverDecreases(t *testing.T) {
 		if c := d.decode(&eventlog.Message{Time: millis(step.at), Kind: "x"}); c.loggedAt != step.want {
 			t.Errorf("message at %d: logged at %d, want %d", step.at, c.loggedAt, step.want)
 		}
+	}
+}
+
+// TestDecodeIsBounded: a message costs memory in proportion to its bytes, whatever is in it, and what it
+// costs is charged to the credit of bytes in flight.
+func TestDecodeIsBounded(t *testing.T) {
+	t.Parallel()
+	now := usage.AtTime(time.Date(2025, 11, 20, 12, 0, 0, 0, time.UTC))
+	events := make([]usage.Event, eventlog.ChunkEventsMax)
+	for i := range events {
+		events[i] = usage.Event{Source: "/s", ID: fmt.Sprintf("bad%07d", i), Type: "t", Data: `"` + strings.Repeat("x", 400) + `"`}
+	}
+	packed, err := eventlog.EncodeChunk(nil, &eventlog.Chunk{AcceptedAt: now, Events: events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := strings.Repeat("x", 1<<20)
+	tests := map[string]struct {
+		m       eventlog.Message
+		reasons string
+	}{
+		"a chunk of bad events":     {eventlog.Message{Kind: eventlog.KindChunk, Data: bytes.ReplaceAll(packed, []byte("bad"), []byte("\xff\xff\xff"))}, "invalid-utf8"},
+		"a megabyte of bad events":  {eventlog.Message{Kind: eventlog.KindEvents, Data: []byte("[" + strings.Repeat("0,", 1<<19) + "0]")}, "too-many-events"},
+		"as many as there may be":   {eventlog.Message{Kind: eventlog.KindEvents, Data: []byte("[" + strings.Repeat("0,", eventlog.DirectEventsMax-1) + "0]")}, "not-object"},
+		"a header of a megabyte":    {eventlog.Message{Kind: eventlog.KindEvents, Header: map[string][]string{"Nats-Schedule" + large: {"x"}}}, "bad-header"},
+		"a content type like that":  {eventlog.Message{Kind: eventlog.KindEvents, Header: map[string][]string{"Content-Type": {large}}}, "undecodable"},
+		"a subject of its own kind": {eventlog.Message{Kind: large}, "undecodable"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newDecoder(0, 0).decode(&tt.m)
+			kept := int64(0)
+			for _, r := range c.rejects {
+				kept += int64(len(r.raw) + len(r.detail))
+				if r.reason != tt.reasons {
+					t.Fatalf("reason %s, want %s", r.reason, tt.reasons)
+				}
+			}
+			if most := int64(2*len(tt.m.Data)) + 512*int64(len(c.rejects)); kept > most {
+				t.Errorf("%d dead letters keep %d bytes of a message of %d", len(c.rejects), kept, len(tt.m.Data))
+			}
+			if cost := kept + rejectCost*int64(len(c.rejects)); c.weight < cost-int64(len(tt.m.Data)) {
+				t.Errorf("%d dead letters are charged %d bytes, they take about %d", len(c.rejects), c.weight, cost)
+			}
+		})
 	}
 }

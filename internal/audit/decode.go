@@ -38,6 +38,8 @@ type event struct {
 // accepted is how many events the ledger must answer for.
 func (m *message) accepted() uint32 { return uint32(len(m.events) + len(m.rejects)) }
 
+var errManyEvents = errors.New("too many events in one message")
+
 // The window of direct producers (architecture 10): ingest has checked the times of what it packed.
 const (
 	windowPast   = 35 * 24 * time.Hour
@@ -132,6 +134,9 @@ func (r *reader) packed(out *message, data []byte) {
 func (r *reader) direct(out *message, m *eventlog.Message) {
 	window := usage.Window{Past: windowPast, Future: windowFuture}
 	err := r.parser.Batch(m.Data, func(i int, _ []byte, e usage.Event, faults []usage.Fault) error {
+		if i >= eventlog.DirectEventsMax {
+			return errManyEvents
+		}
 		if len(faults) > 0 || len(window.Check(&e, m.Time)) > 0 {
 			out.rejects = append(out.rejects, uint32(i))
 			return nil

@@ -20,6 +20,8 @@ const (
 	// EventBytesMax bounds one event with all dictionary references expanded: without it a forged
 	// chunk of 256 KiB could unfold into gigabytes.
 	EventBytesMax = 256 << 10
+	// DirectEventsMax is the most events of one message of kind `events`, as of one HTTP request.
+	DirectEventsMax = 1000
 )
 
 // Chunk is one message of the log: events of one tenant that were accepted together.

@@ -35,6 +35,7 @@ const (
 	CodePoison          = "poison"
 	CodeUndecodable     = "undecodable"
 	CodeBadHeader       = "bad-header"
+	CodeManyEvents      = "too-many-events"
 	CodeUnsupportedForm = "unsupported-chunk"
 )
 
@@ -68,6 +69,7 @@ func Codes() []Code {
 		{CodePoison, "the event broke the program that read it; it is kept and skipped", "report it with the raw bytes"},
 		{CodeUndecodable, "the message is neither a chunk nor CloudEvents JSON", "publish the documented form with its Content-Type"},
 		{CodeBadHeader, "the message carries headers that are not for producers (rollup, TTL, schedule)", "publish without them"},
+		{CodeManyEvents, "more events in one NATS message than the limit (1,000)", "publish smaller batches"},
 		{CodeUnsupportedForm, "the chunk has a version this program does not know", "upgrade the aggregator, then replay"},
 	}
 }
