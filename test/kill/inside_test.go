@@ -16,17 +16,17 @@ func TestF13InsideClickHouse(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := begin(t, "F13", rig.Options{})
-	for i := range rounds(4, 40) {
-		calls, n := "rename,renameat,renameat2", 1+f.rnd.IntN(3)
+	for i := range rounds(3, 40) {
+		calls, n := "rename,renameat,renameat2", 1+f.rnd.IntN(6)
 		switch {
-		case i%4 == 3:
-			calls, n = "fsync,fdatasync", 1+f.rnd.IntN(4)
+		case i%4 == 1:
+			calls, n = "fsync,fdatasync", 1+f.rnd.IntN(12)
 		case i%4 == 2 && soak:
-			calls, n = "write,pwrite64", 1+f.rnd.IntN(50)
+			calls, n = "write,pwrite64", 1+f.rnd.IntN(300)
 		case i%8 == 5 && soak:
-			calls, n = "unlink,unlinkat", 1+f.rnd.IntN(4)
-		case i%8 == 1 && soak:
-			calls, n = "openat", 20+f.rnd.IntN(100)
+			calls, n = "unlink,unlinkat", 1+f.rnd.IntN(10)
+		case i%8 == 7 && soak:
+			calls, n = "openat", 20+f.rnd.IntN(300)
 		}
 		f.diesInside(calls, n)
 	}
@@ -52,5 +52,5 @@ func (f *fight) diesInside(calls string, n int) {
 		}
 		return engine.Dooms() > before
 	})
-	f.t.Logf("died at %d of %s", n, calls)
+	f.t.Logf("died at %d of %s: %s", n, calls, f.rig.Victim())
 }

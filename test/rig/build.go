@@ -44,7 +44,11 @@ func plant(root, dir string, bugs []Mutation) (string, error) {
 	replace := map[string]string{}
 	for i, bug := range bugs {
 		original := filepath.Join(root, bug.File)
-		text, err := os.ReadFile(original)
+		from := original
+		if replace[original] != "" {
+			from = replace[original]
+		}
+		text, err := os.ReadFile(from)
 		if err != nil {
 			return "", err
 		}

@@ -209,7 +209,7 @@ func (p *producer) publish(q *request, id string) (acked bool, err error) {
 func newProducer(l *Load, i int, seed uint64) *producer {
 	tenants := Tenants()
 	return &producer{
-		load: l, rnd: rand.New(rand.NewPCG(seed, uint64(i))), tenant: tenants[i%len(tenants)],
+		load: l, voids: !l.rig.opts.NoVoids, rnd: rand.New(rand.NewPCG(seed, uint64(i))), tenant: tenants[i%len(tenants)],
 		source: fmt.Sprintf("/rig/%d", i), hour: time.Now().UTC().Truncate(time.Hour).UnixMilli(),
 	}
 }

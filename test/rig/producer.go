@@ -19,6 +19,7 @@ type producer struct {
 	source string
 	hour   int64 // the hour the load began in, Unix ms
 	next   int
+	voids  bool
 
 	acked  []*oracle.Event // a sample of originals that may be repeated, contradicted, taken back
 	future []*oracle.Event // voided before they are sent
@@ -75,11 +76,11 @@ func (p *producer) item(add func(oracle.Kind, *oracle.Event, string)) (*oracle.E
 		}
 		e.Nanos = new(big.Int).Add(e.Nanos, big.NewInt(1))
 		return &e, oracle.Conflict
-	case n < 9 && len(p.acked) > 0 && p.rnd.IntN(3) == 0: // takes a stored event back
+	case n < 9 && len(p.acked) > 0 && p.voids && p.rnd.IntN(3) == 0: // takes a stored event back
 		if target := p.sample(); target.Target == "" {
 			return p.void(target.ID), oracle.Original
 		}
-	case n < 10: // takes back what comes later
+	case n < 10 && p.voids: // takes back what comes later
 		e := p.usage()
 		p.future = append(p.future, e)
 		return p.void(e.ID), oracle.Original

@@ -36,6 +36,10 @@ type Options struct {
 	LeaseTTL    time.Duration
 	FlushWait   time.Duration
 	BatchRows   int
+
+	// NoVoids leaves out voids. They make the aggregator read back what it wrote, so that a warehouse made
+	// wrong on purpose is noticed at once, and everything stands still.
+	NoVoids bool
 }
 
 // Rig is a running system.
@@ -132,7 +136,7 @@ func (r *Rig) startClickHouse(engine localstack.Engine) error {
 	r.ClickHouse = r.keep("clickhouse", plain.LogFile, proc, func(ctx context.Context) (*localstack.Process, error) {
 		part := plain
 		if options := r.ClickHouse.takeArms(); options != nil {
-			if part, err = traced(part, options); err != nil {
+			if part, err = traced(part, options, r.traceFile()); err != nil {
 				return nil, err
 			}
 		}
@@ -142,6 +146,11 @@ func (r *Rig) startClickHouse(engine localstack.Engine) error {
 }
 
 func (r *Rig) dsn() string { return "clickhouse://" + loopback(r.ports[2]) + "/" + Database }
+
+func (r *Rig) traceFile() string { return filepath.Join(r.dir, "strace.log") }
+
+// Victim is the system call in which a life under strace ended; "" when it ended otherwise.
+func (r *Rig) Victim() string { return victim(r.traceFile()) }
 
 // prepare does what `up` does before the services start: tables, streams, keys.
 func (r *Rig) prepare() error {
