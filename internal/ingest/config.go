@@ -126,6 +126,7 @@ func (c *Config) Validate() error {
 	want(l.TenantWaitingBytes >= 2*bodyCost*l.BodyBytes, "limit.tenant_waiting_bytes: must hold one request, at least %d times limit.body_bytes", 2*bodyCost)
 	want(l.WaitingBytes >= l.TenantWaitingBytes, "limit.waiting_bytes: must not be less than limit.tenant_waiting_bytes")
 	want(l.EventBytes <= eventlog.ChunkBytesMax/2, "limit.event_bytes: must not exceed 128KiB, half a chunk of the log")
+	want(l.Span <= usage.DefaultLimits().MaxSpan, "limit.span: must not exceed 9600h, 400 days: that far from its start the pieces of an event are found")
 	want(l.RateBurst == 0 || l.RateBurst >= l.Events, "limit.rate_burst: must not be less than limit.events")
 	return errors.Join(errs...)
 }

@@ -211,8 +211,9 @@ func TestConfigurationIsCheckedAsAWhole(t *testing.T) {
 		t.Errorf("the defaults are refused: %v", err)
 	}
 	cfg.Listen, cfg.Limit.Events, cfg.TLS.Cert, cfg.Limit.RateBurst = "", 0, "x", -1
+	cfg.Limit.Span += time.Nanosecond
 	err := cfg.Validate()
-	for _, want := range []string{"listen", "limit.events", "tls", "limit.rate_burst"} {
+	for _, want := range []string{"listen", "limit.events", "tls", "limit.rate_burst", "limit.span"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}
