@@ -31,6 +31,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"github.com/countinghouse/countinghouse/internal/eventlog"
@@ -66,6 +67,7 @@ type Store struct {
 	log     *zap.Logger
 	now     func() time.Time
 	lookups *rate.Limiter
+	asking  singleflight.Group // lookups under way, by key id
 
 	mu     sync.RWMutex
 	keys   map[string]record // by id

@@ -237,18 +237,25 @@ func (s *Store) unknown(ctx context.Context, id string) (record, error) {
 	if known {
 		return have, nil
 	}
-	if !s.lookups.Allow() {
-		if synced {
-			return record{}, ErrUnknownKey
+	// Requests that come together with a key just made ask once: only guesses of many ids are held back.
+	answer, err, _ := s.asking.Do(id, func() (any, error) {
+		if !s.lookups.Allow() {
+			if synced {
+				return record{}, ErrUnknownKey
+			}
+			return record{}, ErrUnavailable
 		}
-		return record{}, ErrUnavailable
-	}
-	have, err := s.current(ctx, id)
+		have, err := s.current(context.WithoutCancel(ctx), id) // others wait for it too; it has its own limit
+		if err != nil {
+			return record{}, err
+		}
+		s.put(have)
+		return have, nil
+	})
 	if err != nil {
 		return record{}, err
 	}
-	s.put(have)
-	return have, nil
+	return answer.(record), nil
 }
 
 // List answers the keys of a tenant, or of all if tenant is "", revoked and expired ones included, oldest
