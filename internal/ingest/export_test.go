@@ -63,6 +63,19 @@ func BenchHandler(log Append, now func() time.Time) http.Handler {
 	return newFront(&cfg, anyKey{}, c, metrics, now, func() error { runtime.KeepAlive(ballast); return nil }, zap.NewNop())
 }
 
+// Handler is the front door in front of log, whose state is what reachable says.
+func Handler(log Append, reachable func() error) http.Handler {
+	cfg := DefaultConfig()
+	cfg.Commit.Wait = 500 * time.Millisecond
+	metrics := telemetry.NewIngest(prometheus.NewRegistry())
+	c := newCommitter(log, cfg.Commit, metrics, time.Now, zap.NewNop())
+	return newFront(&cfg, anyKey{}, c, metrics, time.Now, reachable, zap.NewNop())
+}
+
+// ErrUnsafe and ErrUnchecked for tests.
+func ErrUnsafe() error    { return errUnsafe }
+func ErrUnchecked() error { return errUnchecked }
+
 type anyKey struct{}
 
 func (anyKey) Verify(context.Context, string) (control.Key, error) {

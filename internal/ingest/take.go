@@ -235,6 +235,25 @@ func onlyForeign(faults []usage.Fault) bool {
 	return true
 }
 
+// trustAgain is how often the check of a new connection is asked whether it has ended.
+const trustAgain = 5 * time.Millisecond
+
+// trusted answers nil when receipts are worth something still. Publishing goes on over a reconnect, and
+// the server that answered then may not be the one whose settings were read: until it is known to write
+// to disk first, its receipt is none.
+func (s *front) trusted(deadline time.Time) error {
+	for {
+		err := s.reachable()
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errUnsafe) || !time.Now().Before(deadline) {
+			return errUnconfirmed
+		}
+		<-time.After(trustAgain)
+	}
+}
+
 // store waits until every event is in the log on disk. Only a nil answer allows a 202.
 func (s *front) store(ctx context.Context, h http.Header, key laneKey, t *tenant, events []usage.Event) *problem.Problem {
 	deadline := time.Now().Add(s.cfg.Commit.Wait)
@@ -248,6 +267,9 @@ func (s *front) store(ctx context.Context, h http.Header, key laneKey, t *tenant
 		case <-timer.C:
 			err = errUnconfirmed
 		}
+	}
+	if err == nil {
+		err = s.trusted(deadline)
 	}
 	if err == nil {
 		s.count("accepted", len(events))
