@@ -101,6 +101,9 @@ func (f *fight) moment() {
 	}
 }
 
+// slowRecovery is worth the logs of the parts.
+const slowRecovery = 5 * time.Second
+
 // recovered waits until events that were acknowledged after now are counted: everything lives again.
 func (f *fight) recovered() {
 	f.t.Helper()
@@ -117,6 +120,9 @@ func (f *fight) recovered() {
 	took := time.Since(begun)
 	f.worst = max(f.worst, took)
 	f.t.Logf("recovered after %s", took)
+	if took > slowRecovery {
+		f.t.Logf("slow: %s", f.rig.Logs())
+	}
 }
 
 // end stops the load, waits for the warehouse, and asks the oracle.
