@@ -3,6 +3,7 @@ package kill_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,8 @@ func TestF13InsideClickHouse(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := begin(t, "F13", rig.Options{})
-	for i := range rounds(3, 40) {
+	atPart := 0 // lives that ended at the rename that makes an inserted part visible
+	for i := 0; i < rounds(3, 40) || atPart == 0 && i < 60; i++ {
 		calls, n := "rename,renameat,renameat2", 1+f.rnd.IntN(6)
 		switch {
 		case i%4 == 1:
@@ -29,6 +31,13 @@ func TestF13InsideClickHouse(t *testing.T) {
 			calls, n = "openat", 20+f.rnd.IntN(300)
 		}
 		f.diesInside(calls, n)
+		if victim := f.rig.Victim(); strings.Contains(victim, "rename") && strings.Contains(victim, "tmp_insert") {
+			atPart++
+		}
+	}
+	f.note = fmt.Sprintf(" part_renames=%d", atPart)
+	if atPart == 0 {
+		t.Errorf("F13 seed=%d: no life ended at the rename of a part", f.seed)
 	}
 	f.recovered()
 	f.end()

@@ -48,6 +48,7 @@ type fight struct {
 	rnd   *rand.Rand
 	rig   *rig.Rig
 	load  *rig.Load
+	note  string        // more for the line of the test
 	worst time.Duration // longest time from a kill to new events being counted
 }
 
@@ -132,8 +133,9 @@ func (f *fight) end() oracle.Result {
 	if err := result.Err(); err != nil {
 		f.t.Fatalf("%s seed=%d: %v\n%s", f.name, f.seed, err, f.rig.Logs())
 	}
-	fmt.Printf("%s PASS seed=%d kills=%d acked=%d stored=%d dup=%d conflict=%d voided=%d retried=%d crashed=%d lost=%d doubled=%d recover=%s\n", f.name, f.seed,
-		f.kills(), result.Acked, result.Stored, result.Duplicate, result.Conflict, result.Voided, f.load.Retries(), f.crashes(), result.Lost, result.Doubled, f.worst.Round(time.Millisecond))
+	kills := f.kills()
+	fmt.Printf("%s PASS seed=%d kills=%d acked=%d stored=%d dup=%d conflict=%d voided=%d retried=%d crashed=%d lost=%d doubled=%d%s recover=%s\n", f.name, f.seed,
+		kills, result.Acked, result.Stored, result.Duplicate, result.Conflict, result.Voided, f.load.Retries(), f.crashes(), result.Lost, result.Doubled, f.note, f.worst.Round(time.Millisecond))
 	return result
 }
 

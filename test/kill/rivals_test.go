@@ -2,6 +2,7 @@ package kill_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/countinghouse/countinghouse/test/rig"
@@ -11,7 +12,9 @@ import (
 // over, and then the first one goes on from the very instruction it was stopped at, believing in its lease.
 func TestF12Rivals(t *testing.T) {
 	f := begin(t, "F12", rig.Options{Aggregators: []string{"one", "two"}})
-	for range rounds(2, 20) {
+	freezes := rounds(2, 20)
+	f.note = fmt.Sprintf(" freezes=%d", freezes)
+	for range freezes {
 		f.moment()
 		owner, frozen := f.owner()
 		frozen.Freeze()

@@ -25,6 +25,7 @@ import (
 type Load struct {
 	rig    *Rig
 	oracle *oracle.Oracle
+	number int // of this load among the rig's
 	ctx    context.Context
 	cancel context.CancelFunc
 	http   *http.Client
@@ -49,10 +50,15 @@ const (
 	thinkTime = 20 * time.Millisecond
 )
 
-// StartLoad starts producers whose every decision follows from seed.
+// StartLoad starts producers whose every decision follows from seed. A later load of the same rig goes on
+// with the oracle of the first, and with sources of its own.
 func (r *Rig) StartLoad(seed uint64) *Load {
 	r.t.Helper()
-	l := &Load{rig: r, oracle: oracle.New(), stopping: make(chan struct{}), failed: make(chan error, 1)}
+	if r.oracle == nil {
+		r.oracle = oracle.New()
+	}
+	r.loads++
+	l := &Load{rig: r, oracle: r.oracle, number: r.loads, stopping: make(chan struct{}), failed: make(chan error, 1)}
 	l.ctx, l.cancel = context.WithCancel(r.ctx)
 	l.http = &http.Client{Timeout: attemptWait, Transport: &http.Transport{MaxIdleConnsPerHost: producersHTTP}}
 	var err error
@@ -205,11 +211,11 @@ func (p *producer) publish(q *request, id string) (acked bool, err error) {
 	return err == nil, nil //nolint:nilerr // no PubAck: unknown, sent again
 }
 
-// newProducer makes producer i of a load; two of them share a tenant, none shares ids.
+// newProducer makes producer i of a load; some share a tenant, none shares ids.
 func newProducer(l *Load, i int, seed uint64) *producer {
 	tenants := Tenants()
 	return &producer{
-		load: l, voids: !l.rig.opts.NoVoids, rnd: rand.New(rand.NewPCG(seed, uint64(i))), tenant: tenants[i%len(tenants)],
-		source: fmt.Sprintf("/rig/%d", i), hour: time.Now().UTC().Truncate(time.Hour).UnixMilli(),
+		load: l, voids: !l.rig.opts.NoVoids, rnd: rand.New(rand.NewPCG(seed, uint64(l.number<<8|i))), tenant: tenants[i%len(tenants)],
+		source: fmt.Sprintf("/rig/%d/%d", l.number, i), hour: time.Now().UTC().Truncate(time.Hour).UnixMilli(),
 	}
 }

@@ -49,7 +49,10 @@ type Rig struct {
 	opts   Options
 	dir    string
 	ports  []int
-	tokens map[string]string
+	tokens map[string]string // by tenant
+	keys   map[string]string // their ids
+	oracle *oracle.Oracle    // of all loads
+	loads  int
 
 	NATS        *Part
 	ClickHouse  *Part
@@ -78,7 +81,7 @@ func Start(t *testing.T, opts Options) *Rig {
 		opts.BatchRows = 5000
 	}
 	// Not t's context, which ends before the clean-up that must stop the parts in order.
-	r := &Rig{t: t, ctx: context.WithoutCancel(t.Context()), opts: opts, dir: t.TempDir(), tokens: map[string]string{}}
+	r := &Rig{t: t, ctx: context.WithoutCancel(t.Context()), opts: opts, dir: t.TempDir(), tokens: map[string]string{}, keys: map[string]string{}}
 	if err := r.start(); err != nil {
 		t.Fatalf("rig: %v", err)
 	}
@@ -162,30 +165,43 @@ func (r *Rig) prepare() error {
 	if err := w.Migrate(r.ctx, nil); err != nil {
 		return err
 	}
+	return r.control(func(l *eventlog.Log, store *control.Store) error {
+		if err := r.retry("make the streams", l.EnsureStreams); err != nil {
+			return err
+		}
+		for _, tenant := range Tenants() {
+			err := r.retry("make a key", func(ctx context.Context) (err error) {
+				r.keys[tenant], r.tokens[tenant], err = store.Create(ctx, tenant, "rig", []string{"events:write"}, time.Time{})
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// control calls f with the log and the control state.
+func (r *Rig) control(f func(*eventlog.Log, *control.Store) error) error {
 	l, err := eventlog.Dial(eventlog.Config{URL: r.nats.URL(), MaxBytes: 4 << 30}, zap.NewNop())
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	if err := r.retry("make the streams", l.EnsureStreams); err != nil {
-		return err
-	}
 	store, err := control.Open(r.ctx, l.Conn(), zap.NewNop())
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	for _, tenant := range Tenants() {
-		err := r.retry("make a key", func(ctx context.Context) error {
-			_, secret, err := store.Create(ctx, tenant, "rig", []string{"events:write"}, time.Time{})
-			r.tokens[tenant] = secret
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return f(l, store)
+}
+
+// Revoke takes a tenant's key away.
+func (r *Rig) Revoke(tenant string) error {
+	return r.control(func(_ *eventlog.Log, store *control.Store) error {
+		return r.retry("revoke a key", func(ctx context.Context) error { return store.Revoke(ctx, r.keys[tenant]) })
+	})
 }
 
 // retry repeats what a server that was just started may not answer yet.
