@@ -164,6 +164,7 @@ const (
 	errStorageExceeded = 10047
 	errMessageTooLarge = 10054
 	errStoreFailed     = 10077
+	errInProcess       = 10158 // R3: the same id is being stored, by an attempt that was given up too early
 )
 
 func (c *Conn) publishError(err error) error {
@@ -181,6 +182,8 @@ func (c *Conn) publishError(err error) error {
 		if strings.Contains(api.Description, "maximum") || strings.Contains(api.Description, "no space") {
 			return fmt.Errorf("%w: %w", ErrFull, err)
 		}
+	case errInProcess:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case errMessageTooLarge:
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
