@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -134,11 +135,26 @@ func (s *summary) testDone(e event) {
 			s.broken = append(s.broken, name)
 		}
 		s.printf("FAIL  %s\n%s", name, strings.Join(t.output, ""))
-	} else if t.children == 0 && e.Action == "pass" {
-		s.passed++
+	} else if e.Action == "pass" {
+		s.proofs(t)
+		if t.children == 0 {
+			s.passed++
+		}
 	}
 	delete(s.tests, key(e.Package, e.Test))
 }
+
+// proofs prints what a passing test has to show: lines such as `F02 PASS kills=4 lost=0`, of the tests
+// that kill and count.
+func (s *summary) proofs(t *test) {
+	for _, line := range t.output {
+		if proof.MatchString(line) {
+			s.printf("      %s", line)
+		}
+	}
+}
+
+var proof = regexp.MustCompile(`^[A-Z]+[0-9]*[a-z]? (PASS|SEEN) `)
 
 // packageDone prints a package's line. A package that fails though none of its tests did (build,
 // panic, time-out, TestMain) is a failure of its own, shown with everything it said, and so are the

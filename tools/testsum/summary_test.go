@@ -26,6 +26,13 @@ func TestTotals(t *testing.T) {
 			last: "3 passed, 0 failed",
 			not:  []string{"quiet"},
 		},
+		"passing, with something to show": {
+			code: `func TestA(t *testing.T) { println2("F02 PASS lost=0"); println2("F02 or so") }
+			       func println2(s string) { os.Stdout.WriteString(s + "\n") }`,
+			last: "1 passed, 0 failed",
+			says: []string{"F02 PASS lost=0"},
+			not:  []string{"F02 or so"},
+		},
 		"failing subtest counts once and is shown": {
 			code: `func TestA(t *testing.T) { t.Run("x", func(t *testing.T) { t.Error("the reason") }); t.Run("y", func(*testing.T) {}) }`,
 			last: "1 passed, 1 failed",
