@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -138,7 +139,29 @@ func (p *partition) waiting(ctx context.Context, shard uint16, upTo uint64) (map
 		}
 		waiting[keyOf(w.Tenant, w.Target)] = w
 	}
-	return waiting, nil
+	return waiting, p.arrived(ctx, waiting, shard, upTo)
+}
+
+// arrived drops the voids whose target has come since: their rows say `waiting` for ever, and memory is to
+// hold only what still waits.
+func (p *partition) arrived(ctx context.Context, waiting map[identityKey]Waiting, shard uint16, upTo uint64) error {
+	targets := make([]warehouse.Key, 0, len(waiting))
+	for k, w := range waiting {
+		targets = append(targets, warehouse.Key{Tenant: k.tenant, Source: k.source, ID: k.id, Hash: usage.IdentityHash(k.tenant, w.Target)})
+	}
+	for part := range slices.Chunk(targets, warehouse.LookupMax) {
+		rows, err := p.warehouse.Lookup(ctx, p.id, part)
+		if err != nil {
+			return fmt.Errorf("look for the targets of waiting voids: %w", err)
+		}
+		for i := range rows {
+			r := &rows[i]
+			if r.Sign > 0 && p.ended.holds(r.Position) && (r.Shard != shard || r.Seq <= upTo) { // above, it is decided anew
+				delete(waiting, identityKey{r.Tenant, r.Source, r.ID})
+			}
+		}
+	}
+	return nil
 }
 
 // fillFilter makes the filter cover everything stored at or below to: from memory, else from disk, else

@@ -319,6 +319,7 @@ func (w *world) life(n int) error {
 	d := &decider{history: w, filter: newFilter(64), memory: newMemory(), waiting: map[identityKey]Waiting{}}
 	d.memory.keep = w.rnd.IntN(30) // identities: some are known from memory, some from the warehouse
 	w.recall(d, progress)
+	w.arrived(d, progress)
 	depth := 1 + w.rnd.IntN(4)
 	var pending, committed []*batch // decided, not yet committed; committed, not yet retired
 	for at := int(progress); at < len(w.log) || len(pending) > 0; {
@@ -385,6 +386,17 @@ func (w *world) recall(d *decider, progress uint64) {
 			}
 			k := keyOf(r.row.tenant, r.row.event.Target)
 			d.waiting[k] = Waiting{Tenant: r.row.tenant, Target: r.row.event.Target, Position: r.row.pos, RecordedAt: r.row.recordedAt, Causation: r.row.causation}
+		}
+	}
+}
+
+// arrived drops waiting voids whose target is stored, as a session does.
+func (w *world) arrived(d *decider, progress uint64) {
+	for _, rows := range w.parts[warehouse.Events] {
+		for _, r := range rows {
+			if r.row.sign > 0 && w.ended.holds(place(r.row.pos)) && (r.shard != w.shard || r.seq <= progress) {
+				delete(d.waiting, keyOf(r.row.tenant, usage.Identity{Source: r.row.event.Source, ID: r.row.event.ID}))
+			}
 		}
 	}
 }
