@@ -39,6 +39,10 @@ type beginning struct {
 // over first, so that its progress is final; then the new one; and only if the old one is still ours
 // after that, it has ended: whoever takes it over from then on finds the new one in the list.
 func (p *partition) takeOver(ctx context.Context, floor uint64) (*warehouse.Writer, beginning, error) {
+	info, err := p.log.Info(ctx, int(p.id)) // first: without a log there is nothing to own a shard for
+	if err != nil {
+		return nil, beginning{}, err
+	}
 	earlier, shard, err := p.shards(ctx)
 	if err != nil {
 		return nil, beginning{}, err
@@ -48,6 +52,7 @@ func (p *partition) takeOver(ctx context.Context, floor uint64) (*warehouse.Writ
 		return nil, beginning{}, err
 	}
 	at, same, err := p.follow(ctx, shard, earlier, writer.Progress())
+	at.created = info.Created
 	if err == nil && same {
 		return writer, at, nil
 	}
@@ -111,11 +116,7 @@ func (p *partition) follow(ctx context.Context, shard uint16, earlier []uint16, 
 			before, counted = s, ended.Seq
 		}
 	}
-	info, err := p.log.Info(ctx, int(p.id))
-	if err != nil {
-		return at, false, err
-	}
-	at = beginning{shard: shard, start: done.Seq, hash: done.Hash, created: info.Created}
+	at = beginning{shard: shard, start: done.Seq, hash: done.Hash}
 	if done.Found && done.Seq > 0 {
 		if same, err = p.continues(ctx, shard, done.Seq); err != nil || same {
 			return at, same, err

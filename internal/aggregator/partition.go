@@ -164,12 +164,17 @@ func (p *partition) arrived(ctx context.Context, waiting map[identityKey]Waiting
 	return nil
 }
 
+// fillWait bounds reading every identity there is: some ten million a second, and years of them.
+const fillWait = time.Hour
+
 // fillFilter makes the filter cover everything stored at or below to: from memory, else from disk, else
 // from nothing; the rest is read from raw rows.
 func (p *partition) fillFilter(ctx context.Context, to covered) error {
 	if err := p.findFilter(ctx, to); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, fillWait)
+	defer cancel()
 	started := time.Now()
 	before := p.filter.size()
 	err := p.warehouse.IdentityHashes(ctx, p.id, p.filterAt.mark(), to.mark(), func(hashes []uint64) error {

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -21,7 +22,12 @@ func TestLeaseLostOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = wh.Close() }()
-	p := &partition{cfg: Config{Dir: file}, warehouse: wh, zap: zap.NewNop(), filter: newFilter(64)}
+	log, err := eventlog.Dial(eventlog.DefaultConfig(), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p := &partition{log: log, cfg: Config{Dir: file}, warehouse: wh, zap: zap.NewNop(), filter: newFilter(64)}
 	p.filter.add(1)
 	lost, cancel := context.WithCancel(t.Context())
 	cancel()
