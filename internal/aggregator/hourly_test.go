@@ -1,0 +1,59 @@
+package aggregator
+
+import (
+	"math/big"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// TestHourlySumsAreExact: a hundred thousand of the largest quantities there can be, in one cell, and as
+// many cells as a batch can have, sum to what big.Int says (faults.md 30).
+func TestHourlySumsAreExact(t *testing.T) {
+	t.Parallel()
+	largest, err := usage.ParseQuantity([]byte("99999999999999999999.999999999"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(3, 3))
+	h := newHourly()
+	for _, meters := range []int{1, 70_000} { // the second time in memory of the first
+		h.reset()
+		want := map[string]*big.Int{}
+		for i := range 100_000 {
+			q, sign := largest, int8(1)
+			if meters > 1 {
+				q = usage.Quantity{Hi: rnd.Int64N(1 << 32), Lo: rnd.Uint64()}
+			}
+			if rnd.IntN(4) == 0 {
+				q = q.Neg()
+			}
+			if meters > 1 && rnd.IntN(4) == 0 {
+				sign = -1
+			}
+			meter := string(rune('a' + rnd.IntN(meters)))
+			r := &eventRow{tenant: "acme", meter: meter, quantity: q, sign: sign, at: 1_762_000_000_000, event: &usage.Event{Subject: "a"}}
+			r.pos.Seq = uint64(i)
+			h.add(r, keeper{past: true})
+			if want[meter] == nil {
+				want[meter] = new(big.Int)
+			}
+			want[meter].Add(want[meter], new(big.Int).Mul(q.Big(), big.NewInt(int64(sign))))
+		}
+		block := warehouse.NewHourlyBlock()
+		rows := uint64(0)
+		for i, k := range h.keys {
+			if got := h.cells[i].quantity.Big(); got.Cmp(want[k.meter]) != 0 {
+				t.Fatalf("meter %q sums to %s, want %s", k.meter, got, want[k.meter])
+			}
+			rows += h.cells[i].rows
+			row := h.row(i, 0)
+			block.Append(&row)
+		}
+		if len(h.keys) != len(want) || rows != 100_000 || block.Rows() != len(want) {
+			t.Errorf("%d cells of %d rows, want %d of 100000", len(h.keys), rows, len(want))
+		}
+	}
+}
