@@ -239,3 +239,34 @@ func TestTwoAggregators(t *testing.T) {
 		}
 	}
 }
+
+// TestManyVoidsInOneBatch voids more stored events at once than one query fetches. It once asked for all
+// of them together, was refused, and took the shard over again for ever.
+func TestManyVoidsInOneBatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	now := time.Now().Add(-time.Hour).Truncate(time.Hour)
+	const messages, each = 11, 1000 // of one message at most; together more than warehouse.FetchMax
+	send := func(one func(id string) string) (last uint64) {
+		for m := range messages {
+			batch := make([]string, each)
+			for i := range batch {
+				batch[i] = one(fmt.Sprintf("%d-%d", m, i))
+			}
+			last = r.publish("acme", "["+strings.Join(batch, ",")+"]")
+		}
+		return last
+	}
+	stop := r.start()
+	r.await(send(func(id string) string { return metered(id, "a", "1", now) }))
+	stop()
+	last := send(func(id string) string { return void("v"+id, id, now) })
+	defer r.start(func(c *aggregator.Config) { c.FlushWait = time.Second })()
+	r.await(last)
+	if got, want := r.query("SELECT sum(stored), sum(voided) FROM {db}.ledger"), fmt.Sprintf("%d\t%d", 2*messages*each, messages*each); got != want {
+		t.Errorf("stored, voided: have %s, want %s", got, want)
+	}
+	if got, want := r.query("SELECT sum(quantity), sum(events), sum(voids) FROM {db}.usage_hourly WHERE meter = 'tokens'"), fmt.Sprintf("0\t0\t%d", messages*each); got != want {
+		t.Errorf("rollup: have %s, want %s", got, want)
+	}
+}

@@ -102,6 +102,7 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 		partition: p, shard: shard, sink: newSink(writer, p.metrics), marks: writer.Watermarks(),
 		decoder: newDecoder(shard, done.LoggedAt.Millis()), after: at,
 	}
+	s.lag.seq.Store(start)
 	p.progress.Store(start)
 	p.loggedAt.Store(done.LoggedAt.Millis())
 	if err := p.fillFilter(ctx, covered{Shard: shard, Seq: start, Hash: at.hash}); err != nil {
@@ -329,7 +330,7 @@ func (s *session) status(ctx context.Context) (warehouse.StatusRow, error) {
 	label := strconv.Itoa(int(s.shard))
 	age := 0.0
 	if info.Last > at {
-		row.LagEvents = info.Last - at
+		row.LagEvents = s.lag.pending(info.Last)
 		if m, err := s.log.Get(ctx, int(s.id), at+1); err == nil {
 			row.OldestPendingAt = m.Time
 			age = now.Sub(m.Time.Time()).Seconds()

@@ -32,6 +32,7 @@ type session struct {
 	batches chan *batch // decided, to be stored
 	stored  chan *batch // committed, to be retired
 	credit  *credit     // bytes between the log and the warehouse
+	lag     lag
 }
 
 // storedMax bounds batches that are committed but not yet retired; the decider also has one in hand.
@@ -95,6 +96,7 @@ func (s *session) pass(ctx context.Context, c *chunk) error {
 	if err := s.credit.take(ctx, c); err != nil {
 		return err
 	}
+	s.lag.read(c)
 	select {
 	case s.chunks <- c:
 		return nil
@@ -190,6 +192,7 @@ func (s *session) store(ctx context.Context) error {
 			}
 			faultpoint.Hit("aggregator/committed")
 			s.advance(b)
+			s.lag.committed(b)
 			select {
 			case s.stored <- b:
 			case <-ctx.Done(): // who takes them may have ended first

@@ -10,7 +10,8 @@ import (
 // Light compares the tables with each other without reading the log: the ledger's identity and its holes,
 // raw rows with the ledger's stored and voided, rollup rows with raw rows. It answers how many events the
 // tables cannot account for, by tenant; "" are holes, which nobody can be named for. Every tenant that has
-// a ledger row is in the answer. It reads a few narrow columns: seconds at 100 million rows.
+// a ledger row is in the answer. It reads a few narrow columns: 0.36 s of CPU for
+// 1.6 million rows, and in proportion.
 func (a *Auditor) Light(ctx context.Context) (map[string]uint64, error) {
 	r := &run{Auditor: a, Options: Options{Settle: settleWait}, found: newFindings(""), months: newMonths()}
 	var err error

@@ -35,9 +35,6 @@ func Dial(ctx context.Context, cfg Config, log *zap.Logger) (*Client, error) {
 	return &Client{Store: store, conn: conn}, nil
 }
 
-// Conn is the connection, for what else reads through it.
-func (c *Client) Conn() *eventlog.Conn { return c.conn }
-
 // Connected reports whether NATS is there right now.
 func (c *Client) Connected() bool { return c.conn.Connected() }
 

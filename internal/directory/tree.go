@@ -1,10 +1,5 @@
 package directory
 
-import (
-	"cmp"
-	"slices"
-)
-
 // Tree is the account tree at an instant. Deleted accounts stay under their last parent, so that no
 // usage ever leaves the sum of its root.
 type Tree struct {
@@ -59,10 +54,3 @@ func (t *Tree) Parent(id string) string { return t.parent[id] }
 
 // Depth is the number of accounts above id.
 func (t *Tree) Depth(id string) int { return t.depth[id] }
-
-// ChildrenFirst sorts ids so that every account comes before its parent.
-func (t *Tree) ChildrenFirst(ids []string) {
-	slices.SortFunc(ids, func(a, b string) int {
-		return cmp.Or(cmp.Compare(t.depth[b], t.depth[a]), cmp.Compare(a, b))
-	})
-}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -107,15 +106,6 @@ type MappingError struct {
 
 func (e *MappingError) Error() string {
 	return fmt.Sprintf("mapping %s: %s", e.File, strings.Join(e.Faults, "; "))
-}
-
-// LoadMapping reads a mapping file.
-func LoadMapping(path string) (*Mapping, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read mapping: %w", err)
-	}
-	return ParseMapping(path, text)
 }
 
 // Verbatim is the mapping of NDJSON files whose lines are CloudEvents already.

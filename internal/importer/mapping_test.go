@@ -85,7 +85,11 @@ func TestExamples(t *testing.T) {
 	for _, path := range files {
 		name := filepath.Base(path)
 		t.Run(name, func(t *testing.T) {
-			m, err := importer.LoadMapping(path)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := importer.ParseMapping(path, text)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -72,7 +72,7 @@ func rejected(err error) bool {
 }
 
 func refuse(code, detail string) *problem.Problem {
-	return problem.New(statusOf(code), code, detail)
+	return Refusals().New(code, detail)
 }
 
 // retryAfter is whole seconds, at least one: 0 invites a loop.

@@ -13,14 +13,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// Refusal is one way the reporter refuses a request. The code is stable; the docs are made from Refusals.
-type Refusal struct {
-	Code    string
-	Status  int
-	Meaning string
-	Action  string
-}
-
 const (
 	codeUnauthorized = "unauthorized"
 	codeScope        = "missing-scope"
@@ -40,38 +32,31 @@ const (
 )
 
 // Refusals lists every code once.
-func Refusals() []Refusal {
+func Refusals() problem.Refusals {
 	const again = "retry after the time in Retry-After; reading changes nothing"
-	return []Refusal{
-		{codeUnauthorized, http.StatusUnauthorized, "no key, or one that is unknown, revoked or expired", "send Authorization: Bearer with a valid key"},
-		{codeScope, http.StatusForbidden, "the key lacks the scope the path needs", "use a key with one of the scopes that detail names"},
-		{codeNotFound, http.StatusNotFound, "no such path, or nothing of yours under that name", "see GET /api/v1/docs"},
-		{codeMethod, http.StatusMethodNotAllowed, "the path does not take this method", "see GET /api/v1/docs"},
-		{codeParameter, http.StatusBadRequest, "a parameter is missing or has a value that is not allowed", "errors names it and the values it may have"},
-		{codeUnknown, http.StatusBadRequest, "a query parameter that the path does not have", "errors names it; see GET /api/v1/docs"},
-		{codeCursor, http.StatusBadRequest, "a cursor that was not given out for this tenant and path", "start again without cursor"},
-		{codeBody, http.StatusBadRequest, "the body is not the JSON object the path takes", "the detail says where"},
-		{codeBodySize, http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB", "send less"},
-		{report.CodeNotSettled, http.StatusConflict, "as_of lies beyond what has been counted for certain", "wait, or ask for an earlier as_of"},
-		{report.CodeNoVersion, http.StatusNotFound, "the month has no such version", "leave version out for the current state"},
-		{report.CodeAggregation, http.StatusUnprocessableEntity, "the meter's aggregation cannot be computed", "ask for another meter, or for its events"},
-		{codeRows, http.StatusUnprocessableEntity, "the answer would have more rows than the limit (100,000)", "ask for less: a shorter time, a longer window, fewer groups"},
-		{codeInternal, http.StatusInternalServerError, "a defect of this program", "report it with the correlation_id"},
-		{codeOverloaded, http.StatusServiceUnavailable, "too many requests at once", again},
-		{codeWarehouse, http.StatusServiceUnavailable, "ClickHouse cannot be reached or is not ready", again},
-		{codeKeys, http.StatusServiceUnavailable, "keys cannot be checked or changed at the moment", again},
-		{codeAudit, http.StatusServiceUnavailable, "the audit could not be finished; it says nothing about the data", again},
+	return problem.Refusals{
+		problem.Kind(codeUnauthorized, http.StatusUnauthorized, "no key, or one that is unknown, revoked or expired", "send Authorization: Bearer with a valid key"),
+		problem.Kind(codeScope, http.StatusForbidden, "the key lacks the scope the path needs", "use a key with one of the scopes that detail names"),
+		problem.Kind(codeNotFound, http.StatusNotFound, "no such path, or nothing of yours under that name", "see GET /api/v1/docs"),
+		problem.Kind(codeMethod, http.StatusMethodNotAllowed, "the path does not take this method", "see GET /api/v1/docs"),
+		problem.Kind(codeParameter, http.StatusBadRequest, "a parameter is missing or has a value that is not allowed", "errors names it and the values it may have"),
+		problem.Kind(codeUnknown, http.StatusBadRequest, "a query parameter that the path does not have", "errors names it; see GET /api/v1/docs"),
+		problem.Kind(codeCursor, http.StatusBadRequest, "a cursor that was not given out for this tenant and path", "start again without cursor"),
+		problem.Kind(codeBody, http.StatusBadRequest, "the body is not the JSON object the path takes", "the detail says where"),
+		problem.Kind(codeBodySize, http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB", "send less"),
+		problem.Kind(report.CodeNotSettled, http.StatusConflict, "as_of lies beyond what has been counted for certain", "wait, or ask for an earlier as_of"),
+		problem.Kind(report.CodeNoVersion, http.StatusNotFound, "the month has no such version", "leave version out for the current state"),
+		problem.Kind(report.CodeAggregation, http.StatusUnprocessableEntity, "the meter's aggregation cannot be computed", "ask for another meter, or for its events"),
+		problem.Kind(codeRows, http.StatusUnprocessableEntity, "the answer would have more rows than the limit (100,000)", "ask for less: a shorter time, a longer window, fewer groups"),
+		problem.Kind(codeInternal, http.StatusInternalServerError, "a defect of this program", "report it with the correlation_id"),
+		problem.Kind(codeOverloaded, http.StatusServiceUnavailable, "too many requests at once", again),
+		problem.Kind(codeWarehouse, http.StatusServiceUnavailable, "ClickHouse cannot be reached or is not ready", again),
+		problem.Kind(codeKeys, http.StatusServiceUnavailable, "keys cannot be checked or changed at the moment", again),
+		problem.Kind(codeAudit, http.StatusServiceUnavailable, "the audit could not be finished; it says nothing about the data", again),
 	}
 }
 
-func refuse(code, detail string) *problem.Problem {
-	for _, r := range Refusals() {
-		if r.Code == code {
-			return problem.New(r.Status, code, detail)
-		}
-	}
-	return problem.New(http.StatusInternalServerError, codeInternal, "a defect of this program")
-}
+func refuse(code, detail string) *problem.Problem { return Refusals().New(code, detail) }
 
 // wrong is a parameter with a value that is not allowed.
 func wrong(parameter, detail string) *problem.Problem {

@@ -66,7 +66,7 @@ type Aggregator struct {
 func NewAggregator(reg prometheus.Registerer) *Aggregator {
 	insert := []float64{.005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30}
 	return &Aggregator{
-		Lag:           gauge(reg, "aggregator_lag_events", "Events in the log that are not in the warehouse yet.", "shard"),
+		Lag:           gauge(reg, "aggregator_lag_events", "Events in the log that are not in the warehouse yet; messages not read yet are taken for average ones.", "shard"),
 		OldestPending: gauge(reg, "aggregator_oldest_pending_seconds", "Age of the oldest event not in the warehouse yet.", "shard"),
 		Rows:          counter(reg, "aggregator_rows_total", "Rows inserted.", "target"),
 		Insert:        histogram(reg, "aggregator_insert_seconds", "Duration of an insert.", insert, "target"),

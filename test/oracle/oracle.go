@@ -109,13 +109,6 @@ func (o *Oracle) Acked(items []Item) {
 	}
 }
 
-// AckedEvents is how many sends of events have been acknowledged so far.
-func (o *Oracle) AckedEvents() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.acked
-}
-
 func (o *Oracle) of(e *Event) *identity {
 	id := o.identities[e.key()]
 	if id == nil {

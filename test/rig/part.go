@@ -101,9 +101,6 @@ func (p *Part) process() *localstack.Process {
 	return p.proc
 }
 
-// PID is the process id of the present life.
-func (p *Part) PID() int { return p.process().PID() }
-
 // Alive reports whether the process runs.
 func (p *Part) Alive() bool {
 	select {
@@ -167,9 +164,6 @@ func (p *Part) Dooms() int {
 	defer p.mu.Unlock()
 	return p.dooms
 }
-
-// Done is closed when the present life has ended.
-func (p *Part) Done() <-chan struct{} { return p.process().Done() }
 
 // Back is closed when the next life has begun.
 func (p *Part) Back() <-chan struct{} {
