@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
 
@@ -16,50 +17,50 @@ func TestF13InsideClickHouse(t *testing.T) {
 	if err := rig.CanTrace(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	f := begin(t, "F13", rig.Options{})
+	f := fight.Begin(t, "F13", rig.Options{})
 	atPart := 0 // lives that ended at the rename that makes an inserted part visible
-	for i := 0; i < rounds(3, 40) || atPart == 0 && i < 60; i++ {
-		calls, n := "rename,renameat,renameat2", 1+f.rnd.IntN(6)
+	for i := 0; i < fight.Rounds(3, 40) || atPart == 0 && i < 60; i++ {
+		calls, n := "rename,renameat,renameat2", 1+f.Rnd.IntN(6)
 		switch {
 		case i%4 == 1:
-			calls, n = "fsync,fdatasync", 1+f.rnd.IntN(12)
-		case i%4 == 2 && soak:
-			calls, n = "write,pwrite64", 1+f.rnd.IntN(300)
-		case i%8 == 5 && soak:
-			calls, n = "unlink,unlinkat", 1+f.rnd.IntN(10)
-		case i%8 == 7 && soak:
-			calls, n = "openat", 20+f.rnd.IntN(300)
+			calls, n = "fsync,fdatasync", 1+f.Rnd.IntN(12)
+		case i%4 == 2 && fight.Soak:
+			calls, n = "write,pwrite64", 1+f.Rnd.IntN(300)
+		case i%8 == 5 && fight.Soak:
+			calls, n = "unlink,unlinkat", 1+f.Rnd.IntN(10)
+		case i%8 == 7 && fight.Soak:
+			calls, n = "openat", 20+f.Rnd.IntN(300)
 		}
-		f.diesInside(calls, n)
-		if victim := f.rig.Victim(); strings.Contains(victim, "rename") && strings.Contains(victim, "tmp_insert") {
+		diesInside(f, calls, n)
+		if victim := f.Rig.Victim(); strings.Contains(victim, "rename") && strings.Contains(victim, "tmp_insert") {
 			atPart++
 		}
 	}
-	f.note = fmt.Sprintf(" part_renames=%d", atPart)
+	f.Note = fmt.Sprintf(" part_renames=%d", atPart)
 	if atPart == 0 {
-		t.Errorf("F13 seed=%d: no life ended at the rename of a part", f.seed)
+		t.Errorf("F13 seed=%d: no life ended at the rename of a part", f.Seed)
 	}
-	f.recovered()
-	f.end()
+	f.Recovered()
+	f.End()
 }
 
 // diesInside gives ClickHouse a life that ends at the n-th of some calls, and waits until it has ended. A
 // life that goes on for long has no thread that makes so many: it is killed like any other.
-func (f *fight) diesInside(calls string, n int) {
-	f.t.Helper()
-	engine := f.rig.ClickHouse
-	f.rig.Until("ClickHouse lives", rig.SettleWait, func(context.Context) bool { return engine.Alive() })
+func diesInside(f *fight.Fight, calls string, n int) {
+	f.T.Helper()
+	engine := f.Rig.ClickHouse
+	f.Rig.Until("ClickHouse lives", rig.SettleWait, func(context.Context) bool { return engine.Alive() })
 	before := engine.Dooms()
 	engine.Arm(rig.Inject(calls, n)...)
 	engine.Kill()
 	deadline := time.Now().Add(5 * time.Second)
-	f.rig.Until(fmt.Sprintf("ClickHouse dies at %d of %s", n, calls), rig.SettleWait, func(context.Context) bool {
+	f.Rig.Until(fmt.Sprintf("ClickHouse dies at %d of %s", n, calls), rig.SettleWait, func(context.Context) bool {
 		if time.Now().After(deadline) {
-			f.t.Logf("no thread has reached %d of %s", n, calls)
+			f.T.Logf("no thread has reached %d of %s", n, calls)
 			deadline = time.Now().Add(time.Second)
 			engine.Kill()
 		}
 		return engine.Dooms() > before
 	})
-	f.t.Logf("died at %d of %s: %s", n, calls, f.rig.Victim())
+	f.T.Logf("died at %d of %s: %s", n, calls, f.Rig.Victim())
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
+	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
 
@@ -14,7 +15,7 @@ import (
 var planted = []struct {
 	name  string
 	bugs  []rig.Mutation
-	fault func(f *fight)
+	fault func(f *fight.Fight)
 }{
 	{
 		"watermarks ignored after a crash",
@@ -23,7 +24,7 @@ var planted = []struct {
 			Old:  "return k.past || seq > k.marks[partitionOf(t, ms)]",
 			New:  "return true",
 		}},
-		func(f *fight) { f.aggregatorDies("aggregator/before-ledger:1") },
+		func(f *fight.Fight) { aggregatorDies(f, "aggregator/before-ledger:1") },
 	},
 	{
 		"the rollup trusts the watermark of the raw rows",
@@ -32,9 +33,9 @@ var planted = []struct {
 			Old:  "return to.Insert(ctx, t, b, w.keeper(t, b.first))",
 			New:  "return to.Insert(ctx, t, b, w.keeper(warehouse.Events, b.first))",
 		}},
-		func(f *fight) {
+		func(f *fight.Fight) {
 			for n := range 12 { // some targets are in, some are not
-				f.aggregatorDies(fmt.Sprintf("warehouse/inserted:%d", 1+n))
+				aggregatorDies(f, fmt.Sprintf("warehouse/inserted:%d", 1+n))
 			}
 		},
 	},
@@ -49,7 +50,7 @@ var planted = []struct {
 			Old:  "\tfaultpoint.Hit(\"aggregator/before-ledger\")\n\tif err := to.Insert(ctx, warehouse.Ledger, b, w.keeper(warehouse.Ledger, b.first)); err != nil {",
 			New:  "\tfaultpoint.Hit(\"aggregator/before-ledger\")\n\tif err := error(nil); err != nil {",
 		}},
-		func(f *fight) { f.aggregatorDies("warehouse/inserted:1") },
+		func(f *fight.Fight) { aggregatorDies(f, "warehouse/inserted:1") },
 	},
 	{
 		"answered before the log has it",
@@ -58,13 +59,13 @@ var planted = []struct {
 			Old:  "if _, err := c.log.Append(ctx, key.tenant, uuid.New(), b.encoded); err != nil {",
 			New:  "early := append([]byte(nil), b.encoded...)\n\tgo c.log.Append(context.WithoutCancel(ctx), key.tenant, uuid.New(), early)\n\tif err := error(nil); err != nil {",
 		}},
-		func(f *fight) {
-			f.rig.NATS.Freeze() // from here on no answer can be true
-			answered := f.load.Requests()
-			f.rig.Until("ingest answers without the log", rig.SettleWait, func(context.Context) bool { return f.load.Requests() > answered+10 })
-			f.rig.Ingest.Kill()
-			f.rig.NATS.Kill() // with what ingest had sent and nobody had read
-			f.recovered()
+		func(f *fight.Fight) {
+			f.Rig.NATS.Freeze() // from here on no answer can be true
+			answered := f.Load.Requests()
+			f.Rig.Until("ingest answers without the log", rig.SettleWait, func(context.Context) bool { return f.Load.Requests() > answered+10 })
+			f.Rig.Ingest.Kill()
+			f.Rig.NATS.Kill() // with what ingest had sent and nobody had read
+			f.Recovered()
 		},
 	},
 	{
@@ -74,33 +75,33 @@ var planted = []struct {
 			Old:  "if o, b := d.memory.find(k, h); o != nil {",
 			New:  "if o, b := d.memory.find(k, h); o != nil && o == nil {",
 		}},
-		func(f *fight) { f.recovered() },
+		func(f *fight.Fight) { f.Recovered() },
 	},
 }
 
 // TestPlanted shows that the oracle sees: with each bug planted, the same system under the same load and
 // a fault gives totals that are wrong, and it says so.
 func TestPlanted(t *testing.T) {
-	for _, p := range planted[:rounds(1, len(planted))] {
+	for _, p := range planted[:fight.Rounds(1, len(planted))] {
 		t.Run(p.name, func(t *testing.T) {
 			program, err := rig.Build(t.Context(), t.TempDir(), p.bugs...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			f := begin(t, "PLANTED", rig.Options{Program: program, NoVoids: true})
+			f := fight.Begin(t, "PLANTED", rig.Options{Program: program, NoVoids: true})
 			p.fault(f)
-			result := f.settled()
+			result := f.Settled()
 			if result.Err() == nil {
-				t.Fatalf("PLANTED seed=%d: %s, and the oracle sees nothing", f.seed, p.name)
+				t.Fatalf("PLANTED seed=%d: %s, and the oracle sees nothing", f.Seed, p.name)
 			}
-			fmt.Printf("PLANTED SEEN seed=%d %q lost=%d doubled=%d phantom=%d: %s\n", f.seed, p.name, result.Lost, result.Doubled, result.Phantom, result.Violations[0])
+			fmt.Printf("PLANTED SEEN seed=%d %q lost=%d doubled=%d phantom=%d: %s\n", f.Seed, p.name, result.Lost, result.Doubled, result.Phantom, result.Violations[0])
 		})
 	}
 }
 
 // aggregatorDies lets the aggregator die at a crash point.
-func (f *fight) aggregatorDies(at string) {
-	f.t.Helper()
-	f.dies(f.rig.Aggregators[0], "at "+at, faultpoint.Variable+"="+at)
-	f.recovered()
+func aggregatorDies(f *fight.Fight, at string) {
+	f.T.Helper()
+	f.Dies(f.Rig.Aggregators[0], "at "+at, faultpoint.Variable+"="+at)
+	f.Recovered()
 }

@@ -5,44 +5,45 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
 
 // F12: two aggregators and one partition. The one that moves it is frozen past its lease, the other takes
 // over, and then the first one goes on from the very instruction it was stopped at, believing in its lease.
 func TestF12Rivals(t *testing.T) {
-	f := begin(t, "F12", rig.Options{Aggregators: []string{"one", "two"}})
-	freezes := rounds(2, 20)
-	f.note = fmt.Sprintf(" freezes=%d", freezes)
+	f := fight.Begin(t, "F12", rig.Options{Aggregators: []string{"one", "two"}})
+	freezes := fight.Rounds(2, 20)
+	f.Note = fmt.Sprintf(" freezes=%d", freezes)
 	for range freezes {
-		f.moment()
-		owner, frozen := f.owner()
+		f.Moment()
+		owner, frozen := owner(f)
 		frozen.Freeze()
-		f.worst = max(f.worst, f.rig.Until("the other aggregator owns the partition", rig.SettleWait, func(ctx context.Context) bool {
-			now := f.rig.Owner(ctx)
+		f.Worst = max(f.Worst, f.Rig.Until("the other aggregator owns the partition", rig.SettleWait, func(ctx context.Context) bool {
+			now := f.Rig.Owner(ctx)
 			return now != "" && now != owner
 		}))
-		f.recovered()
-		f.moment()
+		f.Recovered()
+		f.Moment()
 		frozen.Thaw()
-		f.recovered()
+		f.Recovered()
 	}
-	f.end()
+	f.End()
 }
 
 // owner is the aggregator that moves the partition.
-func (f *fight) owner() (string, *rig.Part) {
-	f.t.Helper()
+func owner(f *fight.Fight) (string, *rig.Part) {
+	f.T.Helper()
 	var name string
-	f.rig.Until("somebody owns the partition", rig.SettleWait, func(ctx context.Context) bool {
-		name = f.rig.Owner(ctx)
+	f.Rig.Until("somebody owns the partition", rig.SettleWait, func(ctx context.Context) bool {
+		name = f.Rig.Owner(ctx)
 		return name != ""
 	})
-	for _, a := range f.rig.Aggregators {
+	for _, a := range f.Rig.Aggregators {
 		if a.Name == "aggregator-"+name {
 			return name, a
 		}
 	}
-	f.t.Fatalf("%q owns the partition and is nobody", name)
+	f.T.Fatalf("%q owns the partition and is nobody", name)
 	return "", nil
 }

@@ -7,6 +7,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,6 +41,14 @@ type Options struct {
 	// NoVoids leaves out voids. They make the aggregator read back what it wrote, so that a warehouse made
 	// wrong on purpose is noticed at once, and everything stands still.
 	NoVoids bool
+
+	NATSDir, ClickHouseDir string // where they keep their data, a small disk for instance; default a folder of the rig's
+	LogMaxBytes            int64  // of each partition's stream; default 4 GiB
+
+	// What stands between two parts: given an address (host:port), the address to dial instead.
+	NATSOfIngest, NATSOfAggregator, ClickHouseOfAggregator func(address string) string
+
+	IngestFlags, AggregatorFlags []string // more of them; the last of a name wins
 }
 
 // Rig is a running system.
@@ -80,6 +89,9 @@ func Start(t *testing.T, opts Options) *Rig {
 	if opts.BatchRows == 0 {
 		opts.BatchRows = 5000
 	}
+	if opts.LogMaxBytes == 0 {
+		opts.LogMaxBytes = 4 << 30
+	}
 	// Not t's context, which ends before the clean-up that must stop the parts in order.
 	r := &Rig{t: t, ctx: context.WithoutCancel(t.Context()), opts: opts, dir: t.TempDir(), tokens: map[string]string{}, keys: map[string]string{}}
 	if err := r.start(); err != nil {
@@ -97,10 +109,11 @@ func (r *Rig) start() error {
 	if err != nil {
 		return err
 	}
-	if r.nats, err = localstack.StartNATSChild(r.ctx, localstack.NATSConfig{Dir: filepath.Join(r.dir, "nats")}); err != nil {
+	natsDir := cmp.Or(r.opts.NATSDir, filepath.Join(r.dir, "nats"))
+	if r.nats, err = localstack.StartNATSChild(r.ctx, localstack.NATSConfig{Dir: natsDir}); err != nil {
 		return err
 	}
-	r.NATS = r.keep("nats", filepath.Join(r.dir, "nats", "nats.log"), r.nats.Process(), func(ctx context.Context) (*localstack.Process, error) {
+	r.NATS = r.keep("nats", filepath.Join(natsDir, "nats.log"), r.nats.Process(), func(ctx context.Context) (*localstack.Process, error) {
 		err := r.nats.Restart(ctx)
 		return r.nats.Process(), err
 	})
@@ -110,13 +123,19 @@ func (r *Rig) start() error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	if r.Ingest, err = r.service("ingest", r.ports[1], true, "--listen", loopback(r.ports[0])); err != nil {
+	maxBytes := fmt.Sprint(r.opts.LogMaxBytes)
+	if r.Ingest, err = r.service("ingest", r.ports[1], true, append([]string{
+		"--nats", r.natsURL(r.opts.NATSOfIngest), "--nats-max-bytes", maxBytes, "--listen", loopback(r.ports[0]),
+	}, r.opts.IngestFlags...)...); err != nil {
 		return err
 	}
+	clickHouse := r.dsn(r.opts.ClickHouseOfAggregator)
 	for i, name := range r.opts.Aggregators {
-		a, err := r.service("aggregator", r.ports[4+i], false, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
-			"--clickhouse", r.dsn(), "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
-			"--batch-rows", fmt.Sprint(r.opts.BatchRows))
+		a, err := r.service("aggregator", r.ports[4+i], false, append([]string{
+			"--nats", r.natsURL(r.opts.NATSOfAggregator), "--nats-max-bytes", maxBytes, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
+			"--clickhouse", clickHouse, "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
+			"--batch-rows", fmt.Sprint(r.opts.BatchRows),
+		}, r.opts.AggregatorFlags...)...)
 		if err != nil {
 			return err
 		}
@@ -128,7 +147,7 @@ func (r *Rig) start() error {
 
 // startClickHouse starts the engine; armed, its next life is traced by strace.
 func (r *Rig) startClickHouse(engine localstack.Engine) error {
-	plain, err := localstack.ClickHouseConfig{Engine: engine, Dir: filepath.Join(r.dir, "clickhouse"), TCPPort: r.ports[2], HTTPPort: r.ports[3]}.Part()
+	plain, err := localstack.ClickHouseConfig{Engine: engine, Dir: cmp.Or(r.opts.ClickHouseDir, filepath.Join(r.dir, "clickhouse")), TCPPort: r.ports[2], HTTPPort: r.ports[3]}.Part()
 	if err != nil {
 		return err
 	}
@@ -148,7 +167,21 @@ func (r *Rig) startClickHouse(engine localstack.Engine) error {
 	return nil
 }
 
-func (r *Rig) dsn() string { return "clickhouse://" + loopback(r.ports[2]) + "/" + Database }
+// dsn names the database, by way of what stands before it.
+func (r *Rig) dsn(via func(string) string) string {
+	return "clickhouse://" + by(via, loopback(r.ports[2])) + "/" + Database
+}
+
+func (r *Rig) natsURL(via func(string) string) string {
+	return "nats://" + by(via, strings.TrimPrefix(r.nats.URL(), "nats://"))
+}
+
+func by(via func(string) string, address string) string {
+	if via == nil {
+		return address
+	}
+	return via(address)
+}
 
 func (r *Rig) traceFile() string { return filepath.Join(r.dir, "strace.log") }
 
@@ -157,7 +190,7 @@ func (r *Rig) Victim() string { return victim(r.traceFile()) }
 
 // prepare does what `up` does before the services start: tables, streams, keys.
 func (r *Rig) prepare() error {
-	w, err := warehouse.Open(r.ctx, warehouse.Config{DSN: r.dsn()}, zap.NewNop())
+	w, err := warehouse.Open(r.ctx, warehouse.Config{DSN: r.dsn(nil)}, zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -184,7 +217,7 @@ func (r *Rig) prepare() error {
 
 // control calls f with the log and the control state.
 func (r *Rig) control(f func(*eventlog.Log, *control.Store) error) error {
-	l, err := eventlog.Dial(eventlog.Config{URL: r.nats.URL(), MaxBytes: 4 << 30}, zap.NewNop())
+	l, err := eventlog.Dial(eventlog.Config{URL: r.nats.URL(), MaxBytes: r.opts.LogMaxBytes}, zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -228,7 +261,7 @@ func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (
 	part := localstack.Part{
 		Name: name, Exe: r.opts.Program, LogFile: filepath.Join(r.dir, fmt.Sprintf("%s-%d.log", name, admin)),
 		Args: append([]string{
-			"__" + name, "--admin-listen", loopback(admin), "--nats", r.nats.URL(), "--nats-monitor-urls", r.nats.MonitorURL(), "--log-format", "json",
+			"__" + name, "--admin-listen", loopback(admin), "--nats-monitor-urls", r.nats.MonitorURL(), "--log-format", "json",
 		}, args...),
 	}
 	if awaitReady {

@@ -1,0 +1,6 @@
+//go:build !soak
+
+package fight
+
+// Soak: the full forms run.
+const Soak = false

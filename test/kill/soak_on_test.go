@@ -1,5 +1,0 @@
-//go:build soak
-
-package kill_test
-
-const soak = true
