@@ -1,0 +1,200 @@
+// Package proxy is the network between two parts, as a test needs it: TCP connections that come in on
+// loopback go on to one address, and in either direction they are delayed, held up, swallowed without a
+// word, refused, or cut at one byte. Everything can be switched while it runs.
+//
+// What a connection has delivered is always a prefix of what was sent, as TCP has it: once bytes of a
+// direction were swallowed, that direction of that connection stays silent for ever.
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Direction of bytes.
+type Direction int
+
+const (
+	// ToServer is from whoever dialled the proxy.
+	ToServer Direction = iota
+	// ToClient is the way back.
+	ToClient
+	directions
+)
+
+// rule is what happens to bytes of one direction.
+type rule struct {
+	latency time.Duration
+	hold    bool
+	swallow bool
+}
+
+// Proxy forwards connections to one address.
+type Proxy struct {
+	target  string
+	address string
+
+	mu       sync.Mutex
+	listener net.Listener // nil while it refuses
+	rules    [directions]rule
+	changed  chan struct{} // closed and replaced with every change of a rule
+	links    map[*link]struct{}
+	cut      *Cut
+	accepted int
+	moved    [directions]int64
+	closed   bool
+
+	running sync.WaitGroup
+}
+
+// Listen starts a proxy on a free port of loopback.
+func Listen(target string) (*Proxy, error) {
+	p := &Proxy{target: target, changed: make(chan struct{}), links: map[*link]struct{}{}}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("proxy before %s: %w", target, err)
+	}
+	p.address = l.Addr().String()
+	p.serve(l)
+	return p, nil
+}
+
+// Address is what to dial instead of the target.
+func (p *Proxy) Address() string { return p.address }
+
+// serve takes connections of a listener until it is closed; p.mu is held or p is new.
+func (p *Proxy) serve(l net.Listener) {
+	p.listener = l
+	p.running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed: the only end there is on loopback
+			}
+			p.running.Go(func() { p.carry(conn) })
+		}
+	})
+}
+
+// Latency delays every byte of a direction; later ones do not wait for earlier ones.
+func (p *Proxy) Latency(d Direction, latency time.Duration) {
+	p.change(func() { p.rules[d].latency = latency })
+}
+
+// Hold stops a direction, or lets it go on: nothing is lost, as in a break that is shorter than TCP's patience.
+func (p *Proxy) Hold(d Direction, on bool) {
+	p.change(func() { p.rules[d].hold = on })
+}
+
+// Swallow lets one direction die without a word: its bytes are read and go nowhere, and so do the ends of
+// its connections. Connections that come while it is on are accepted.
+func (p *Proxy) Swallow(d Direction, on bool) {
+	p.change(func() { p.rules[d].swallow = on })
+}
+
+// BlackHole swallows both directions.
+func (p *Proxy) BlackHole(on bool) {
+	p.change(func() { p.rules[ToServer].swallow, p.rules[ToClient].swallow = on, on })
+}
+
+// Refuse closes the port, or opens it again. Connections that exist go on.
+func (p *Proxy) Refuse(on bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if on || p.closed {
+		if p.listener == nil {
+			return nil
+		}
+		err := p.listener.Close()
+		p.listener = nil
+		return err
+	}
+	if p.listener != nil {
+		return nil
+	}
+	l, err := net.Listen("tcp4", p.address)
+	if err != nil {
+		return fmt.Errorf("open the proxy's port again: %w", err)
+	}
+	p.serve(l)
+	return nil
+}
+
+// Heal takes every rule back. A connection that has lost bytes stays silent; Reset ends it.
+func (p *Proxy) Heal() error {
+	p.change(func() { p.rules = [directions]rule{} })
+	return p.Refuse(false)
+}
+
+// Reset ends all connections, with RST to both sides.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.end(Reset)
+	}
+}
+
+// Arm replaces the cut that waits, if any; nil takes it away.
+func (p *Proxy) Arm(c *Cut) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c != nil {
+		c.fired = make(chan struct{})
+		c.proxy = p
+	}
+	p.cut = c
+}
+
+// Open is how many connections there are, Accepted how many there have been.
+func (p *Proxy) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links)
+}
+
+// Accepted is how many connections there have been.
+func (p *Proxy) Accepted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.accepted
+}
+
+// Moved is how many bytes of a direction were delivered.
+func (p *Proxy) Moved(d Direction) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.moved[d]
+}
+
+// Close ends everything and waits for it.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+	for l := range p.links {
+		l.end(Reset)
+	}
+	p.mu.Unlock()
+	p.running.Wait()
+}
+
+func (p *Proxy) change(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// rule is what is to happen to a direction's bytes now, and a channel that is closed when that changes.
+func (p *Proxy) rule(d Direction) (rule, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rules[d], p.changed
+}
