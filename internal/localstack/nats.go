@@ -38,11 +38,18 @@ type NATSConfig struct {
 	Dir         string // JetStream's storage, and the log of a child
 	Host        string // default loopback
 	Port        int    // 0: a free one
-	MonitorPort int    // HTTP monitoring, always on loopback; 0: a free one
+	MonitorPort int    // HTTP monitoring; 0: a free one
+	MonitorHost string // default loopback
 	Partitions  int    // of the log; 0: 1. Fixed once Dir exists
 	MaxStore    int64  // bytes JetStream may use; 0: the whole disk, the streams set limits
 	LazySync    bool   // NATS's own default: fsync now and then. Loses acknowledged data in a power cut
-	ServerName  string // default countinghouse
+	ServerName  string // default countinghouse; its own for each server of a cluster
+
+	ClusterPort int      // where the other servers of a cluster connect; 0: no cluster
+	Routes      []string // of all of them, host:port
+
+	// Wrap changes how a child is started: under a tracer, in another network.
+	Wrap func(Part) (Part, error) `json:"-"`
 
 	// Configure changes the server's options before it starts (TLS, users, clusters);
 	// in-process servers only.
@@ -60,6 +67,9 @@ func (c NATSConfig) withDefaults() (NATSConfig, error) {
 	c.Dir = dir
 	if c.Host == "" {
 		c.Host = loopback
+	}
+	if c.MonitorHost == "" {
+		c.MonitorHost = loopback
 	}
 	if c.Partitions == 0 {
 		c.Partitions = 1
@@ -111,7 +121,7 @@ func (c NATSConfig) options() *server.Options {
 		ServerName:         c.ServerName,
 		Host:               c.Host,
 		Port:               c.Port,
-		HTTPHost:           loopback,
+		HTTPHost:           c.MonitorHost,
 		HTTPPort:           c.MonitorPort,
 		NoSigs:             true, // the program's own handlers decide
 		MaxConn:            maxConns,
@@ -121,6 +131,10 @@ func (c NATSConfig) options() *server.Options {
 		JetStreamMaxStore:  c.MaxStore,
 		JetStreamMaxMemory: 256 << 20, // bytes; KV and streams are on disk, consumers take little
 		SyncAlways:         !c.LazySync,
+	}
+	if c.ClusterPort != 0 {
+		opts.Cluster = server.ClusterOpts{Name: "countinghouse", Host: c.Host, Port: c.ClusterPort}
+		opts.Routes = server.RoutesFromStr("nats://" + strings.Join(c.Routes, ",nats://"))
 	}
 	if c.Configure != nil {
 		c.Configure(opts)
@@ -185,7 +199,7 @@ func (n *NATS) start(log io.Writer) error {
 func (n *NATS) URL() string { return "nats://" + hostPort(n.cfg.Host, n.cfg.Port) }
 
 // MonitorURL serves /varz, /jsz, /healthz.
-func (n *NATS) MonitorURL() string { return "http://" + hostPort(loopback, n.cfg.MonitorPort) }
+func (n *NATS) MonitorURL() string { return "http://" + hostPort(n.cfg.MonitorHost, n.cfg.MonitorPort) }
 
 // Server is the server itself, for tests that look inside.
 func (n *NATS) Server() *server.Server { return n.server }
@@ -247,7 +261,7 @@ func (c NATSConfig) ready(ctx context.Context) error {
 	if !strings.HasPrefix(line, "INFO ") {
 		return fmt.Errorf("nats: greeted with %.40q", line)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hostPort(loopback, c.MonitorPort)+"/healthz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hostPort(c.MonitorHost, c.MonitorPort)+"/healthz", nil)
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)
 	}

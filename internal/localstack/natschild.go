@@ -42,6 +42,11 @@ func (n *NATSChild) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n.cfg.Wrap != nil {
+		if part, err = n.cfg.Wrap(part); err != nil {
+			return err
+		}
+	}
 	proc, err := StartPart(ctx, part)
 	if err != nil {
 		return err
@@ -63,7 +68,9 @@ func (n *NATSChild) Process() *Process {
 func (n *NATSChild) URL() string { return "nats://" + hostPort(n.cfg.Host, n.cfg.Port) }
 
 // MonitorURL serves /varz, /jsz, /healthz.
-func (n *NATSChild) MonitorURL() string { return "http://" + hostPort(loopback, n.cfg.MonitorPort) }
+func (n *NATSChild) MonitorURL() string {
+	return "http://" + hostPort(n.cfg.MonitorHost, n.cfg.MonitorPort)
+}
 
 // PID is the server's process id.
 func (n *NATSChild) PID() int { return n.Process().PID() }
