@@ -38,6 +38,7 @@ type Load struct {
 	requests atomic.Int64 // acknowledged
 	retries  atomic.Int64
 	failed   chan error // the first answer that no retry can change
+	took     latencies
 }
 
 const (
@@ -185,6 +186,7 @@ func (p *producer) post(q *request) (acked bool, err error) {
 		return false, err
 	}
 	req.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}, "Authorization": {"Bearer " + l.rig.Token(q.tenant)}}
+	begun := time.Now()
 	res, err := l.http.Do(req)
 	if err != nil {
 		return false, nil //nolint:nilerr // no answer is what this is about
@@ -193,6 +195,7 @@ func (p *producer) post(q *request) (acked bool, err error) {
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 4096))
 	switch {
 	case res.StatusCode == http.StatusAccepted:
+		l.took.add(time.Since(begun))
 		return err == nil, nil
 	case res.StatusCode >= 500, res.StatusCode == http.StatusTooManyRequests:
 		return false, nil

@@ -14,6 +14,7 @@ import (
 type Part struct {
 	Name  string
 	log   string
+	admin string // address of its metrics; a program of ours has one
 	start func(context.Context) (*localstack.Process, error)
 
 	mu       sync.Mutex

@@ -9,15 +9,16 @@ package rig
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/control"
@@ -45,6 +46,10 @@ type Options struct {
 	NATSDir, ClickHouseDir string // where they keep their data, a small disk for instance; default a folder of the rig's
 	LogMaxBytes            int64  // of each partition's stream; default 4 GiB
 
+	LazySync  bool    // NATS acknowledges before it syncs; ingest then refuses, unless it is told otherwise
+	NATSHosts []*Host // where servers of the log run: one, or three as a cluster; default one on loopback
+	IngestIn  *Host   // where ingest runs; default loopback
+
 	// What stands between two parts: given an address (host:port), the address to dial instead.
 	NATSOfIngest, NATSOfAggregator, ClickHouseOfAggregator func(address string) string
 
@@ -68,7 +73,9 @@ type Rig struct {
 	Ingest      *Part
 	Aggregators []*Part
 
-	nats *localstack.NATSChild
+	starting sync.Mutex // of servers
+	servers  []*natsServer
+	asker    jetstream.JetStream // nil until somebody asks the log
 }
 
 // Tenants are who sends.
@@ -109,30 +116,26 @@ func (r *Rig) start() error {
 	if err != nil {
 		return err
 	}
-	natsDir := cmp.Or(r.opts.NATSDir, filepath.Join(r.dir, "nats"))
-	if r.nats, err = localstack.StartNATSChild(r.ctx, localstack.NATSConfig{Dir: natsDir}); err != nil {
+	if err := r.startLog(); err != nil {
 		return err
 	}
-	r.NATS = r.keep("nats", filepath.Join(natsDir, "nats.log"), r.nats.Process(), func(ctx context.Context) (*localstack.Process, error) {
-		err := r.nats.Restart(ctx)
-		return r.nats.Process(), err
-	})
+	r.NATS = r.servers[0].part
 	if err := r.startClickHouse(engine); err != nil {
 		return err
 	}
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	maxBytes := fmt.Sprint(r.opts.LogMaxBytes)
-	if r.Ingest, err = r.service("ingest", r.ports[1], true, append([]string{
-		"--nats", r.natsURL(r.opts.NATSOfIngest), "--nats-max-bytes", maxBytes, "--listen", loopback(r.ports[0]),
+	maxBytes, replicas := fmt.Sprint(r.opts.LogMaxBytes), r.replicas()
+	if r.Ingest, err = r.service("ingest", r.ports[1], !r.opts.LazySync, append([]string{
+		"--nats", r.natsURL(r.opts.NATSOfIngest), "--nats-max-bytes", maxBytes, "--nats-replicas", replicas, "--listen", r.address("ingest", r.ports[0]),
 	}, r.opts.IngestFlags...)...); err != nil {
 		return err
 	}
 	clickHouse := r.dsn(r.opts.ClickHouseOfAggregator)
 	for i, name := range r.opts.Aggregators {
 		a, err := r.service("aggregator", r.ports[4+i], false, append([]string{
-			"--nats", r.natsURL(r.opts.NATSOfAggregator), "--nats-max-bytes", maxBytes, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
+			"--nats", r.natsURL(r.opts.NATSOfAggregator), "--nats-max-bytes", maxBytes, "--nats-replicas", replicas, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
 			"--clickhouse", clickHouse, "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
 			"--batch-rows", fmt.Sprint(r.opts.BatchRows),
 		}, r.opts.AggregatorFlags...)...)
@@ -170,10 +173,6 @@ func (r *Rig) startClickHouse(engine localstack.Engine) error {
 // dsn names the database, by way of what stands before it.
 func (r *Rig) dsn(via func(string) string) string {
 	return "clickhouse://" + by(via, loopback(r.ports[2])) + "/" + Database
-}
-
-func (r *Rig) natsURL(via func(string) string) string {
-	return "nats://" + by(via, strings.TrimPrefix(r.nats.URL(), "nats://"))
 }
 
 func by(via func(string) string, address string) string {
@@ -217,7 +216,7 @@ func (r *Rig) prepare() error {
 
 // control calls f with the log and the control state.
 func (r *Rig) control(f func(*eventlog.Log, *control.Store) error) error {
-	l, err := eventlog.Dial(eventlog.Config{URL: r.nats.URL(), MaxBytes: r.opts.LogMaxBytes}, zap.NewNop())
+	l, err := eventlog.Dial(eventlog.Config{URL: r.natsURL(nil), MaxBytes: r.opts.LogMaxBytes, Replicas: len(r.servers)}, zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -261,11 +260,17 @@ func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (
 	part := localstack.Part{
 		Name: name, Exe: r.opts.Program, LogFile: filepath.Join(r.dir, fmt.Sprintf("%s-%d.log", name, admin)),
 		Args: append([]string{
-			"__" + name, "--admin-listen", loopback(admin), "--nats-monitor-urls", r.nats.MonitorURL(), "--log-format", "json",
+			"__" + name, "--admin-listen", r.address(name, admin), "--nats-monitor-urls", r.monitorURLs(), "--log-format", "json",
 		}, args...),
 	}
 	if awaitReady {
-		part.Ready = func(ctx context.Context) error { return get(ctx, "http://"+loopback(admin)+"/readyz") }
+		part.Ready = func(ctx context.Context) error { return get(ctx, "http://"+r.address(name, admin)+"/readyz") }
+	}
+	if name == "ingest" && r.opts.IngestIn != nil {
+		var err error
+		if part, err = r.opts.IngestIn.within(part); err != nil {
+			return nil, err
+		}
 	}
 	var kept *Part
 	start := func(ctx context.Context) (*localstack.Process, error) {
@@ -281,7 +286,16 @@ func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (
 		return nil, err
 	}
 	kept = r.keep(name, part.LogFile, proc, start)
+	kept.admin = loopback(admin)
 	return kept, nil
+}
+
+// address is where a service listens.
+func (r *Rig) address(service string, port int) string {
+	if service == "ingest" && r.opts.IngestIn != nil {
+		return fmt.Sprintf("%s:%d", r.opts.IngestIn.Address, port)
+	}
+	return loopback(port)
 }
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
@@ -315,10 +329,18 @@ func fetch(ctx context.Context, address string) (io.ReadCloser, error) {
 }
 
 // URL is where events are posted.
-func (r *Rig) URL() string { return "http://" + loopback(r.ports[0]) + "/api/v1/events" }
+func (r *Rig) URL() string { return "http://" + r.address("ingest", r.ports[0]) + "/api/v1/events" }
+
+// Admin is where ingest and the aggregators answer how they are.
+func (r *Rig) Admin() (ingest string, aggregators []string) {
+	for i := range r.opts.Aggregators {
+		aggregators = append(aggregators, "http://"+loopback(r.ports[4+i]))
+	}
+	return "http://" + r.address("ingest", r.ports[1]), aggregators
+}
 
 // NATSURL is where direct producers publish.
-func (r *Rig) NATSURL() string { return r.nats.URL() }
+func (r *Rig) NATSURL() string { return r.natsURL(nil) }
 
 // Token is the API key of a tenant.
 func (r *Rig) Token(tenant string) string { return r.tokens[tenant] }
@@ -335,36 +357,6 @@ func (r *Rig) Counted(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	return uint64(n[0]), nil
-}
-
-// Logged is the last sequence of the log, as the NATS server's own monitoring tells it.
-func (r *Rig) Logged(ctx context.Context) (uint64, error) {
-	body, err := fetch(ctx, r.nats.MonitorURL()+"/jsz?streams=true")
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	var jsz struct {
-		Accounts []struct {
-			Streams []struct {
-				Name  string `json:"name"`
-				State struct {
-					Last uint64 `json:"last_seq"`
-				} `json:"state"`
-			} `json:"stream_detail"`
-		} `json:"account_details"`
-	}
-	if err := json.NewDecoder(body).Decode(&jsz); err != nil {
-		return 0, fmt.Errorf("read /jsz: %w", err)
-	}
-	for _, a := range jsz.Accounts {
-		for _, s := range a.Streams {
-			if s.Name == "USAGE_0" {
-				return s.State.Last, nil
-			}
-		}
-	}
-	return 0, fmt.Errorf("no stream USAGE_0 in /jsz")
 }
 
 // Owner is the name of the aggregator that may write; "" while that is not known.
@@ -413,7 +405,7 @@ func (r *Rig) Settle() time.Duration {
 // Logs are the ends of the parts' logs, for an error.
 func (r *Rig) Logs() string {
 	var out strings.Builder
-	for _, p := range append([]*Part{r.Ingest}, r.Aggregators...) {
+	for _, p := range append(append(r.Servers(), r.Ingest), r.Aggregators...) {
 		if p == nil {
 			continue
 		}
