@@ -37,7 +37,7 @@ const (
 // Refusals lists every code of a refused request once.
 func Refusals() problem.Refusals {
 	const again = "retry after the time in Retry-After with the same ids; nothing is counted twice"
-	return problem.Refusals{
+	return append(problem.Wire(), problem.Refusals{
 		problem.Kind(codeUnauthorized, http.StatusUnauthorized, "no key, or one that is unknown, revoked or expired", "send Authorization: Bearer with a valid key"),
 		problem.Kind(codeScope, http.StatusForbidden, "the key has neither scope events:write nor events:backfill, or replay_of without dlq:write", "use a key with the scope"),
 		problem.Kind(codeTenant, http.StatusForbidden, "an event names another tenant than the key belongs to", "remove the attribute tenant, or use that tenant's key"),
@@ -62,5 +62,5 @@ func Refusals() problem.Refusals {
 		problem.Kind(codeUnconfirmed, http.StatusServiceUnavailable, "the log did not confirm in time; the events may be stored or not", again),
 		problem.Kind(codeUnsafe, http.StatusServiceUnavailable, "the log acknowledges before it writes to disk, and allow_lossy is not set", "the operator sets sync_interval: always on NATS"),
 		problem.Kind(codeKeys, http.StatusServiceUnavailable, "the key cannot be checked at the moment", again),
-	}
+	}...)
 }

@@ -192,8 +192,8 @@ func TestHeaderLimit(t *testing.T) {
 	t.Parallel()
 	d := open(t)
 	h := http.Header{"Content-Type": {"application/json"}, "X-Large": {strings.Repeat("x", 64<<10)}}
-	if got := d.post(t, "", h, []byte(event("x"))); got.status != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("64 KiB of header: %d, want 431", got.status)
+	if got := d.post(t, "", h, []byte(event("x"))); got.status != http.StatusRequestHeaderFieldsTooLarge || got.problem.Code != "headers-too-large" {
+		t.Errorf("64 KiB of header: %d %s, want the problem 431", got.status, got.body)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/countinghouse/countinghouse/internal/problem"
 )
 
 // budget is an amount of memory that may be in use.
@@ -222,6 +224,15 @@ type limitConn struct {
 	*net.TCPConn
 	slots chan struct{}
 	once  sync.Once
+}
+
+// Write makes the refusals that net/http writes itself problems; under TLS it sees none.
+func (c *limitConn) Write(b []byte) (int, error) {
+	if refusal := problem.Rewrite(b); refusal != nil {
+		_, err := c.TCPConn.Write(refusal)
+		return len(b), err
+	}
+	return c.TCPConn.Write(b)
 }
 
 func (c *limitConn) Close() error {

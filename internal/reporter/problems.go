@@ -34,7 +34,7 @@ const (
 // Refusals lists every code once.
 func Refusals() problem.Refusals {
 	const again = "retry after the time in Retry-After; reading changes nothing"
-	return problem.Refusals{
+	return append(problem.Wire(), problem.Refusals{
 		problem.Kind(codeUnauthorized, http.StatusUnauthorized, "no key, or one that is unknown, revoked or expired", "send Authorization: Bearer with a valid key"),
 		problem.Kind(codeScope, http.StatusForbidden, "the key lacks the scope the path needs", "use a key with one of the scopes that detail names"),
 		problem.Kind(codeNotFound, http.StatusNotFound, "no such path, or nothing of yours under that name", "see GET /api/v1/docs"),
@@ -53,7 +53,7 @@ func Refusals() problem.Refusals {
 		problem.Kind(codeWarehouse, http.StatusServiceUnavailable, "ClickHouse cannot be reached or is not ready", again),
 		problem.Kind(codeKeys, http.StatusServiceUnavailable, "keys cannot be checked or changed at the moment", again),
 		problem.Kind(codeAudit, http.StatusServiceUnavailable, "the audit could not be finished; it says nothing about the data", again),
-	}
+	}...)
 }
 
 func refuse(code, detail string) *problem.Problem { return Refusals().New(code, detail) }

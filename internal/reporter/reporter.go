@@ -26,6 +26,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/audit"
 	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -74,7 +75,7 @@ func (a *App) start(ctx context.Context) error {
 	version := telemetry.BuildVersion("reporter")
 	registry := telemetry.NewRegistry(version)
 	var err error
-	if a.listener, err = net.Listen("tcp", a.cfg.Listen); err != nil {
+	if a.listener, err = listen(a.cfg.Listen); err != nil {
 		return err
 	}
 	a.warehouse, err = warehouse.Open(ctx, a.cfg.ClickHouse, a.log)
@@ -111,6 +112,18 @@ func (a *App) start(ctx context.Context) error {
 		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 	}))
 	return nil
+}
+
+func listen(address string) (net.Listener, error) {
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.ListenTCP("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return problem.Listener(l), nil
 }
 
 // watch keeps what /readyz tells: a probe may not start work of its own.
