@@ -176,7 +176,7 @@ func (f *Fight) Settled() oracle.Result {
 }
 
 func (f *Fight) Parts() []*rig.Part {
-	return append([]*rig.Part{f.Rig.NATS, f.Rig.ClickHouse, f.Rig.Ingest}, f.Rig.Aggregators...)
+	return append(append(f.Rig.Servers(), f.Rig.ClickHouse, f.Rig.Ingest), f.Rig.Aggregators...)
 }
 
 func (f *Fight) Kills() (n int) {

@@ -15,7 +15,7 @@ func (r *Rig) StartReporter(flags ...string) (part *Part, url string) {
 	ports, err := localstack.FreePorts(2)
 	if err == nil {
 		part, err = r.service("reporter", ports[1], true, append([]string{
-			"--nats", r.nats.URL(), "--clickhouse", r.dsn(nil), "--listen", loopback(ports[0]),
+			"--nats", r.natsURL(nil), "--clickhouse", r.dsn(nil), "--listen", loopback(ports[0]),
 		}, flags...)...)
 	}
 	if err != nil {

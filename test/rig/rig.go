@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -73,9 +72,8 @@ type Rig struct {
 	Ingest      *Part
 	Aggregators []*Part
 
-	starting sync.Mutex // of servers
-	servers  []*natsServer
-	asker    jetstream.JetStream // nil until somebody asks the log
+	servers []*natsServer
+	asker   jetstream.JetStream // nil until somebody asks the log
 }
 
 // Tenants are who sends.

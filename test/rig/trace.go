@@ -14,17 +14,26 @@ import (
 // traced is a part started under strace. Every system call stops the process, so it is slower than in
 // another life; with --seccomp-bpf it would not be, but strace 6.1 then injects nothing.
 func traced(part localstack.Part, options []string, output string) (localstack.Part, error) {
-	exe := part.Exe
-	if exe == "" {
-		var err error
-		if exe, err = os.Executable(); err != nil {
-			return part, err
-		}
+	exe, err := executable(part)
+	if err != nil {
+		return part, err
 	}
 	args := append([]string{"--follow-forks", "--quiet=all", "--output=" + output}, options...)
 	part.Args = append(append(args, exe), part.Args...)
 	part.Exe = "strace"
 	return part, nil
+}
+
+// watched is a part under a strace that is not its parent: signals reach the part itself.
+func watched(part localstack.Part, options []string, output string) (localstack.Part, error) {
+	return traced(part, append([]string{"-D"}, options...), output)
+}
+
+func executable(part localstack.Part) (string, error) {
+	if part.Exe == "" {
+		return os.Executable()
+	}
+	return part.Exe, nil
 }
 
 // Inject are the options that kill a traced process at the n-th of some system calls that one of its

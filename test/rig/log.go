@@ -1,0 +1,209 @@
+package rig
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/countinghouse/countinghouse/internal/localstack"
+)
+
+// Ports of the servers of a cluster: each has an address of its own.
+const (
+	clusterClients = 4222
+	clusterMonitor = 8222
+	clusterRoutes  = 6222
+
+	reconnectWait = 50 * time.Millisecond
+	askWait       = 2 * time.Second
+)
+
+// startLog starts the NATS server, or the servers of a cluster, one in each host of opts.NATSHosts. Armed,
+// the next life of one is traced by strace.
+func (r *Rig) startLog() error {
+	dir := cmp.Or(r.opts.NATSDir, filepath.Join(r.dir, "nats"))
+	if len(r.opts.NATSHosts) == 0 {
+		r.servers = make([]*natsServer, 1)
+		return r.startServer(0, "nats", localstack.NATSConfig{Dir: dir, LazySync: r.opts.LazySync}, nil)
+	}
+	var routes []string
+	for _, h := range r.opts.NATSHosts {
+		routes = append(routes, fmt.Sprintf("%s:%d", h.Address, clusterRoutes))
+	}
+	r.servers = make([]*natsServer, len(r.opts.NATSHosts))
+	failed := make([]error, len(r.opts.NATSHosts))
+	var starting sync.WaitGroup
+	for i, h := range r.opts.NATSHosts { // at the same time: none is healthy before there are two
+		cfg := localstack.NATSConfig{
+			Dir: filepath.Join(dir, fmt.Sprint(i)), ServerName: fmt.Sprintf("nats-%d", i),
+			Host: h.Address, MonitorHost: h.Address, Port: clusterClients, MonitorPort: clusterMonitor, LazySync: r.opts.LazySync,
+		}
+		if len(routes) > 1 {
+			cfg.ClusterPort, cfg.Routes = clusterRoutes, routes
+		}
+		starting.Go(func() { failed[i] = r.startServer(i, cfg.ServerName, cfg, h) })
+	}
+	starting.Wait()
+	return errors.Join(failed...)
+}
+
+func (r *Rig) startServer(i int, name string, cfg localstack.NATSConfig, in *Host) error {
+	var kept *Part
+	trace := filepath.Join(r.dir, name+".strace")
+	cfg.Wrap = func(part localstack.Part) (_ localstack.Part, err error) {
+		if kept != nil {
+			if options := kept.takeArms(); options != nil {
+				if part, err = watched(part, options, trace); err != nil {
+					return part, err
+				}
+			}
+		}
+		if in == nil {
+			return part, nil
+		}
+		return in.within(part)
+	}
+	server, err := localstack.StartNATSChild(r.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	kept = r.keep(name, filepath.Join(cfg.Dir, "nats.log"), server.Process(), func(ctx context.Context) (*localstack.Process, error) {
+		err := server.Restart(ctx)
+		return server.Process(), err
+	})
+	r.servers[i] = &natsServer{server: server, part: kept, dir: cfg.Dir, trace: trace}
+	return nil
+}
+
+// natsServer is one server of the log.
+type natsServer struct {
+	server *localstack.NATSChild
+	part   *Part
+	dir    string
+	trace  string
+}
+
+// Servers are the parts of the log: one, or those of the cluster.
+func (r *Rig) Servers() []*Part {
+	var parts []*Part
+	for _, s := range r.servers {
+		if s != nil {
+			parts = append(parts, s.part)
+		}
+	}
+	return parts
+}
+
+// NATSTrace is what strace wrote of a NATS server that was armed.
+func (r *Rig) NATSTrace() string { return r.servers[0].trace }
+
+// NATSFiles is where a NATS server keeps a stream of the log.
+func (r *Rig) NATSFiles(stream string) string {
+	return filepath.Join(r.servers[0].dir, "jetstream", "$G", "streams", stream, "msgs")
+}
+
+// natsURL names every server, by way of what stands before it.
+func (r *Rig) natsURL(via func(string) string) string {
+	var urls []string
+	for _, s := range r.servers {
+		urls = append(urls, "nats://"+by(via, strings.TrimPrefix(s.server.URL(), "nats://")))
+	}
+	return strings.Join(urls, ",")
+}
+
+func (r *Rig) monitorURLs() string {
+	var urls []string
+	for _, s := range r.servers {
+		urls = append(urls, s.server.MonitorURL())
+	}
+	return strings.Join(urls, ",")
+}
+
+func (r *Rig) replicas() string {
+	if len(r.servers) > 1 {
+		return "3"
+	}
+	return "1"
+}
+
+// Logged is the last sequence of the log: of one server as its own monitoring tells it, of a cluster as
+// the leader does, because the others may not know yet.
+func (r *Rig) Logged(ctx context.Context) (uint64, error) {
+	if len(r.servers) > 1 {
+		info, err := r.Stream(ctx, "USAGE_0")
+		if err != nil {
+			return 0, err
+		}
+		return info.State.LastSeq, nil
+	}
+	body, err := fetch(ctx, r.servers[0].server.MonitorURL()+"/jsz?streams=true")
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	var jsz struct {
+		Accounts []struct {
+			Streams []struct {
+				Name  string `json:"name"`
+				State struct {
+					Last uint64 `json:"last_seq"`
+				} `json:"state"`
+			} `json:"stream_detail"`
+		} `json:"account_details"`
+	}
+	if err := json.NewDecoder(body).Decode(&jsz); err != nil {
+		return 0, fmt.Errorf("read /jsz: %w", err)
+	}
+	for _, a := range jsz.Accounts {
+		for _, s := range a.Streams {
+			if s.Name == "USAGE_0" {
+				return s.State.Last, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("no stream USAGE_0 in /jsz")
+}
+
+// Stream asks the leader of a stream about it.
+func (r *Rig) Stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
+	if r.asker == nil {
+		nc, err := nats.Connect(r.natsURL(nil), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.Timeout(reconnectWait*4))
+		if err != nil {
+			return nil, fmt.Errorf("ask the log: %w", err)
+		}
+		r.t.Cleanup(nc.Close)
+		if r.asker, err = jetstream.New(nc); err != nil {
+			return nil, fmt.Errorf("ask the log: %w", err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	stream, err := r.asker.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("ask the log: %w", err)
+	}
+	return stream.CachedInfo(), nil
+}
+
+// Leader is the number of the server that leads a stream; -1 while none does.
+func (r *Rig) Leader(ctx context.Context, stream string) int {
+	info, err := r.Stream(ctx, stream)
+	if err != nil || info.Cluster == nil {
+		return -1
+	}
+	for i, s := range r.servers {
+		if s.part.Name == info.Cluster.Leader {
+			return i
+		}
+	}
+	return -1
+}
