@@ -19,9 +19,9 @@ type Cut struct {
 	End       End
 
 	// When sees each chunk of every connection, before it is delivered, until it answers true: that connection
-	// is the one to cut, and the bytes of Direction that follow are counted, those of this chunk included.
-	// Connections have numbers, from 1. It is called by one goroutine at a time. nil: the next chunk of
-	// Direction, of any connection.
+	// is the one to cut, and the bytes of Direction that follow are counted, those of this chunk included. It
+	// may set After then. It is called by one goroutine at a time. nil: the next chunk of Direction, of any
+	// connection.
 	When func(connection int, d Direction, chunk []byte) bool
 
 	proxy *Proxy

@@ -94,7 +94,7 @@ func (p *Proxy) pump(l *link, d Direction) {
 		if !p.wait(l, d, c.due) {
 			return
 		}
-		if r, _ := p.rule(d); r.swallow {
+		if p.show(l, d, c) {
 			l.silent[d].Store(true)
 		}
 		if l.silent[d].Load() {
@@ -159,6 +159,16 @@ func (p *Proxy) wait(l *link, d Direction, due time.Time) bool {
 			return false
 		}
 	}
+}
+
+// show lets the tap see a chunk, and answers whether it is to be lost.
+func (p *Proxy) show(l *link, d Direction, c chunk) (lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tap != nil {
+		p.tap(l.number, d, c.bytes)
+	}
+	return p.rules[d].swallow
 }
 
 // deliver writes bytes, up to the cut if that is here; false ends the direction.

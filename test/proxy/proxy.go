@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -42,6 +43,7 @@ type Proxy struct {
 	changed  chan struct{} // closed and replaced with every change of a rule
 	links    map[*link]struct{}
 	cut      *Cut
+	tap      func(connection int, d Direction, chunk []byte)
 	accepted int
 	moved    [directions]int64
 	closed   bool
@@ -59,6 +61,20 @@ func Listen(target string) (*Proxy, error) {
 	p.address = l.Addr().String()
 	p.serve(l)
 	return p, nil
+}
+
+// Between starts a proxy when it is told the target, keeps it in p, and ends it with the test: what the
+// hooks of a rig's options want.
+func Between(t testing.TB, p **Proxy) func(target string) string {
+	return func(target string) string {
+		t.Helper()
+		var err error
+		if *p, err = Listen(target); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup((*p).Close)
+		return (*p).Address()
+	}
 }
 
 // Address is what to dial instead of the target.
@@ -148,7 +164,16 @@ func (p *Proxy) Arm(c *Cut) {
 	p.cut = c
 }
 
-// Open is how many connections there are, Accepted how many there have been.
+// Tap lets f see each chunk of every connection before it is delivered or lost, nil where the sender of a
+// direction has ended it. Connections have numbers, from 1. f is called by one goroutine at a time, and
+// must not call the proxy. nil ends it.
+func (p *Proxy) Tap(f func(connection int, d Direction, chunk []byte)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tap = f
+}
+
+// Open is how many connections there are.
 func (p *Proxy) Open() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,0 +1,11 @@
+// Package clickhouse breaks what lies between the aggregator and ClickHouse: answers that are lost at any
+// byte, a server that is frozen, silent or slow, packets that come late.
+package clickhouse_test
+
+import (
+	"testing"
+
+	"github.com/countinghouse/countinghouse/test/fight"
+)
+
+func TestMain(m *testing.M) { fight.Main(m) }
