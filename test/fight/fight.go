@@ -116,6 +116,15 @@ func (f *Fight) Counting(past uint64) uint64 {
 	return counted
 }
 
+// loaded is what a promise is multiplied by: it is made of a machine that does nothing else.
+const loaded = 3
+
+// Limit bounds the recovery and has it printed.
+func (f *Fight) Limit(promised time.Duration) {
+	f.Cap = loaded * promised
+	f.Note += fmt.Sprintf(" limit=%s", promised)
+}
+
 // Moment waits for a random instant under load: that is the fault's time, not a wait for anything.
 func (f *Fight) Moment() {
 	f.T.Helper()
@@ -162,6 +171,7 @@ func (f *Fight) End() oracle.Result {
 	return result
 }
 
+// Settled stops the load, waits for the warehouse, and answers what the oracle found.
 func (f *Fight) Settled() oracle.Result {
 	f.T.Helper()
 	if err := f.Load.Stop(); err != nil {
