@@ -38,6 +38,7 @@ type Load struct {
 	requests atomic.Int64 // acknowledged
 	retries  atomic.Int64
 	failed   chan error // the first answer that no retry can change
+	tally    tally
 	took     latencies
 }
 
@@ -189,10 +190,12 @@ func (p *producer) post(q *request) (acked bool, err error) {
 	begun := time.Now()
 	res, err := l.http.Do(req)
 	if err != nil {
+		l.tally.answered(begun, 0, nil)
 		return false, nil //nolint:nilerr // no answer is what this is about
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 4096))
+	l.tally.answered(begun, res.StatusCode, answer)
 	switch {
 	case res.StatusCode == http.StatusAccepted:
 		l.took.add(time.Since(begun))

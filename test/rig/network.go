@@ -121,3 +121,6 @@ func (h *Host) Lose(to *Host) {
 
 // Find undoes Lose.
 func (h *Host) Find(to *Host) { h.ip("neighbour", "delete", to.Address, "dev", h.link) }
+
+// Hosts are all of them.
+func (n *Network) Hosts() []*Host { return n.hosts }

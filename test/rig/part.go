@@ -25,6 +25,7 @@ type Part struct {
 	kills    int      // by Kill, and by a crash point or a tracer that was armed
 	crashes  int      // by itself
 	expected bool     // the next end is somebody's doing
+	between  func()   // called once, before the next life
 	stopping bool
 	back     chan struct{} // closed and replaced at each start
 	ended    chan struct{} // the keeper has gone
@@ -56,7 +57,12 @@ func (p *Part) keep(ctx context.Context, r *Rig) {
 			r.t.Logf("%s ended by itself: %v; its log ends\n%s", p.Name, p.proc.Err(), tail(p.log))
 		}
 		p.expected = false
+		between := p.between
+		p.between = nil
 		p.mu.Unlock()
+		if between != nil {
+			between()
+		}
 		for !p.again(ctx, r) {
 			select {
 			case <-ctx.Done():
@@ -122,6 +128,24 @@ func (p *Part) Kill() {
 	}
 	p.expect()
 	proc.Kill()
+}
+
+// Interrupt is kill -9, and something is done before the next life: files are damaged, time passes. It
+// returns at once; Back tells when the next life has begun.
+func (p *Part) Interrupt(between func()) {
+	p.mu.Lock()
+	p.between = between
+	p.mu.Unlock()
+	p.Kill()
+}
+
+// Halt is Interrupt with an orderly end.
+func (p *Part) Halt(between func()) {
+	p.mu.Lock()
+	p.between = between
+	p.mu.Unlock()
+	p.expect()
+	_ = p.process().Stop(localstack.StopGrace) // killed after its grace: its life has ended too
 }
 
 // expect notes that the next end is somebody's doing.
