@@ -1,7 +1,6 @@
-// Command bench loads a running Countinghouse, or one it starts for the purpose, over HTTP and measures
-// what the road from a POST to the ledger costs: events a second end to end, how long an acknowledgement
-// and a number in SQL take, CPU and memory of every process, bytes on disk. bench/README.md says what
-// each figure means.
+// Command bench measures what Countinghouse costs: over HTTP from a POST to the ledger (load), from a
+// backlog in the log to the tables (drain, beside loops that others write), with duplicates (dedup), and
+// on a store of a hundred million events (fill, store). bench/README.md says what each figure means.
 //
 // It also checks: what was accepted must be in the ledger exactly, every duplicate found. A difference
 // is exit 1, whatever the speed.
@@ -17,8 +16,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/countinghouse/countinghouse/internal/localstack"
 )
 
 // options are the flags.
@@ -37,14 +39,26 @@ type options struct {
 	rate        int // events per second in the load phase; 0: as fast as it goes
 	fresh       int // seconds of the freshness phase
 	profile     string
+
+	store       string // directory of the large store
+	events      int64  // of the store, or of the backlog
+	eventsGiven bool
+	weigh       bool
+}
+
+// commands by their first argument; without one it is load.
+func commands() map[string]func(context.Context, options, io.Writer) error {
+	return map[string]func(context.Context, options, io.Writer) error{
+		"load": load, "fill": fill,
+	}
 }
 
 func flags(args []string, errs io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(errs)
-	f.StringVar(&o.dir, "dir", "", "directory of a running `countinghouse up`; without it one is started, ephemeral, and removed")
-	f.StringVar(&o.exe, "countinghouse", "bin/countinghouse", "program to start without --dir")
+	f.StringVar(&o.dir, "dir", "", "load: directory of a running `countinghouse up`; without it one is started, ephemeral, and removed")
+	f.StringVar(&o.exe, "countinghouse", "bin/countinghouse", "program to start")
 	f.StringVar(&o.out, "out", "bench/results", "folder of latest.json and history.jsonl; empty writes nothing")
 	f.BoolVar(&o.record, "record", false, "append this run to history.jsonl")
 	f.BoolVar(&o.verbose, "v", false, "also bytes per table and column, and what ClickHouse spent on which statement")
@@ -54,17 +68,21 @@ func flags(args []string, errs io.Writer) (options, error) {
 	f.IntVar(&o.tenants, "tenants", 200, "tenants")
 	f.IntVar(&o.accounts, "accounts", 50, "accounts per tenant")
 	f.IntVar(&o.templates, "templates", 4, "bodies prepared per tenant")
-	f.IntVar(&o.rate, "rate", 0, "events per second, at most; 0 is as fast as it goes")
-	f.IntVar(&o.fresh, "fresh", -1, "seconds of the freshness phase at half load; default half of --seconds, 0 leaves it out")
-	f.StringVar(&o.profile, "profile", "", "folder for CPU and heap profiles of ingest and aggregator under load")
+	f.IntVar(&o.rate, "rate", 0, "load: events per second, at most; 0 is as fast as it goes")
+	f.IntVar(&o.fresh, "fresh", -1, "load: seconds of the freshness phase at half load; default half of --seconds, 0 leaves it out")
+	f.StringVar(&o.profile, "profile", "", "load: folder for CPU and heap profiles of ingest and aggregator under load")
+	f.StringVar(&o.store, "store", defaultStore(), "fill, store: directory of the large store")
+	f.Int64Var(&o.events, "events", 100_000_000, "fill: events of the store")
+	f.BoolVar(&o.weigh, "weigh", false, "fill: weigh the tables of a store again")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	f.Visit(func(f *flag.Flag) { o.eventsGiven = o.eventsGiven || f.Name == "events" })
 	if o.fresh < 0 {
 		o.fresh = max(5, o.seconds/2)
 	}
-	if f.NArg() > 0 || o.seconds < 1 || o.connections < 1 || o.tenants < 1 || o.accounts < 1 || o.templates < 1 {
-		return o, errors.New("bench: counts must be positive and there are no arguments; see --help")
+	if f.NArg() > 0 || o.seconds < 1 || o.connections < 1 || o.tenants < 1 || o.accounts < 1 || o.templates < 1 || o.events < chunkEvents {
+		return o, errors.New("bench: counts must be positive, and the command comes first; see --help")
 	}
 	return o, nil
 }
@@ -80,7 +98,18 @@ func secondsFromEnvironment() int {
 }
 
 func main() {
-	o, err := flags(os.Args[1:], os.Stderr)
+	if code, ran := localstack.RunChild(); ran {
+		os.Exit(code)
+	}
+	command, args := "load", os.Args[1:]
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
+	}
+	run, known := commands()[command]
+	o, err := flags(args, os.Stderr)
+	if !known && err == nil {
+		err = fmt.Errorf("bench: no command %q", command)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(64)
@@ -94,8 +123,8 @@ func main() {
 	}
 }
 
-// run is the whole bench: load, drain, freshness at half load, direct inserts, sizes.
-func run(ctx context.Context, o options, out io.Writer) (err error) {
+// load is the quick bench: load, freshness at half load, direct inserts, sizes.
+func load(ctx context.Context, o options, out io.Writer) (err error) {
 	res := newResult(ctx, o)
 	s, err := openStack(ctx, o, out)
 	if err != nil {

@@ -38,13 +38,18 @@ type system struct {
 
 const (
 	startWait = 3 * time.Minute // the engine may have to be fetched
+	storeWait = time.Hour       // a migration may have to write a hundred million rows anew
 	stopWait  = 15 * time.Second
 )
 
 func openStack(ctx context.Context, o options, out io.Writer) (*system, error) {
 	s := &system{dir: o.dir, keep: o.keep || o.dir != ""}
 	if o.dir == "" {
-		if err := s.start(ctx, o.exe, out); err != nil {
+		var err error
+		if s.dir, err = os.MkdirTemp("", "countinghouse-bench-"); err != nil {
+			return nil, err
+		}
+		if err := s.start(ctx, o.exe, startWait, out); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}
@@ -54,14 +59,23 @@ func openStack(ctx context.Context, o options, out io.Writer) (*system, error) {
 	return s, nil
 }
 
-// start runs `countinghouse up --ephemeral` in a directory of its own.
-func (s *system) start(ctx context.Context, exe string, out io.Writer) error {
-	dir, err := os.MkdirTemp("", "countinghouse-bench-")
-	if err != nil {
-		return err
+// openStore starts the stack of a store, which stays.
+func openStore(ctx context.Context, o options, out io.Writer) (*system, error) {
+	s := &system{dir: o.store, keep: true}
+	if err := s.start(ctx, o.exe, storeWait, out); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
-	s.dir = dir
+	if err := s.connect(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// start runs `countinghouse up --ephemeral` in s.dir.
+func (s *system) start(ctx context.Context, exe string, wait time.Duration, out io.Writer) error {
+	dir := s.dir
 	fmt.Fprintf(out, "starting %s up --ephemeral --dir %s …\n", exe, dir)
+	began := time.Now()
 	s.up = exec.Command(exe, "up", "--ephemeral", "--dir", dir)
 	s.up.Stderr = os.Stderr
 	s.up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -71,7 +85,7 @@ func (s *system) start(ctx context.Context, exe string, out io.Writer) error {
 	}
 	s.ended = make(chan error, 1)
 	go func() { s.ended <- s.up.Wait() }()
-	ctx, cancel := context.WithTimeout(ctx, startWait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
 		select {
@@ -80,13 +94,20 @@ func (s *system) start(ctx context.Context, exe string, out io.Writer) error {
 			return fmt.Errorf("%s ended before it was ready: %w", exe, err)
 		default:
 		}
-		if _, err := stack.LoadEndpoints(dir); err == nil {
+		if endpointsSince(dir, began) {
 			return nil
 		}
 		if !pause(ctx, 100*time.Millisecond) {
-			return fmt.Errorf("%s was not ready in %s; see %s", exe, startWait, filepath.Join(dir, "logs"))
+			return fmt.Errorf("%s was not ready in %s; see %s", exe, wait, filepath.Join(dir, "logs"))
 		}
 	}
+}
+
+// endpointsSince says whether the stack that was started then is ready: an `up` that was killed leaves its
+// endpoints behind.
+func endpointsSince(dir string, began time.Time) bool {
+	info, err := os.Stat(filepath.Join(dir, "endpoints.json"))
+	return err == nil && !info.ModTime().Before(began.Truncate(time.Second))
 }
 
 func (s *system) connect(ctx context.Context) error {
