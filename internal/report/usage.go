@@ -10,6 +10,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // Windows of MeterUsage.
@@ -35,6 +36,7 @@ type UsageQuery struct {
 	Window   string
 	GroupBy  []string
 	AsOf     int64 // Unix ms; directory.Latest for as known now
+	RowsMax  int   // more are not even fetched: warehouse.BoundRows; 0 is no limit
 }
 
 // UsageRow is the usage of one window and group. Windows without usage have no row, but for the total
@@ -96,6 +98,11 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	}
 	if len(q.Accounts) == 0 {
 		ask.accounts = nil
+	}
+	// Plans are found by account, so that grouping by them reads more rows than it answers; those are
+	// added up as they come, and take no memory.
+	if ask.by.account || !ask.by.plan {
+		ctx = warehouse.Bounded(ctx, warehouse.Bounds{Rows: q.RowsMax})
 	}
 	var c *cells
 	switch {

@@ -17,6 +17,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 const prefix = "/api/v1"
@@ -31,6 +32,9 @@ type server struct {
 	cursors cursors
 	now     func() time.Time
 	slots   chan struct{} // one per request served at a time
+	tenants *tenants
+	limit   LimitConfig
+	wait    HTTPConfig
 
 	auditing chan struct{} // one audit at a time: it reads everything
 
@@ -123,7 +127,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, refuse(codeOverloaded, "too many requests at once; retry").Correlated(correlation))
 		return
 	}
-	s.mux.ServeHTTP(w, r)
+	s.mux.ServeHTTP(&patience{ResponseWriter: w, wait: s.wait.ReadWait, last: time.Now().Add(s.wait.AnswerWait)}, r)
 }
 
 // allowed reports whether the path exists under another method.
@@ -144,6 +148,7 @@ type endpoint struct {
 	scopes []string // any of them; none: every key
 	rows   bool     // the answer is a table: CSV can be asked for
 	report bool     // counted as a report
+	whole  bool     // reads everything: no limit for its statements
 }
 
 // register adds an endpoint. Parameters are strings that the handler reads itself, so that every refusal
@@ -185,6 +190,12 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	who, refusal := s.authenticate(r, w.Header(), e.scopes)
 	if refusal == nil {
+		var leave func()
+		if leave, refusal = s.tenants.enter(w.Header(), who.Tenant); refusal == nil {
+			defer leave()
+		}
+	}
+	if refusal == nil {
 		refusal = checkParameters(ctx.Operation(), r)
 	}
 	if refusal == nil {
@@ -195,6 +206,9 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	ct, err := s.api.Negotiate(r.Header.Get("Accept"))
+	if !e.whole {
+		ctx = huma.WithContext(ctx, warehouse.Bounded(ctx.Context(), warehouse.Bounds{Time: s.limit.QueryTime, Memory: s.limit.QueryMemory}))
+	}
 	next(huma.WithValue(huma.WithValue(ctx, callerKey, who), csvKey, err == nil && ct == csvType))
 }
 

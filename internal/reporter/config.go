@@ -16,6 +16,7 @@ type Config struct {
 	AdminListen string              `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
 	CursorKey   string              `koanf:"cursor_key" secret:"true" help:"signs the cursors of pages; the same for all reporters behind one address; random if empty"`
 	HTTP        HTTPConfig          `koanf:"http"`
+	Limit       LimitConfig         `koanf:"limit"`
 	ClickHouse  warehouse.Config    `koanf:"clickhouse"`
 	NATS        control.Config      `koanf:"nats"`
 	Log         telemetry.LogConfig `koanf:"log"`
@@ -28,13 +29,21 @@ type Config struct {
 
 // HTTPConfig bounds what a connection may take.
 type HTTPConfig struct {
-	Requests    int           `koanf:"requests" help:"most requests served at a time; more are answered 503"`
-	HeaderWait  time.Duration `koanf:"header_wait" help:"longest time for a request's header to arrive"`
-	IdleWait    time.Duration `koanf:"idle_wait" help:"how long an idle connection is kept"`
-	AnswerWait  time.Duration `koanf:"answer_wait" help:"longest time from a request to the end of its answer"`
-	DrainDelay  time.Duration `koanf:"drain_delay" help:"on SIGTERM, how long to stay open after /readyz turned, so that load balancers notice"`
-	DrainWait   time.Duration `koanf:"drain_wait" help:"on SIGTERM, how long requests may take to finish"`
-	HeaderBytes int           `koanf:"header_bytes" unit:"bytes" help:"largest request header; more is 431"`
+	Requests       int           `koanf:"requests" help:"most requests served at a time; more are answered 503"`
+	TenantRequests int           `koanf:"tenant_requests" help:"most requests of one tenant served at a time; more are answered 429"`
+	HeaderWait     time.Duration `koanf:"header_wait" help:"longest time for a request's header to arrive"`
+	IdleWait       time.Duration `koanf:"idle_wait" help:"how long an idle connection is kept"`
+	AnswerWait     time.Duration `koanf:"answer_wait" help:"longest time from a request to the end of its answer"`
+	ReadWait       time.Duration `koanf:"read_wait" help:"longest time a client may take to read 64 KiB of its answer"`
+	DrainDelay     time.Duration `koanf:"drain_delay" help:"on SIGTERM, how long to stay open after /readyz turned, so that load balancers notice"`
+	DrainWait      time.Duration `koanf:"drain_wait" help:"on SIGTERM, how long requests may take to finish"`
+	HeaderBytes    int           `koanf:"header_bytes" unit:"bytes" help:"largest request header; more is 431"`
+}
+
+// LimitConfig bounds what one question may take of ClickHouse, which ends it there; the answer is 422.
+type LimitConfig struct {
+	QueryTime   time.Duration `koanf:"query_time" help:"longest time ClickHouse may work on one statement"`
+	QueryMemory int64         `koanf:"query_memory" unit:"bytes" help:"most memory ClickHouse may take for one statement"`
 }
 
 // DefaultConfig is a service on its usual ports.
@@ -43,9 +52,10 @@ func DefaultConfig() Config {
 		Listen:      "127.0.0.1:8081",
 		AdminListen: "127.0.0.1:9103",
 		HTTP: HTTPConfig{
-			Requests: 64, HeaderWait: 5 * time.Second, IdleWait: 2 * time.Minute, AnswerWait: 10 * time.Minute,
-			DrainDelay: 200 * time.Millisecond, DrainWait: 8 * time.Second, HeaderBytes: 64 << 10,
+			Requests: 64, TenantRequests: 16, HeaderWait: 5 * time.Second, IdleWait: 2 * time.Minute, AnswerWait: 10 * time.Minute,
+			ReadWait: 10 * time.Second, DrainDelay: 200 * time.Millisecond, DrainWait: 8 * time.Second, HeaderBytes: 64 << 10,
 		},
+		Limit:      LimitConfig{QueryTime: 30 * time.Second, QueryMemory: 2 << 30},
 		ClickHouse: warehouse.DefaultConfig(),
 		NATS:       control.DefaultConfig(),
 		Log:        telemetry.DefaultLogConfig(),
@@ -66,8 +76,11 @@ func (c *Config) Validate() error {
 	want(c.CursorKey == "" || len(c.CursorKey) >= 16, "cursor_key: must have at least 16 characters")
 	h := c.HTTP
 	want(h.Requests > 0, "http.requests: must be positive")
+	want(h.TenantRequests > 0, "http.tenant_requests: must be positive")
 	want(h.HeaderBytes > 0, "http.header_bytes: must be positive")
-	want(h.HeaderWait > 0 && h.IdleWait > 0 && h.AnswerWait > 0 && h.DrainWait > 0, "http: waits must be positive")
+	want(h.HeaderWait > 0 && h.IdleWait > 0 && h.AnswerWait > 0 && h.ReadWait > 0 && h.DrainWait > 0, "http: waits must be positive")
+	want(c.Limit.QueryTime > 0, "limit.query_time: must be positive")
+	want(c.Limit.QueryMemory > 0, "limit.query_memory: must be positive")
 	want(h.DrainDelay >= 0, "http.drain_delay: must not be negative")
 	want(c.ClickHouse.QueryTimeout > 0, "clickhouse.query_timeout: must be positive")
 	return errors.Join(errs...)

@@ -86,7 +86,7 @@ func (s *server) registerLedger() {
 			OperationID: "audit", Method: http.MethodGet, Path: "/audit", Tags: []string{"proof"}, Summary: "The completeness certificate",
 			Description: "Recomputes the tenant's ledger, raw rows and rollups from the log and compares. May take long.",
 		},
-		scopes: []string{scopeReports, scopeAdmin},
+		scopes: []string{scopeReports, scopeAdmin}, whole: true,
 	}, s.certificate)
 }
 

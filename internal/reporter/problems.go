@@ -3,6 +3,7 @@ package reporter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -24,6 +25,8 @@ const (
 	codeBody         = "bad-json"
 	codeBodySize     = "body-too-large"
 	codeRows         = "too-many-rows"
+	codeExpensive    = "too-expensive"
+	codeBusy         = "too-many-requests"
 	codeOverloaded   = "overloaded"
 	codeWarehouse    = "warehouse-unavailable"
 	codeKeys         = "keys-unavailable"
@@ -48,6 +51,8 @@ func Refusals() problem.Refusals {
 		problem.Kind(report.CodeNoVersion, http.StatusNotFound, "the month has no such version", "leave version out for the current state"),
 		problem.Kind(report.CodeAggregation, http.StatusUnprocessableEntity, "the meter's aggregation cannot be computed", "ask for another meter, or for its events"),
 		problem.Kind(codeRows, http.StatusUnprocessableEntity, "the answer would have more rows than the limit (100,000)", "ask for less: a shorter time, a longer window, fewer groups"),
+		problem.Kind(codeExpensive, http.StatusUnprocessableEntity, "ClickHouse ended the question at a limit of this service (30 s, 2 GiB)", "ask for less: a shorter time, a longer window, fewer groups"),
+		problem.Kind(codeBusy, http.StatusTooManyRequests, "as many requests of the tenant as it may have are being served (16)", again),
 		problem.Kind(codeInternal, http.StatusInternalServerError, "a defect of this program", "report it with the correlation_id"),
 		problem.Kind(codeOverloaded, http.StatusServiceUnavailable, "too many requests at once", again),
 		problem.Kind(codeWarehouse, http.StatusServiceUnavailable, "ClickHouse cannot be reached or is not ready", again),
@@ -88,6 +93,8 @@ func (s *server) answer(ctx context.Context, err error) error {
 		if bad.Parameter != "" {
 			p = p.With(problem.Item{Parameter: bad.Parameter, Code: bad.Code, Detail: bad.Detail})
 		}
+	case warehouse.Exceeded(err) != warehouse.Unbounded:
+		p = s.exceeded(warehouse.Exceeded(err))
 	case warehouse.Unavailable(err):
 		s.log.Warn("the warehouse could not answer", zap.Error(err), zap.String("correlation_id", correlation))
 		p = refuse(codeWarehouse, "the warehouse cannot answer at the moment; retry")
@@ -100,4 +107,16 @@ func (s *server) answer(ctx context.Context, err error) error {
 		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {"1"}})
 	}
 	return p
+}
+
+// exceeded names the limit that a question ran into.
+func (s *server) exceeded(b warehouse.Bound) *problem.Problem {
+	const less = ": ask for a shorter time, a longer window or fewer groups"
+	switch b {
+	case warehouse.BoundRows:
+		return refuse(codeRows, fmt.Sprintf("more than %d rows%s", rowsMax, less))
+	case warehouse.BoundMemory:
+		return refuse(codeExpensive, fmt.Sprintf("it takes more than %d bytes of ClickHouse's memory%s", s.limit.QueryMemory, less))
+	}
+	return refuse(codeExpensive, fmt.Sprintf("it takes ClickHouse longer than %s%s", s.limit.QueryTime, less))
 }

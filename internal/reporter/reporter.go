@@ -110,6 +110,7 @@ func (a *App) start(ctx context.Context) error {
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
 		log: a.log, reports: report.New(a.warehouse, now), keys: a.control.Store, audit: certificates, auditing: make(chan struct{}, 1), runs: telemetry.NewReporter(registry).ReportRuns,
 		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
+		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP,
 	}))
 	return nil
 }

@@ -124,7 +124,7 @@ func (s *server) registerUsage() {
 }
 
 func (s *server) meterUsage(ctx context.Context, who caller, in *usageInput) (*usageOutput, error) {
-	q := report.UsageQuery{Tenant: who.Tenant, Meter: in.Meter, Accounts: in.Account, Window: in.Window, GroupBy: []string{}}
+	q := report.UsageQuery{Tenant: who.Tenant, Meter: in.Meter, Accounts: in.Account, Window: in.Window, GroupBy: []string{}, RowsMax: rowsMax}
 	if q.Window == "" {
 		q.Window = "total"
 	}

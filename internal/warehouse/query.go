@@ -33,11 +33,11 @@ type Rows interface {
 }
 
 // Query runs a read and calls scan for each row; {{db}} and {{api}} in sql stand for the two databases,
-// @name for the value bound with Named.
+// @name for the value bound with Named. It keeps the Bounds of ctx.
 func (w *Warehouse) Query(ctx context.Context, sql string, args []any, scan func(Rows) error) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	rows, err := w.conn.Query(ctx, w.expand(sql), args...)
+	rows, err := w.conn.Query(bounded(ctx), w.expand(sql), args...)
 	if err != nil {
 		return fmt.Errorf("query: %w", err)
 	}

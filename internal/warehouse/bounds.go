@@ -1,0 +1,98 @@
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// Bounds are what one read may take of the server, which ends it with an error that Exceeded knows.
+// A zero is no bound.
+type Bounds struct {
+	Time   time.Duration
+	Memory int64 // bytes
+	Rows   int   // of the answer
+}
+
+type boundsKey struct{}
+
+// Bounded makes reads keep bounds; those of b that are zero stay as they were.
+func Bounded(ctx context.Context, b Bounds) context.Context {
+	had := boundsOf(ctx)
+	if b.Time == 0 {
+		b.Time = had.Time
+	}
+	if b.Memory == 0 {
+		b.Memory = had.Memory
+	}
+	if b.Rows == 0 {
+		b.Rows = had.Rows
+	}
+	return context.WithValue(ctx, boundsKey{}, b)
+}
+
+func boundsOf(ctx context.Context) Bounds {
+	b, _ := ctx.Value(boundsKey{}).(Bounds)
+	return b
+}
+
+// bounded turns the bounds of ctx into settings of the statement.
+func bounded(ctx context.Context) context.Context {
+	b := boundsOf(ctx)
+	settings := clickhouse.Settings{}
+	if b.Time > 0 {
+		settings["max_execution_time"] = b.Time.Seconds()
+		settings["timeout_overflow_mode"] = "throw"
+		ctx = unhurried{ctx}
+	}
+	if b.Memory > 0 {
+		settings["max_memory_usage"] = b.Memory
+	}
+	if b.Rows > 0 {
+		settings["max_result_rows"] = b.Rows
+		settings["result_overflow_mode"] = "throw"
+	}
+	if len(settings) == 0 {
+		return ctx
+	}
+	return clickhouse.Context(ctx, clickhouse.WithSettings(settings))
+}
+
+// unhurried hides the deadline, not the end, of a context: the driver would turn it into a
+// max_execution_time of its own.
+type unhurried struct{ context.Context }
+
+// Deadline is none.
+func (unhurried) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Bound is what a read ran into.
+type Bound int
+
+// The bounds.
+const (
+	Unbounded Bound = iota
+	BoundTime
+	BoundMemory
+	BoundRows
+)
+
+// Exceeded tells the bound that ended a read. The same question would run into it again.
+func Exceeded(err error) Bound {
+	var refused *clickhouse.Exception
+	switch {
+	case !errors.As(err, &refused):
+	case refused.Code == 159: // timeout exceeded
+		return BoundTime
+	case refused.Code == 241 && slices.ContainsFunc([]string{"(for query)", "Query memory limit"}, func(s string) bool {
+		return strings.Contains(refused.Message, s) // its own limit, not that of the whole server
+	}):
+		return BoundMemory
+	case refused.Code == 158, refused.Code == 396: // too many rows, or bytes, in the answer
+		return BoundRows
+	}
+	return Unbounded
+}

@@ -1,0 +1,43 @@
+package warehouse_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// TestBounds runs a statement into each bound, and the same within it.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	b := setUp(t)
+	for name, tt := range map[string]struct {
+		sql           string
+		small, enough warehouse.Bounds
+		want          warehouse.Bound
+	}{
+		"time": {"SELECT sum(sipHash64(number)) FROM numbers(20000000)",
+			warehouse.Bounds{Time: 50 * time.Millisecond}, warehouse.Bounds{Time: time.Minute}, warehouse.BoundTime},
+		"memory": {"SELECT uniqExact(number) FROM numbers(2000000)",
+			warehouse.Bounds{Memory: 10 << 20}, warehouse.Bounds{Memory: 1 << 30}, warehouse.BoundMemory},
+		"rows": {"SELECT number FROM numbers(2000)",
+			warehouse.Bounds{Rows: 1999}, warehouse.Bounds{Rows: 2000}, warehouse.BoundRows},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			read := func(bounds warehouse.Bounds) error {
+				ctx := warehouse.Bounded(t.Context(), bounds)
+				return b.w.Query(ctx, tt.sql, nil, func(r warehouse.Rows) error {
+					var n uint64
+					return r.Scan(&n)
+				})
+			}
+			if err := read(tt.small); warehouse.Exceeded(err) != tt.want {
+				t.Errorf("%+v: %v", tt.small, err)
+			}
+			if err := read(tt.enough); err != nil {
+				t.Errorf("%+v: %v", tt.enough, err)
+			}
+		})
+	}
+}
