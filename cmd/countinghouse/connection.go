@@ -2,15 +2,19 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/client"
 	"github.com/countinghouse/countinghouse/internal/stack"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 const defaultDir = ".countinghouse"
@@ -19,6 +23,8 @@ const defaultDir = ".countinghouse"
 type connection struct {
 	dir, url, reporterURL, token string
 	nats, clickhouse             string
+	servers                      []string // of ClickHouse, where there are several
+	cluster                      string
 }
 
 func (t *tool) dirFlag(cmd *cobra.Command) {
@@ -40,6 +46,12 @@ func (t *tool) serverFlags(cmd *cobra.Command) *cobra.Command {
 	t.dirFlag(cmd)
 	cmd.Flags().StringVar(&t.where.nats, "nats", "", "URL of NATS, nats://host:4222 (COUNTINGHOUSE_NATS__URL)")
 	cmd.Flags().StringVar(&t.where.clickhouse, "clickhouse", "", "DSN of ClickHouse, clickhouse://host:9000/countinghouse (COUNTINGHOUSE_CLICKHOUSE__DSN)")
+	var servers []string
+	if list := os.Getenv("COUNTINGHOUSE_CLICKHOUSE__SERVERS"); list != "" {
+		servers = strings.Split(list, ",")
+	}
+	cmd.Flags().StringSliceVar(&t.where.servers, "clickhouse-servers", servers, "DSNs of the servers of ClickHouse, where there are several (COUNTINGHOUSE_CLICKHOUSE__SERVERS)")
+	cmd.Flags().StringVar(&t.where.cluster, "clickhouse-cluster", os.Getenv("COUNTINGHOUSE_CLICKHOUSE__CLUSTER"), "their name in remote_servers (COUNTINGHOUSE_CLICKHOUSE__CLUSTER)")
 	return cmd
 }
 
@@ -66,6 +78,19 @@ func (c *connection) endpoints(need ...func(*stack.Endpoints) (value *string, fl
 		}
 	}
 	return e, nil
+}
+
+// warehouses prepares the servers of ClickHouse.
+func (c *connection) warehouses(ctx context.Context, e stack.Endpoints) (*warehouse.Servers, error) {
+	cfg := warehouse.Config{DSN: e.ClickHouse, Servers: c.servers, Cluster: c.cluster}
+	if faults := cfg.Validate(); len(faults) > 0 {
+		return nil, usageError("--clickhouse: %w", errors.Join(faults...))
+	}
+	s, err := warehouse.OpenServers(ctx, cfg, zap.NewNop())
+	if err != nil {
+		return nil, usageError("--clickhouse: %w", err)
+	}
+	return s, nil
 }
 
 func needIngest(e *stack.Endpoints) (*string, string)     { return &e.Ingest, "url" }

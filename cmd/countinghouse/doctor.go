@@ -13,7 +13,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/doctor"
 	"github.com/countinghouse/countinghouse/internal/listing"
 	"github.com/countinghouse/countinghouse/internal/stack"
-	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 func (t *tool) doctor() *cobra.Command {
@@ -35,7 +34,7 @@ nothing. Exits 1 if any check fails.`,
 			if err != nil {
 				return err
 			}
-			findings, err := examine(cmd.Context(), e, t.where.dir)
+			findings, err := t.examine(cmd.Context(), e)
 			if err != nil {
 				return err
 			}
@@ -45,7 +44,7 @@ nothing. Exits 1 if any check fails.`,
 	return t.listingFlag(t.serverFlags(cmd))
 }
 
-func examine(ctx context.Context, e stack.Endpoints, dir string) ([]doctor.Finding, error) {
+func (t *tool) examine(ctx context.Context, e stack.Endpoints) ([]doctor.Finding, error) {
 	target := doctor.Target{Admin: e.Admin, Now: time.Now}
 	var early []doctor.Finding
 	if l, err := openLog(ctx, e); err != nil {
@@ -58,14 +57,14 @@ func examine(ctx context.Context, e stack.Endpoints, dir string) ([]doctor.Findi
 		}
 		defer target.Keys.Close()
 	}
-	w, err := warehouse.Open(ctx, warehouse.Config{DSN: e.ClickHouse}, zap.NewNop())
+	servers, err := t.where.warehouses(ctx, e)
 	if err != nil {
-		return nil, usageError("--clickhouse: %w", err)
+		return nil, err
 	}
-	defer func() { _ = w.Close() }() // nothing is pending
-	target.Warehouse = w
+	defer func() { _ = servers.Close() }() // nothing is pending
+	target.Warehouse, target.Servers = servers.Reader(), servers
 	if e.Analyst.User != "" {
-		target.Tenant, target.Dir = e.Analyst.Tenant, dir // a stack of `up`: its disk is ours
+		target.Tenant, target.Dir = e.Analyst.Tenant, t.where.dir // a stack of `up`: its disk is ours
 		target.AnalystURL = e.ClickHouseHTTP + "/?" + url.Values{"user": {e.Analyst.User}, "password": {e.Analyst.Password}}.Encode()
 	}
 	return append(early, doctor.Examine(ctx, &target)...), nil

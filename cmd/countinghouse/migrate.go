@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/client"
 	"github.com/countinghouse/countinghouse/internal/listing"
@@ -20,7 +19,8 @@ func (t *tool) migrate() *cobra.Command {
 		Short: "Bring the tables of ClickHouse to the schema of this program",
 		Long: `Applies the migrations that the database does not have. Every statement can be repeated, so a run
 killed anywhere is finished by the next. "up" does this by itself; use it before a new version of the
-services is started against a ClickHouse of your own.
+services is started against a ClickHouse of your own. Where rows are spread over several servers
+(--clickhouse-servers), each is brought to the schema, and then the tables of --clickhouse over them.
 
 With --status nothing is changed; exits 1 if a migration is missing or was edited.`,
 		Example: `  countinghouse migrate --clickhouse clickhouse://ch1:9000/countinghouse
@@ -30,7 +30,7 @@ With --status nothing is changed; exits 1 if a migration is missing or was edite
 			if _, err := t.format(); err != nil {
 				return err
 			}
-			w, err := t.openWarehouse(cmd.Context())
+			w, err := t.openWarehouses(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ With --status nothing is changed; exits 1 if a migration is missing or was edite
 	return t.listingFlag(t.serverFlags(cmd))
 }
 
-func (t *tool) migrations(ctx context.Context, w *warehouse.Warehouse) error {
+func (t *tool) migrations(ctx context.Context, w *warehouse.Servers) error {
 	all, err := w.MigrationStatus(ctx)
 	if err != nil {
 		return err
@@ -77,19 +77,21 @@ func (t *tool) migrations(ctx context.Context, w *warehouse.Warehouse) error {
 	return nil
 }
 
-// openWarehouse is a warehouse that answers.
-func (t *tool) openWarehouse(ctx context.Context) (*warehouse.Warehouse, error) {
+// openWarehouses are servers that answer.
+func (t *tool) openWarehouses(ctx context.Context) (*warehouse.Servers, error) {
 	e, err := t.where.endpoints(needClickHouse)
 	if err != nil {
 		return nil, err
 	}
-	w, err := warehouse.Open(ctx, warehouse.Config{DSN: e.ClickHouse}, zap.NewNop())
+	servers, err := t.where.warehouses(ctx, e)
 	if err != nil {
-		return nil, usageError("--clickhouse: %w", err)
+		return nil, err
 	}
-	if err := w.Ping(ctx); err != nil {
-		_ = w.Close() // it never opened
-		return nil, errors.Join(fmt.Errorf("ClickHouse %w", client.ErrUnreachable), err)
+	for _, w := range servers.All() {
+		if err := w.Ping(ctx); err != nil {
+			_ = servers.Close() // it never opened
+			return nil, errors.Join(fmt.Errorf("ClickHouse %w", client.ErrUnreachable), err)
+		}
 	}
-	return w, nil
+	return servers, nil
 }

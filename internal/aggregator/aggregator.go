@@ -33,7 +33,7 @@ type App struct {
 	zap        *zap.Logger
 	log        *eventlog.Log
 	store      *control.Store
-	warehouse  *warehouse.Warehouse
+	servers    *warehouse.Servers
 	health     *telemetry.Health
 	admin      *telemetry.AdminServer
 	partitions []*partition
@@ -79,12 +79,12 @@ func (a *App) start(ctx context.Context) error {
 	if a.store, err = control.Open(ctx, a.log.Conn(), a.zap); err != nil {
 		return err
 	}
-	if a.warehouse, err = warehouse.Open(ctx, a.cfg.ClickHouse, a.zap); err != nil {
+	if a.servers, err = warehouse.OpenServers(ctx, a.cfg.ClickHouse, a.zap); err != nil {
 		return err
 	}
 	for id := range a.log.Partitions() {
 		a.partitions = append(a.partitions, &partition{
-			id: uint16(id), cfg: a.cfg, log: a.log, warehouse: a.warehouse, metrics: metrics,
+			id: uint16(id), cfg: a.cfg, log: a.log, servers: a.servers, metrics: metrics,
 			zap: a.zap.With(zap.Int("partition", id)),
 		})
 	}
@@ -160,8 +160,8 @@ func (a *App) release(ctx context.Context) {
 		if a.log != nil {
 			a.log.Close()
 		}
-		if a.warehouse != nil {
-			_ = a.warehouse.Close() // every session has closed its own
+		if a.servers != nil {
+			_ = a.servers.Close() // every session has closed its own
 		}
 	})
 }

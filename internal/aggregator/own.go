@@ -40,6 +40,9 @@ func (a *App) own(ctx context.Context) error {
 		return fmt.Errorf("aggregator: %w", err)
 	}
 	defer leases.Close()
+	for _, p := range a.partitions {
+		p.place = leases.Place
+	}
 	o := &ownership{App: a, leases: leases, fatal: make(chan error, len(a.partitions)), held: map[int]*holding{}, lost: map[int]time.Time{}}
 	defer o.leave(ctx)
 	tick := time.NewTicker(a.cfg.LeaseTTL / 5)

@@ -23,7 +23,9 @@ type partition struct {
 	id        uint16
 	cfg       Config
 	log       *eventlog.Log
-	warehouse *warehouse.Warehouse
+	servers   *warehouse.Servers
+	place     func(ctx context.Context, partition int, server string) (string, error)
+	warehouse *warehouse.Warehouse // the partition's server; nil until it was found, and then the same for ever
 	metrics   *telemetry.Aggregator
 	zap       *zap.Logger
 
@@ -92,6 +94,9 @@ func (p *partition) own(ctx context.Context, leaseRevision uint64) error {
 
 // session takes over, rebuilds what it needs, and moves events until something fails.
 func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
+	if err := p.findServer(ctx); err != nil {
+		return err
+	}
 	writer, at, err := p.takeOver(ctx, leaseRevision)
 	if err != nil {
 		return err
@@ -116,6 +121,14 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	p.lastError.Store(nil)
 	p.zap.Info("reading the log", zap.Uint16("shard", shard), zap.Uint64("from", start+1), zap.Uint64("identities", p.filter.size()))
 	return s.run(ctx)
+}
+
+// findServer asks once which server holds the partition.
+func (p *partition) findServer(ctx context.Context) (err error) {
+	if p.warehouse == nil {
+		p.warehouse, err = p.servers.Of(ctx, p.id, p.place)
+	}
+	return err
 }
 
 // waiting loads the voids that wait for their targets.

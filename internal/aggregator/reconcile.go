@@ -20,7 +20,7 @@ const reconcileEvery = time.Hour
 
 // reconcile compares until ctx ends. It runs beside the session and never stops it.
 func (p *partition) reconcile(ctx context.Context) {
-	auditor := audit.New(p.log, p.warehouse, p.zap)
+	auditor := audit.New(p.log, p.servers.Reader(), p.zap)
 	defer auditor.Close()
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()

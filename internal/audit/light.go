@@ -114,12 +114,9 @@ SELECT shard, toUInt64(max(seq) - if(shard < 1024, 0, min(seq) - 1) + count() - 
 	for tenant, c := range raw {
 		off[tenant] += c.stored + c.voided
 	}
-	var detached uint64
-	err = r.query(ctx, `SELECT count() FROM system.detached_parts WHERE database = '{{db}}'`, nil, func(row warehouse.Rows) error {
-		return row.Scan(&detached)
-	})
-	if detached > 0 {
-		off[""] += detached
+	detached, err := r.wh.Detached(ctx)
+	if n := len(detached); n > 0 {
+		off[""] += uint64(n)
 	}
 	return err
 }

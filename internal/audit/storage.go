@@ -48,14 +48,9 @@ LIMIT 1000`
 
 // detached names parts that ClickHouse has put aside: rows that were stored and are no longer read.
 func (r *run) detached(ctx context.Context) error {
-	const sql = `
-SELECT table, name, ifNull(reason, ''), ifNull(partition_id, '') FROM system.detached_parts WHERE database = '{{db}}' ORDER BY table, name`
-	return r.query(ctx, sql, nil, func(row warehouse.Rows) error {
-		var table, name, reason, partition string
-		if err := row.Scan(&table, &name, &reason, &partition); err != nil {
-			return err
-		}
-		r.found.add(Difference{Check: CheckStorage, What: "detached part of " + table, Want: "none", Have: strings.TrimSpace(name + " " + reason)})
-		return nil
-	})
+	parts, err := r.wh.Detached(ctx)
+	for _, p := range parts {
+		r.found.add(Difference{Check: CheckStorage, What: "detached part of " + p.Table, Want: "none", Have: strings.TrimSpace(p.Name + " " + p.Reason)})
+	}
+	return err
 }

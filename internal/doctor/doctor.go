@@ -42,11 +42,12 @@ type Finding struct {
 type Target struct {
 	Log        *eventlog.Log
 	Keys       *control.Store
-	Warehouse  *warehouse.Warehouse
-	Dir        string            // whose disk is looked at
-	Admin      map[string]string // service → URL of its admin port
-	AnalystURL string            // of ClickHouse over HTTP, with an analyst's user and password in its query
-	Tenant     string            // of the analyst
+	Warehouse  *warehouse.Warehouse // for reading
+	Servers    *warehouse.Servers   // whose reader that is
+	Dir        string               // whose disk is looked at
+	Admin      map[string]string    // service → URL of its admin port
+	AnalystURL string               // of ClickHouse over HTTP, with an analyst's user and password in its query
+	Tenant     string               // of the analyst
 	Now        func() time.Time
 }
 
@@ -222,12 +223,22 @@ func (e *examination) clickhouse(ctx context.Context) result {
 	if err != nil {
 		return fail("start ClickHouse, or correct --clickhouse; ingest goes on taking events meanwhile", "%v", err)
 	}
-	return ok("reachable, version %s, database %s", version, w.Database())
+	if !e.target.Servers.Several() {
+		return ok("reachable, version %s, database %s", version, w.Database())
+	}
+	for _, s := range e.target.Servers.All() {
+		if err := s.Ping(ctx); err != nil {
+			return fail("start it; its partitions wait in the log meanwhile, and reading answers errors", "%v", err)
+		}
+	}
+	if err := e.target.Servers.Agree(ctx); err != nil {
+		return fail("correct remote_servers, or --clickhouse-servers", "%v", err)
+	}
+	return ok("reachable, version %s, database %s over %d servers", version, w.Database(), len(e.target.Servers.All()))
 }
 
 func (e *examination) settings(ctx context.Context) result {
-	w := e.target.Warehouse
-	if w == nil {
+	if e.target.Warehouse == nil {
 		return absent
 	}
 	var lazy []string
@@ -236,13 +247,15 @@ SELECT name FROM system.tables
 WHERE database = @db AND engine LIKE '%MergeTree' AND name IN ('events', 'pieces', 'usage_hourly', 'directory_events', 'dead_letters', 'ledger', 'owner')
   AND NOT (engine_full LIKE '%fsync_after_insert = 1%' AND engine_full LIKE '%fsync_part_directory = 1%')
 ORDER BY name`
-	err := w.Query(ctx, tables, []any{warehouse.Named("db", w.Database())}, func(r warehouse.Rows) error {
-		var name string
-		defer func() { lazy = append(lazy, name) }()
-		return r.Scan(&name)
-	})
-	if err != nil {
-		return fail("see the check of clickhouse", "%v", err)
+	for _, w := range e.target.Servers.All() {
+		err := w.Query(ctx, tables, []any{warehouse.Named("db", w.Database())}, func(r warehouse.Rows) error {
+			var name string
+			defer func() { lazy = append(lazy, name) }()
+			return r.Scan(&name)
+		})
+		if err != nil {
+			return fail("see the check of clickhouse", "%v", err)
+		}
 	}
 	if len(lazy) > 0 {
 		return fail("ALTER TABLE … MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1", "tables without fsync: %s", strings.Join(lazy, ", "))
@@ -251,11 +264,10 @@ ORDER BY name`
 }
 
 func (e *examination) migrations(ctx context.Context) result {
-	w := e.target.Warehouse
-	if w == nil {
+	if e.target.Warehouse == nil {
 		return absent
 	}
-	all, err := w.MigrationStatus(ctx)
+	all, err := e.target.Servers.MigrationStatus(ctx)
 	if err != nil {
 		return fail("see the check of clickhouse", "%v", err)
 	}
@@ -281,13 +293,11 @@ func (e *examination) detached(ctx context.Context) result {
 	if w == nil {
 		return absent
 	}
-	var n uint64
-	err := w.Query(ctx, `SELECT count() FROM system.detached_parts WHERE database = @db`, []any{warehouse.Named("db", w.Database())},
-		func(r warehouse.Rows) error { return r.Scan(&n) })
+	parts, err := w.Detached(ctx)
 	if err != nil {
 		return fail("see the check of clickhouse", "%v", err)
 	}
-	if n > 0 {
+	if n := len(parts); n > 0 {
 		return fail("countinghouse audit; the log has the rows (docs/RUNBOOK.md)", "%d damaged parts were set aside: rows are missing", n)
 	}
 	return ok("none")

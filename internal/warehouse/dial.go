@@ -10,9 +10,13 @@ import (
 
 // boundDial opens a connection of the pool as clickhouse-go does, and gives up with ctx: its own handshake
 // waits for a server that says nothing as long as its time-out, whoever has gone meanwhile, and a program
-// that is to stop would wait with it. A connection without a handshake is closed, not left behind.
-func boundDial(ctx context.Context, id int, o *clickhouse.Options, dial clickhouse.Dial) (clickhouse.DialResult, error) {
+// that is to stop would wait with it. A connection without a handshake is closed, not left behind. The password is the one of now.
+func (c Config) boundDial(ctx context.Context, id int, o *clickhouse.Options, dial clickhouse.Dial) (clickhouse.DialResult, error) {
 	own := *o
+	var err error
+	if own.Auth.Password, err = c.password(o.Auth.Password); err != nil {
+		return clickhouse.DialResult{}, err
+	}
 	var conn net.Conn
 	leave := func() bool { return true }
 	own.DialContext = func(ctx context.Context, addr string) (net.Conn, error) {

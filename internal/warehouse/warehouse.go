@@ -44,6 +44,7 @@ type Warehouse struct {
 	conn    driver.Conn
 	readers readers
 	db, api string
+	remote  string // the servers' database, where db holds Distributed tables over them
 }
 
 // identifiers that can stand unquoted in SQL; the database's name is put into statements as text.
@@ -57,20 +58,11 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 	if cfg.QueryTimeout == 0 {
 		cfg.QueryTimeout = queryTimeout
 	}
-	options, err := clickhouse.ParseDSN(cfg.DSN)
+	options, err := parseDSN(cfg.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("parse the ClickHouse DSN: %w", err)
+		return nil, fmt.Errorf("ClickHouse DSN: %w", err)
 	}
-	if options.Protocol != clickhouse.Native {
-		return nil, fmt.Errorf("ClickHouse DSN: the protocol must be native (clickhouse://), not HTTP")
-	}
-	db := options.Auth.Database
-	if db == "" {
-		db = "countinghouse"
-	}
-	if !plainName.MatchString(db) {
-		return nil, fmt.Errorf("ClickHouse database %q: want a lower-case identifier", db)
-	}
+	db, remote := options.Auth.Database, ""
 	options.Auth.Database = ""      // statements name the database, which may not exist yet
 	options.Addr = options.Addr[:1] // a shard's writer is one server (architecture 9)
 	if host, _, err := net.SplitHostPort(options.Addr[0]); err == nil {
@@ -83,17 +75,23 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 			return cfg.Dial(ctx, "tcp", addr)
 		}
 	}
-	options.DialStrategy = boundDial
+	options.DialStrategy = cfg.boundDial
 	if options.Settings == nil {
 		options.Settings = clickhouse.Settings{}
 	}
 	options.Settings["async_insert"] = 0 // the default since 26.3 is 1
 	options.Settings["use_query_cache"] = 0
+	if len(cfg.Servers) > 0 {
+		readDistributed(options.Settings)
+		if server, err := parseDSN(cfg.Servers[0]); err == nil { // OpenServers opens each, and says what is wrong
+			remote = server.Auth.Database
+		}
+	}
 	conn, err := clickhouse.Open(options)
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse at %s: %w", options.Addr[0], err)
 	}
-	return &Warehouse{log: log, cfg: cfg, options: options, conn: conn, readers: newReaders(), db: db, api: apiOf(db)}, nil
+	return &Warehouse{log: log, cfg: cfg, options: options, conn: conn, readers: newReaders(), db: db, api: apiOf(db), remote: remote}, nil
 }
 
 // apiOf is the database of the analysts' views.
@@ -143,11 +141,15 @@ func (w *Warehouse) dial(ctx context.Context) (*ch.Client, error) {
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
+	password, err := w.cfg.password(w.options.Auth.Password)
+	if err != nil {
+		return nil, fmt.Errorf("connect to ClickHouse at %s: %w", w.options.Addr[0], err)
+	}
 	o := ch.Options{
 		Address:  w.options.Addr[0],
 		Database: w.db,
 		User:     w.options.Auth.Username,
-		Password: w.options.Auth.Password,
+		Password: password,
 		Dialer:   dialer(dial),
 		TLS:      w.options.TLS,
 		// A packet has no time limit of its own, because ch-go goes on reading after one and would lose
