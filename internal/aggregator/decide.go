@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
@@ -53,14 +54,28 @@ type decider struct {
 	history history
 	filter  *filter
 	memory  *memory
-	waiting map[identityKey]Waiting // first void naming an unseen target
-	keys    []Key
+	router  *router
+	waiting map[identityKey]Waiting    // first void naming an unseen target
 	counted func(reason string, n int) // metrics hook for duplicates, conflicts, dead letters
-	spare   []eventRow                 // of a batch that was recycled
+
+	opener  opener
+	again   opener           // for the chunk of a void's target
+	scanner eventlog.Scanner // for the identities that are looked up
+	keys    []Key
+	spare   *batch // recycled
 }
 
 // known is what history says about the identities of one batch.
 type known map[identityKey]*stored
+
+// identityKey is an identity with its tenant.
+type identityKey struct {
+	tenant, source, id string
+}
+
+func keyOf(tenant string, id usage.Identity) identityKey {
+	return identityKey{tenant: tenant, source: id.Source, id: id.ID}
+}
 
 type stored struct {
 	original Evidence
@@ -70,59 +85,59 @@ type stored struct {
 	row      *eventRow // of a void's target: what to negate
 }
 
-// decide decides the chunks in order. The caller must call retire with the batch after its ledger row is
-// committed, in order, from the same goroutine.
-func (d *decider) decide(ctx context.Context, chunks []*chunk) (*batch, error) {
-	b := &batch{shard: chunks[0].shard, first: chunks[0].seq, last: chunks[len(chunks)-1].seq, oldest: chunks[0].loggedAt}
+// decide decides the chunks in order and puts their rows into to. The caller must call retire with the
+// batch after its ledger row is committed, in order, from the same goroutine.
+func (d *decider) decide(ctx context.Context, chunks []*chunk, to rows) (*batch, error) {
+	b := d.batch()
+	last := chunks[len(chunks)-1]
+	b.shard, b.first, b.last, b.hash, b.loggedAt = last.shard, chunks[0].seq, last.seq, last.hash, last.loggedAt
+	b.oldest, b.rows, b.chunks = chunks[0].loggedAt, to, append(b.chunks, chunks...)
 	d.memory.begin(b)
+	d.router.begin(to, b.shard, b.first)
 	seen, err := d.consult(ctx, chunks)
 	if err != nil {
 		return nil, err
 	}
-	n := 0
-	for _, c := range chunks {
-		n += len(c.events)
-	}
-	if b.events, d.spare = d.spare, nil; cap(b.events) < n {
-		b.events = make([]eventRow, 0, n+n/16)
-	}
-	b.ledger = make([]ledgerRow, 0, len(chunks))
-	run := decision{decider: d, batch: b, known: seen, duplicates: map[identityKey]int{}}
+	run := decision{decider: d, batch: b, known: seen, repeats: map[ident]int{}}
 	for _, c := range chunks {
 		b.weight += c.weight
+		b.accepted += c.accepted()
 		if err := run.chunk(c); err != nil {
 			return nil, err
 		}
 	}
+	d.router.end()
 	return b, nil
+}
+
+func (d *decider) batch() *batch {
+	b := d.spare
+	if d.spare = nil; b == nil {
+		return &batch{}
+	}
+	clear(b.chunks)
+	*b = batch{chunks: b.chunks[:0], stored: b.stored[:0]}
+	return b
 }
 
 // consult asks the warehouse, in one query, about every identity the filter has possibly seen and memory
 // does not know, and about every target of a void.
 func (d *decider) consult(ctx context.Context, chunks []*chunk) (known, error) {
-	keys := d.keys[:0]
+	d.keys = d.keys[:0]
 	var targets []identityKey
 	for _, c := range chunks {
-		for i := range c.events {
-			it := &c.events[i]
-			if d.filter.has(it.idHash) {
-				id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
-				if !d.memory.has(keyOf(c.tenant, id)) {
-					keys = append(keys, Key{Tenant: c.tenant, ID: id, Hash: it.idHash})
-				}
-			}
-			if it.event.Type == usage.TypeVoided {
-				t := it.event.Target
-				keys = append(keys, Key{Tenant: c.tenant, ID: t, Hash: usage.IdentityHash(c.tenant, t)})
-				targets = append(targets, keyOf(c.tenant, t))
-			}
+		if err := d.ask(c); err != nil {
+			return nil, err
+		}
+		for t := range c.voids() {
+			d.keys = append(d.keys, Key{Tenant: c.tenant, ID: t, Hash: usage.IdentityHash(c.tenant, t)})
+			targets = append(targets, keyOf(c.tenant, t))
 		}
 	}
-	d.keys = keys
-	if len(keys) == 0 {
+	if len(d.keys) == 0 {
 		return nil, nil
 	}
-	keys = distinct(keys)
+	keys := distinct(d.keys)
 	rows, err := d.history.Lookup(ctx, keys)
 	if err != nil {
 		return nil, fmt.Errorf("look up %d identities: %w", len(keys), err)
@@ -145,6 +160,41 @@ func (d *decider) consult(ctx context.Context, chunks []*chunk) (known, error) {
 	return seen, d.fetchTargets(ctx, seen, targets, Position{Shard: chunks[0].shard, Seq: chunks[0].seq})
 }
 
+// ask adds to the keys those identities of c that the filter has possibly seen and memory does not know.
+func (d *decider) ask(c *chunk) error {
+	for i := range c.events {
+		it := &c.events[i]
+		id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
+		it.ident = d.memory.hash.of(c.tenant, id)
+		if it.seen = d.filter.has(it.idHash); it.seen && !d.memory.has(it.ident) {
+			d.keys = append(d.keys, Key{Tenant: c.tenant, ID: id, Hash: it.idHash})
+		}
+	}
+	unknown := 0
+	for i := range c.ids {
+		p := &c.ids[i]
+		if p.seen = d.filter.has(p.hash); p.seen && !d.memory.has(p.ident) {
+			p.asked = true
+			unknown++
+		}
+	}
+	if unknown == 0 {
+		return nil
+	}
+	i := 0
+	err := d.scanner.Scan(c.packed, func(id, _ usage.Identity) {
+		if c.ids[i].asked {
+			id = usage.Identity{Source: strings.Clone(id.Source), ID: strings.Clone(id.ID)}
+			d.keys = append(d.keys, Key{Tenant: c.tenant, ID: id, Hash: c.ids[i].hash})
+		}
+		i++
+	})
+	if err != nil {
+		return fmt.Errorf("%w: shard %d seq %d was read and is now %w", errBroken, c.shard, c.seq, err)
+	}
+	return nil
+}
+
 // fetchTargets reads, in one query, the rows that the voids of a batch will negate: targets that were
 // stored before the batch and are in no batch in flight, whose rows may be half written.
 func (d *decider) fetchTargets(ctx context.Context, seen known, targets []identityKey, first Position) error {
@@ -157,7 +207,7 @@ func (d *decider) fetchTargets(ctx context.Context, seen known, targets []identi
 		case s == nil || !s.found || s.original.Type == usage.TypeVoided || !s.original.Position.Before(first):
 		case s.voided && s.voidedAt.Before(first):
 		default:
-			if _, flying := d.memory.find(k, d.memory.hash(k)); flying == nil {
+			if o, _ := d.memory.inFlight(d.memory.hash.of(k.tenant, usage.Identity{Source: k.source, ID: k.id})); o == nil {
 				asked[k] = true
 				wanted = append(wanted, s.original)
 			}
@@ -186,23 +236,13 @@ func distinct(keys []Key) []Key {
 	return slices.Compact(keys)
 }
 
-// recycle takes back the rows of a retired batch, of which nobody holds any.
-func (d *decider) recycle(b *batch) {
-	if cap(d.spare) < cap(b.events) {
-		clear(b.events) // pins no events
-		d.spare = b.events[:0]
-	}
-	b.events = nil
-}
-
-// retire adds the identities of the oldest batch, now committed, to the filter.
+// retire adds the identities of the oldest batch, now committed, to the filter. The batch is used again.
 func (d *decider) retire(b *batch) {
-	for i := range b.events {
-		if b.events[i].sign > 0 {
-			d.filter.add(b.events[i].idHash)
-		}
+	for _, h := range b.stored {
+		d.filter.add(h)
 	}
 	d.memory.retire()
+	d.spare = b
 }
 
 // decision is the state of deciding one batch.
@@ -210,31 +250,41 @@ type decision struct {
 	*decider
 	batch      *batch
 	known      known
-	duplicates map[identityKey]int // index into batch.duplicates of the current chunk
+	repeats    map[ident]int  // index into duplicates
+	duplicates []duplicateRow // of the current chunk
+	row        eventRow       // the one being made
 }
 
 // chunk decides one message and writes its ledger row.
 func (d *decision) chunk(c *chunk) error {
+	items, rejects, err := d.opener.open(c)
+	if err != nil {
+		return err
+	}
 	l := ledgerRow{shard: c.shard, seq: c.seq, tenant: c.tenant, loggedAt: c.loggedAt, hash: c.hash, missing: c.missing}
-	l.accepted = uint32(c.accepted())
-	clear(d.duplicates)
+	l.accepted = uint32(len(items) + len(rejects))
+	clear(d.repeats)
+	d.duplicates = d.duplicates[:0]
 	next := 0 // rejects and events are each in order of idx; dead letters keep the log's order
-	for i := range c.events {
-		for ; next < len(c.rejects) && c.rejects[next].idx < c.events[i].idx; next++ {
-			d.quarantine(c, &c.rejects[next], &l)
+	for i := range items {
+		for ; next < len(rejects) && rejects[next].idx < items[i].idx; next++ {
+			d.quarantine(c, &rejects[next], &l)
 		}
-		if err := d.event(c, &c.events[i], &l); err != nil {
+		if err := d.event(c, &items[i], &l); err != nil {
 			return err
 		}
 	}
-	for ; next < len(c.rejects); next++ {
-		d.quarantine(c, &c.rejects[next], &l)
+	for ; next < len(rejects); next++ {
+		d.quarantine(c, &rejects[next], &l)
+	}
+	for i := range d.duplicates {
+		d.router.duplicate(&d.duplicates[i])
 	}
 	if l.accepted != l.stored+l.duplicate+l.conflict+l.quarantined {
 		return fmt.Errorf("%w: shard %d seq %d: accepted %d, stored %d, duplicate %d, conflict %d, quarantined %d",
 			errBroken, l.shard, l.seq, l.accepted, l.stored, l.duplicate, l.conflict, l.quarantined)
 	}
-	d.batch.ledger = append(d.batch.ledger, l)
+	d.router.ledger(&l)
 	return nil
 }
 
@@ -242,11 +292,9 @@ func (d *decision) chunk(c *chunk) error {
 func (d *decision) event(c *chunk, it *item, l *ledgerRow) error {
 	pos := Position{Shard: c.shard, Seq: c.seq, Idx: it.idx}
 	id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
-	k := keyOf(c.tenant, id)
-	h := d.memory.hash(k)
-	if o, ok := d.original(k, h, pos); ok {
+	if o, ok := d.original(it.ident, it.seen, c.tenant, id, pos); ok {
 		if o.contentHash == it.contentHash {
-			d.duplicate(c, it, id, k, pos, o.pos)
+			d.duplicate(c, it, id, pos, o.pos())
 			l.duplicate++
 			return nil
 		}
@@ -254,67 +302,72 @@ func (d *decision) event(c *chunk, it *item, l *ledgerRow) error {
 		l.conflict++
 		return nil
 	}
+	d.fill(&d.row, c, it, pos)
 	if it.event.Type == usage.TypeVoided {
-		var row eventRow
-		d.row(&row, c, it, pos)
-		return d.void(c, it, row, k, h, l)
+		return d.void(c, it, l)
 	}
-	w, pending := d.waiting[k]
-	row := d.store(k, h, it, pos, pending, l)
-	d.row(row, c, it, pos)
+	w, pending := Waiting{}, false
+	if len(d.waiting) > 0 {
+		w, pending = d.waiting[keyOf(c.tenant, id)]
+	}
+	d.store(it, pos, pending, l)
 	if pending {
-		delete(d.waiting, k)
-		d.batch.events = append(d.batch.events, negation(row, pos, row.causation, max(row.recordedAt, w.RecordedAt)))
+		delete(d.waiting, keyOf(c.tenant, id))
+		neg := negation(&d.row, pos, d.row.causation, max(d.row.recordedAt, w.RecordedAt))
+		d.router.event(&neg)
 		l.voided++
 	}
 	return nil
 }
 
-// store makes room for a row, for the caller to fill, and remembers its identity until the batch is
-// retired at least.
-func (d *decision) store(k identityKey, h uint64, it *item, pos Position, voided bool, l *ledgerRow) *eventRow {
+// store writes the row that was made, and remembers its identity until the batch is retired at least.
+func (d *decision) store(it *item, pos Position, voided bool, l *ledgerRow) {
 	l.stored++
-	n := len(d.batch.events)
-	d.memory.put(k, h, original{
-		pos: pos, contentHash: it.contentHash, isVoid: it.event.Type == usage.TypeVoided, voided: voided, row: int32(n),
+	d.memory.put(entry{
+		ident: it.ident, contentHash: it.contentHash, shard: pos.Shard, seq: pos.Seq, idx: pos.Idx, isVoid: it.event.Type == usage.TypeVoided, voided: voided,
 	})
-	d.batch.events = append(d.batch.events, eventRow{})
-	return &d.batch.events[n]
+	d.batch.stored = append(d.batch.stored, it.idHash)
+	d.router.event(&d.row)
 }
 
-// found is an original and, where it was decided but not yet retired, the batch that has its row.
+// found is the first occurrence of an identity, and where it was decided but not yet retired, its batch.
 type found struct {
-	original
+	entry
 	batch *batch
 }
 
-// original finds the first occurrence of an identity before pos: in memory, else in the warehouse.
-func (d *decision) original(k identityKey, h uint64, pos Position) (found, bool) {
-	if o, b := d.memory.find(k, h); o != nil {
-		return found{original: *o, batch: b}, true
+// original finds the first occurrence of an identity before pos: in memory, else in the warehouse. What
+// the filter has not seen is neither in the warehouse nor in what memory knows of it.
+func (d *decision) original(k ident, seen bool, tenant string, id usage.Identity, pos Position) (found, bool) {
+	if o, b := d.memory.inFlight(k); o != nil {
+		return found{entry: *o, batch: b}, true
+	}
+	if !seen {
+		return found{}, false
+	}
+	if o := d.memory.recent(k); o != nil {
+		return found{entry: *o}, true
 	}
 	if len(d.known) == 0 {
 		return found{}, false
 	}
-	s := d.known[k]
+	s := d.known[keyOf(tenant, id)]
 	if s == nil || !s.found || !s.original.Position.Before(pos) {
 		return found{}, false
 	}
-	return found{original: original{
-		pos:         s.original.Position,
-		contentHash: s.original.ContentHash,
-		isVoid:      s.original.Type == usage.TypeVoided,
-		voided:      s.voided && s.voidedAt.Before(pos),
-		row:         -1,
+	o := s.original
+	return found{entry: entry{
+		ident: k, contentHash: o.ContentHash, shard: o.Position.Shard, seq: o.Position.Seq, idx: o.Position.Idx,
+		isVoid: o.Type == usage.TypeVoided, voided: s.voided && s.voidedAt.Before(pos),
 	}}, true
 }
 
-// void decides an event.voided whose own identity is new. The first void naming a target acts; a void of
-// a void is quarantined and consumes no identity; a void before its target waits (architecture, 6).
-func (d *decision) void(c *chunk, it *item, row eventRow, k identityKey, h uint64, l *ledgerRow) error {
-	tk := keyOf(c.tenant, it.event.Target)
-	th := d.memory.hash(tk)
-	target, ok := d.original(tk, th, row.pos)
+// void decides an event.voided whose own identity is new and whose row is made. The first void naming a
+// target acts; a void of a void is quarantined and consumes no identity; a void before its target waits
+// (architecture, 6).
+func (d *decision) void(c *chunk, it *item, l *ledgerRow) error {
+	row, t := &d.row, it.event.Target
+	target, ok := d.original(d.memory.hash.of(c.tenant, t), true, c.tenant, t, row.pos)
 	if ok && target.isVoid {
 		d.quarantine(c, &reject{
 			idx: it.idx, id: usage.Identity{Source: it.event.Source, ID: it.event.ID}, typ: it.event.Type, account: it.event.Subject,
@@ -328,22 +381,22 @@ func (d *decision) void(c *chunk, it *item, row eventRow, k identityKey, h uint6
 		row.voidEffect = voidAlready
 	case ok:
 		row.voidEffect = voidActed
-		n, err := d.negate(tk, target, &row)
+		n, err := d.negate(keyOf(c.tenant, t), target, row)
 		if err != nil {
 			return err
 		}
 		neg = &n
 	default:
 		row.voidEffect = voidWaiting
-		if _, earlier := d.waiting[tk]; earlier {
+		if _, earlier := d.waiting[keyOf(c.tenant, t)]; earlier {
 			row.voidEffect = voidAlready
 			break
 		}
-		d.wait(c, it, &row)
+		d.wait(c, it, row)
 	}
-	*d.store(k, h, it, row.pos, false, l) = row
+	d.store(it, row.pos, false, l)
 	if neg != nil {
-		d.batch.events = append(d.batch.events, *neg)
+		d.router.event(neg)
 		l.voided++
 	}
 	return nil
@@ -358,19 +411,37 @@ func (d *decision) wait(c *chunk, it *item, row *eventRow) {
 	d.waiting[keyOf(w.Tenant, w.Target)] = w
 }
 
-// negate copies the stored row of a target and marks the target as voided.
+// negate copies the stored row of a target and marks the target as voided. The row of one that is not
+// retired is made again from its message, which is still here: the warehouse may have it or not.
 func (d *decision) negate(k identityKey, target found, void *eventRow) (eventRow, error) {
-	h := d.memory.hash(k)
-	d.memory.void(k, h, target.original)
+	d.memory.void(target.entry)
 	if target.batch != nil {
-		row := &target.batch.events[target.row]
-		return negation(row, void.pos, void.causation, max(row.recordedAt, void.recordedAt)), nil
+		row, err := d.remake(target)
+		if err != nil {
+			return eventRow{}, err
+		}
+		return negation(&row, void.pos, void.causation, max(row.recordedAt, void.recordedAt)), nil
 	}
-	row := d.known[k].row
-	if row == nil {
-		return eventRow{}, fmt.Errorf("%w: no stored row of %s/%s at seq %d to void", errBroken, k.source, k.id, target.pos.Seq)
+	s := d.known[k]
+	if s == nil || s.row == nil {
+		return eventRow{}, fmt.Errorf("%w: no stored row of %s/%s at seq %d to void", errBroken, k.source, k.id, target.seq)
 	}
-	return negation(row, void.pos, void.causation, max(row.recordedAt, void.recordedAt)), nil
+	return negation(s.row, void.pos, void.causation, max(s.row.recordedAt, void.recordedAt)), nil
+}
+
+// remake makes the row of an original that is still in flight.
+func (d *decision) remake(o found) (row eventRow, err error) {
+	c := o.batch.chunkAt(o.seq)
+	items, _, err := d.again.open(c)
+	if err != nil {
+		return row, err
+	}
+	i, ok := slices.BinarySearchFunc(items, o.idx, func(it item, idx uint32) int { return cmp.Compare(it.idx, idx) })
+	if !ok {
+		return row, fmt.Errorf("%w: shard %d seq %d has no event %d any more", errBroken, c.shard, c.seq, o.idx)
+	}
+	d.fill(&row, c, &items[i], o.pos())
+	return row, nil
 }
 
 // negation is row with sign -1 at the position of whichever came second of void and target.

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -17,10 +19,13 @@ import (
 // be read becomes a reject with its raw bytes, and its good neighbours count.
 // Not safe for concurrent use; decode must see the messages in log order (logged_at never decreases).
 type decoder struct {
-	shard  uint16
-	parser *usage.Parser
-	window usage.Window // for events published straight to NATS; ingest checks its own
-	logged int64        // logged_at of the previous message, Unix ms
+	shard   uint16
+	hash    hasher
+	scanner eventlog.Scanner
+	ids     []identified
+	parser  *usage.Parser
+	window  usage.Window // for events published straight to NATS; ingest checks its own
+	logged  int64        // logged_at of the previous message, Unix ms
 }
 
 // rejectCost is charged for a dead letter beside its message's bytes: one event that is refused can be a
@@ -35,9 +40,9 @@ const (
 	windowFuture = 5 * time.Minute
 )
 
-func newDecoder(shard uint16, logged int64) *decoder {
+func newDecoder(shard uint16, logged int64, hash hasher) *decoder {
 	return &decoder{
-		shard: shard, logged: logged,
+		shard: shard, logged: logged, hash: hash,
 		parser: usage.NewParser(usage.DefaultLimits()),
 		window: usage.Window{Past: windowPast, Future: windowFuture},
 	}
@@ -53,7 +58,8 @@ func (d *decoder) decode(m *eventlog.Message) (c *chunk) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.events = nil
-			c.rejects = []reject{{reason: reasonPoison, detail: fmt.Sprintf("decoding panicked: %.200v", r), raw: m.Data}}
+			c.packed, c.ids, c.targets = nil, nil, nil
+			c.rejects = []reject{poisoned(r, m.Data)}
 			d.parser = usage.NewParser(usage.DefaultLimits())
 		}
 		for i := range c.rejects {
@@ -80,39 +86,22 @@ func (d *decoder) gap(seq uint64) *chunk {
 	return &chunk{shard: d.shard, seq: seq, loggedAt: d.logged, acceptedAt: d.logged, missing: true, weight: chunkOverhead}
 }
 
-// chunk decodes what ingest packed. Its events were validated at the door; DecodeChunk refuses what the
-// warehouse could refuse.
+// chunk notes the identities of what ingest packed, and leaves it packed until it is decided.
 func (d *decoder) chunk(c *chunk, m *eventlog.Message) {
-	var packed eventlog.Chunk
-	err := eventlog.DecodeChunk(m.Data, &packed)
-	partial := (*eventlog.PartialError)(nil)
-	if err != nil && !errors.As(err, &partial) {
+	ids, targets := d.ids[:0], c.targets
+	err := d.scanner.Scan(m.Data, func(id, target usage.Identity) {
+		ids = append(ids, identified{ident: d.hash.of(c.tenant, id), hash: usage.IdentityHash(c.tenant, id)})
+		if target != (usage.Identity{}) {
+			targets = append(targets, usage.Identity{Source: strings.Clone(target.Source), ID: strings.Clone(target.ID)})
+		}
+	})
+	d.ids = ids
+	if err != nil {
 		c.rejects = []reject{{reason: reasonUndecodable, detail: err.Error(), raw: m.Data}}
 		return
 	}
-	bad := map[int]bool{}
-	if partial != nil {
-		raw := m.Data // once: it is all that there is of every one of them
-		for _, f := range partial.Faults {
-			bad[f.Event] = true
-			c.rejects = append(c.rejects, reject{idx: uint32(f.Event), reason: f.Code, detail: f.Error(), raw: raw})
-			raw = nil
-		}
-	}
-	if packed.AcceptedAt.Known() {
-		c.acceptedAt = packed.AcceptedAt.Millis()
-	}
-	c.events = make([]item, 0, len(packed.Events))
-	for i := range packed.Events {
-		if len(bad) > 0 && bad[i] {
-			continue
-		}
-		it := d.item(c, &packed.Events[i], uint32(i), nil)
-		if r := packed.Events[i].RecordedTime; packed.Backfill && r.Known() {
-			it.recordedAt = r.Millis()
-		}
-		c.events = append(c.events, it)
-	}
+	c.packed, c.ids, c.targets = m.Data, slices.Clone(ids), targets
+	c.weight += int64(len(ids)) * int64(unsafe.Sizeof(identified{}))
 }
 
 // events parses CloudEvents JSON, single or batch, that a producer published itself.
@@ -135,8 +124,10 @@ func (d *decoder) events(c *chunk, m *eventlog.Message) {
 			})
 			return nil
 		}
-		e.RecordedTime = usage.Instant{}                           // honoured only through ingest with events:backfill
-		c.events = append(c.events, d.item(c, &e, uint32(i), raw)) // e is this call's own
+		e.RecordedTime = usage.Instant{} // honoured only through ingest with events:backfill
+		it := itemOf(c, &e, uint32(i))   // e is this call's own
+		it.raw = raw
+		c.events = append(c.events, it)
 		return nil
 	})
 	if err == nil {
@@ -146,14 +137,6 @@ func (d *decoder) events(c *chunk, m *eventlog.Message) {
 	c.rejects = []reject{{reason: reasonUndecodable, detail: err.Error(), raw: m.Data}}
 	if errors.Is(err, errManyEvents) {
 		c.rejects[0].reason = usage.CodeManyEvents
-	}
-}
-
-func (d *decoder) item(c *chunk, e *usage.Event, idx uint32, raw []byte) item {
-	return item{
-		event: e, idx: idx, raw: raw, recordedAt: c.loggedAt,
-		idHash:      usage.IdentityHash(c.tenant, usage.Identity{Source: e.Source, ID: e.ID}),
-		contentHash: usage.ContentHash(e),
 	}
 }
 

@@ -57,7 +57,7 @@ func TestDecodePoison(t *testing.T) {
 			if m.Kind == "" {
 				m.Kind = eventlog.KindEvents
 			}
-			c := newDecoder(0, 0).decode(m)
+			c := newDecoder(0, 0, newHasher()).decode(m)
 			var reasons []string
 			for _, r := range c.rejects {
 				reasons = append(reasons, r.reason)
@@ -78,7 +78,7 @@ func TestDecodePoison(t *testing.T) {
 // TestLoggedAtNeverDecreases: the server's clock may step back, logged_at does not (architecture, 7).
 func TestLoggedAtNeverDecreases(t *testing.T) {
 	t.Parallel()
-	d := newDecoder(0, 5_000)
+	d := newDecoder(0, 5_000, newHasher())
 	for _, step := range []struct{ at, want int64 }{{4_000, 5_000}, {6_000, 6_000}, {5_500, 6_000}, {6_001, 6_001}} {
 		if c := d.decode(&eventlog.Message{Time: millis(step.at), Kind: "x"}); c.loggedAt != step.want {
 			t.Errorf("message at %d: logged at %d, want %d", step.at, c.loggedAt, step.want)
@@ -114,16 +114,23 @@ func TestDecodeIsBounded(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newDecoder(0, 0).decode(&tt.m)
+			c := newDecoder(0, 0, newHasher()).decode(&tt.m)
+			rejects := c.rejects
+			if c.packed != nil { // it waits as it is, and is opened when it is decided
+				var err error
+				if _, rejects, err = new(opener).open(c); err != nil {
+					t.Fatal(err)
+				}
+			}
 			kept := int64(0)
-			for _, r := range c.rejects {
+			for _, r := range rejects {
 				kept += int64(len(r.raw) + len(r.detail))
 				if r.reason != tt.reasons {
 					t.Fatalf("reason %s, want %s", r.reason, tt.reasons)
 				}
 			}
-			if most := int64(2*len(tt.m.Data)) + 512*int64(len(c.rejects)); kept > most {
-				t.Errorf("%d dead letters keep %d bytes of a message of %d", len(c.rejects), kept, len(tt.m.Data))
+			if most := int64(2*len(tt.m.Data)) + 512*int64(len(rejects)); kept > most {
+				t.Errorf("%d dead letters keep %d bytes of a message of %d", len(rejects), kept, len(tt.m.Data))
 			}
 			if cost := kept + rejectCost*int64(len(c.rejects)); c.weight < cost-int64(len(tt.m.Data)) {
 				t.Errorf("%d dead letters are charged %d bytes, they take about %d", len(c.rejects), c.weight, cost)

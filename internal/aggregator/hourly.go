@@ -38,6 +38,9 @@ type hourly struct {
 	tenantHash uint64
 }
 
+// upperHalf of an index word is of a hash, the lower says which cell.
+const upperHalf = 0xffffffff << 32
+
 func newHourly() *hourly { return &hourly{seed: maphash.MakeSeed(), index: make([]uint64, 1024)} }
 
 func (h *hourly) reset() {

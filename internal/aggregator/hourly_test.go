@@ -44,12 +44,13 @@ func TestHourlySumsAreExact(t *testing.T) {
 		}
 		block := warehouse.NewHourlyBlock()
 		rows := uint64(0)
-		for i, k := range h.keys {
+		for i := range h.keys {
+			k := &h.keys[i]
 			if got := h.cells[i].quantity.Big(); got.Cmp(want[k.meter]) != 0 {
 				t.Fatalf("meter %q sums to %s, want %s", k.meter, got, want[k.meter])
 			}
 			rows += h.cells[i].rows
-			row := h.row(i, 0)
+			row := k.row(&h.cells[i], 0)
 			block.Append(&row)
 		}
 		if len(h.keys) != len(want) || rows != 100_000 || block.Rows() != len(want) {

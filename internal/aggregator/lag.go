@@ -18,11 +18,7 @@ func (l *lag) read(c *chunk) {
 }
 
 func (l *lag) committed(b *batch) {
-	n := uint64(0)
-	for i := range b.ledger {
-		n += uint64(b.ledger[i].accepted)
-	}
-	l.counted.Add(n)
+	l.counted.Add(uint64(b.accepted))
 }
 
 // pending is the number of events not in the warehouse yet when the log ends at last: exact for what has

@@ -18,10 +18,10 @@ func TestLagCountsEvents(t *testing.T) {
 		{"two messages, nothing read yet", func() {}, 9, 2},
 		{"one read: the other is taken for one like it", func() { l.read(chunkOf(8, 100)) }, 9, 200},
 		{"both read", func() { l.read(chunkOf(9, 50)) }, 9, 150},
-		{"the first committed", func() { l.committed(&batch{ledger: []ledgerRow{{seq: 8, accepted: 100}}}) }, 9, 50},
-		{"the second committed", func() { l.committed(&batch{ledger: []ledgerRow{{seq: 9, accepted: 50}}}) }, 9, 0},
+		{"the first committed", func() { l.committed(&batch{accepted: 100}) }, 9, 50},
+		{"the second committed", func() { l.committed(&batch{accepted: 50}) }, 9, 0},
 		{"a message without events still waits", func() {}, 10, 75},
-		{"and is committed", func() { l.read(chunkOf(10, 0)); l.committed(&batch{ledger: []ledgerRow{{seq: 10}}}) }, 10, 0},
+		{"and is committed", func() { l.read(chunkOf(10, 0)); l.committed(&batch{}) }, 10, 0},
 	} {
 		step.do()
 		if got := l.pending(step.last); got != step.want {

@@ -1,175 +1,220 @@
 package aggregator
 
 import (
+	"encoding/binary"
 	"hash/maphash"
-	"math/bits"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// identityKey is an identity with its tenant.
-type identityKey struct {
-	tenant, source, id string
+// ident is an identity with its tenant, as 128 bits of hashes that are seeded anew in each process: a
+// producer cannot choose ids that meet, and chance does not (ADR 0009). It never leaves the process.
+type ident struct{ a, b uint64 }
+
+// hasher makes idents. It is not safe for concurrent use; copies of it agree.
+type hasher struct {
+	a, b maphash.Seed
+	buf  []byte
 }
 
-func keyOf(tenant string, id usage.Identity) identityKey {
-	return identityKey{tenant: tenant, source: id.Source, id: id.ID}
+func newHasher() hasher { return hasher{a: maphash.MakeSeed(), b: maphash.MakeSeed()} }
+
+// again is another hasher that agrees with h.
+func (h *hasher) again() hasher { return hasher{a: h.a, b: h.b} }
+
+func (h *hasher) of(tenant string, id usage.Identity) ident {
+	b := binary.AppendUvarint(h.buf[:0], uint64(len(tenant)))
+	b = append(b, tenant...)
+	b = binary.AppendUvarint(b, uint64(len(id.Source)))
+	b = append(b, id.Source...)
+	b = append(b, id.ID...)
+	h.buf = b
+	return ident{maphash.Bytes(h.a, b), maphash.Bytes(h.b, b)}
 }
 
-// original is what is known of an identity's first occurrence.
-type original struct {
-	pos         Position
+// entry is what is known of an identity's first occurrence.
+type entry struct {
+	ident
 	contentHash uint64
-	isVoid      bool  // its type is event.voided
-	voided      bool  // a negation of it was decided
-	row         int32 // of its row in the events of its generation's batch, or -1
+	seq         uint64
+	idx         uint32
+	shard       uint16 // an earlier one than the session's where a void is of an event counted before
+	isVoid      bool   // its type is event.voided
+	voided      bool   // a negation of it was decided
 }
+
+// pos is where the first occurrence stands.
+func (e *entry) pos() Position { return Position{Shard: e.shard, Seq: e.seq, Idx: e.idx} }
 
 // memory is every identity decided since progress, kept until the covering ledger row is committed
 // (architecture 4 a), and the youngest of those committed: a retry comes soon, and is then known without
-// asking the warehouse. It is exact: keys are compared, not only hashed. Tables are keyed by a hash
-// seeded per process, so a producer cannot choose ids that collide. One generation per batch: the oldest
-// is forgotten first, and whole, so what is known of an identity is never older than what was forgotten.
+// asking the warehouse. It holds no strings, so nothing of a message outlives its batch. What is in flight
+// is one generation per batch; of what is committed the oldest is forgotten first, so what is known of an
+// identity is never older than what was forgotten.
 type memory struct {
-	seed    maphash.Seed
-	live    []*generation // oldest first; the last one belongs to the batch being decided
-	retired int           // so many of the oldest are committed
+	hash    hasher
+	live    []*generation // in flight, oldest first; the last one belongs to the batch being decided
+	retired []*generation // committed, oldest first
 	kept    int           // identities in those
 	keep    int           // of them, at most
-	pinned  int64         // bytes of the log that the strings of those are slices of, at most
-	spare   *generation   // recycled
+	spare   []*generation // recycled
 }
 
-// recentIdentities are 30 MB, and a second and a half of retries at 100,000 events a second.
-const recentIdentities = 150_000
+// recentIdentities are about 45 bytes each, and ten seconds of retries at 150,000 events a second.
+const recentIdentities = 3 << 19
 
-// What a trickle of batches, or of large events, may keep: a string keeps the message it was cut from.
+// mergedIdentities is the size up to which small batches share a generation: few are to be searched.
+const mergedIdentities = 1 << 17
+
+// generation is a hash table of entries.
+type generation struct {
+	index   []uint32 // open addressing, a power of two: high bits of a hash | 1 + index into entries; 0 is free
+	entries []entry
+	batch   *batch // that decided them; nil once it is retired
+}
+
+// Of an index word, so many bits say which entry.
 const (
-	recentBatches = 16
-	recentBytes   = 12 << 20
+	entryBits = 21
+	entryMask = 1<<entryBits - 1
 )
 
-type generation struct {
-	index []uint64 // open addressing, a power of two: half a hash | 1 + index into slots; 0 is free
-	slots []slot
-	batch *batch // that the rows of the slots are in; nil once it is retired
-	bytes int64  // of the log that the batch was, once it is retired
-}
+func newMemory() *memory { return &memory{hash: newHasher(), keep: recentIdentities} }
 
-type slot struct {
-	key  identityKey
-	hash uint64
-	original
-}
-
-func newMemory() *memory { return &memory{seed: maphash.MakeSeed(), keep: recentIdentities} }
-
-func newGeneration() *generation { return &generation{index: make([]uint64, 1024)} }
-
-func (m *memory) hash(k identityKey) uint64 {
-	return maphash.String(m.seed, k.id) ^ bits.RotateLeft64(maphash.String(m.seed, k.source), 21) ^
-		bits.RotateLeft64(maphash.String(m.seed, k.tenant), 42)
-}
+func newGeneration() *generation { return &generation{index: make([]uint32, 1024)} }
 
 // begin opens the generation of the next batch.
 func (m *memory) begin(b *batch) {
-	g := m.spare
-	m.spare = nil
-	if g == nil {
+	g := (*generation)(nil)
+	if n := len(m.spare); n > 0 {
+		g, m.spare = m.spare[n-1], m.spare[:n-1]
+	} else {
 		g = newGeneration()
 	}
 	g.batch = b
 	m.live = append(m.live, g)
 }
 
-// retire notes that the oldest batch is committed: its identities are in the warehouse and in the filter
-// now, and its rows are not to be touched any more.
+// retire notes that the oldest batch in flight is committed: its identities are in the warehouse and in
+// the filter now.
 func (m *memory) retire() {
-	g := m.live[m.retired]
-	g.batch, g.bytes = nil, g.batch.weight
-	m.retired++
-	m.kept += len(g.slots)
-	m.pinned += g.bytes
-	for m.retired > 0 && (m.kept > m.keep || m.pinned > recentBytes || m.retired >= recentBatches) {
-		m.forget()
+	g := m.live[0]
+	m.live = append(m.live[:0], m.live[1:]...)
+	g.batch = nil
+	m.kept += len(g.entries)
+	if n := len(m.retired); n > 0 && len(m.retired[n-1].entries)+len(g.entries) <= mergedIdentities {
+		m.kept -= len(m.retired[n-1].entries) + len(g.entries)
+		m.retired[n-1].merge(g)
+		m.kept += len(m.retired[n-1].entries)
+		m.recycle(g)
+	} else {
+		m.retired = append(m.retired, g)
+	}
+	for m.kept > m.keep {
+		oldest := m.retired[0]
+		m.retired = append(m.retired[:0], m.retired[1:]...)
+		m.kept -= len(oldest.entries)
+		m.recycle(oldest)
 	}
 }
 
-func (m *memory) forget() {
-	g := m.live[0]
-	m.live = append(m.live[:0], m.live[1:]...)
-	m.retired--
-	m.kept -= len(g.slots)
-	m.pinned -= g.bytes
+// spareGenerations is how many emptied tables are kept for the batches to come.
+const spareGenerations = 4
+
+func (m *memory) recycle(g *generation) {
+	if len(m.spare) == spareGenerations {
+		return
+	}
 	clear(g.index)
-	clear(g.slots)
-	g.slots = g.slots[:0]
-	m.spare = g
+	g.entries = g.entries[:0]
+	m.spare = append(m.spare, g)
 }
 
-// find returns what is known of k, and the batch its row is in if that is not retired. The pointer is
-// valid until the next put.
-func (m *memory) find(k identityKey, h uint64) (*original, *batch) {
+// inFlight returns what is known of k from batches that are not retired, and the batch that decided it.
+func (m *memory) inFlight(k ident) (*entry, *batch) {
 	for i := len(m.live) - 1; i >= 0; i-- { // newest first: it knows of voids the older do not
-		if o := m.live[i].find(k, h); o != nil {
-			return o, m.live[i].batch
+		if e := m.live[i].find(k); e != nil {
+			return e, m.live[i].batch
 		}
 	}
 	return nil, nil
 }
 
-// has reports whether find would find k.
-func (m *memory) has(k identityKey) bool {
-	o, _ := m.find(k, m.hash(k))
-	return o != nil
+// recent returns what is known of k from batches that are retired. They are in the filter: who asks it
+// first asks here hardly ever.
+func (m *memory) recent(k ident) *entry {
+	for i := len(m.retired) - 1; i >= 0; i-- {
+		if e := m.retired[i].find(k); e != nil {
+			return e
+		}
+	}
+	return nil
 }
 
-const upperHalf = 0xffffffff << 32
+// has reports whether k is known.
+func (m *memory) has(k ident) bool {
+	e, _ := m.inFlight(k)
+	return e != nil || m.recent(k) != nil
+}
 
-func (g *generation) find(k identityKey, h uint64) *original {
+// put records the original of an identity in the current generation, which must not hold it.
+func (m *memory) put(e entry) { m.live[len(m.live)-1].put(e) }
+
+// void notes that the original o is voided by an event of the current batch. The note lives as long as
+// this batch, not as long as the original's: after the original is retired the warehouse shows its row,
+// but not yet the negation that is still in flight (simulation, seed 97).
+func (m *memory) void(o entry) {
+	o.voided = true
+	g := m.live[len(m.live)-1]
+	if own := g.find(o.ident); own != nil {
+		own.voided = true
+		return
+	}
+	g.put(o)
+}
+
+// find returns the entry of k. The pointer is valid until the next put.
+func (g *generation) find(k ident) *entry {
 	mask := uint64(len(g.index) - 1)
-	for i := h & mask; g.index[i] != 0; i = (i + 1) & mask {
-		if e := g.index[i]; e&upperHalf == h&upperHalf {
-			if s := &g.slots[uint32(e)-1]; s.key == k {
-				return &s.original
+	tag := uint32(k.b) &^ entryMask
+	for i := k.a & mask; g.index[i] != 0; i = (i + 1) & mask {
+		if w := g.index[i]; w&^entryMask == tag {
+			if e := &g.entries[w&entryMask-1]; e.ident == k {
+				return e
 			}
 		}
 	}
 	return nil
 }
 
-// void notes that the original o of k is voided by an event of the current batch. The note lives as long
-// as this batch, not as long as the original's: after the original is retired the warehouse shows its
-// row, but not yet the negation that is still in flight (simulation, seed 97).
-func (m *memory) void(k identityKey, h uint64, o original) {
-	o.voided = true
-	if own := m.live[len(m.live)-1].find(k, h); own != nil {
-		own.voided = true
-		return
-	}
-	o.row = -1 // it is in another batch, and nobody will ask for it: a voided event is not voided again
-	m.put(k, h, o)
-}
-
-// put records the original of k in the current generation, which must not hold k.
-func (m *memory) put(k identityKey, h uint64, o original) {
-	g := m.live[len(m.live)-1]
-	g.slots = append(g.slots, slot{key: k, hash: h, original: o})
-	if 2*len(g.slots) > len(g.index) {
-		g.index = make([]uint64, 2*len(g.index))
-		for i := range g.slots {
-			g.enter(g.slots[i].hash, i)
+func (g *generation) put(e entry) {
+	g.entries = append(g.entries, e)
+	if 2*len(g.entries) > len(g.index) {
+		g.index = make([]uint32, 2*len(g.index))
+		for i := range g.entries {
+			g.enter(g.entries[i].ident, i)
 		}
 		return
 	}
-	g.enter(h, len(g.slots)-1)
+	g.enter(e.ident, len(g.entries)-1)
 }
 
-func (g *generation) enter(h uint64, slot int) {
+func (g *generation) enter(k ident, entry int) {
 	mask := uint64(len(g.index) - 1)
-	i := h & mask
+	i := k.a & mask
 	for g.index[i] != 0 {
 		i = (i + 1) & mask
 	}
-	g.index[i] = h&upperHalf | uint64(slot+1)
+	g.index[i] = uint32(k.b)&^entryMask | uint32(entry+1)
+}
+
+// merge adds the entries of a younger generation, which know more where both know something.
+func (g *generation) merge(younger *generation) {
+	for i := range younger.entries {
+		if e := g.find(younger.entries[i].ident); e != nil {
+			*e = younger.entries[i]
+			continue
+		}
+		g.put(younger.entries[i])
+	}
 }

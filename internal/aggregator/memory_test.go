@@ -1,7 +1,6 @@
 package aggregator
 
 import (
-	"fmt"
 	"testing"
 	"unsafe"
 
@@ -9,34 +8,37 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// TestMemoryIsBounded: what is kept of committed batches is bounded in number and in bytes of the messages
-// that its strings are slices of, also when batches hold one identity each, or none.
+// TestMemoryIsBounded: what is kept of committed batches is bounded in number, also when batches hold one
+// identity each, or none; the youngest are kept, and few tables are to be searched.
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct {
-		identities int
-		weight     int64
-	}{
-		"a trickle":             {identities: 1, weight: 600},
-		"nothing but repeats":   {identities: 0, weight: 600},
-		"large events":          {identities: 4, weight: 256 << 10},
-		"one enormous message":  {identities: 1, weight: 32 << 20},
-		"batches of usual size": {identities: 20_000, weight: 1 << 20},
+	tests := map[string]struct{ batches, identities int }{
+		"a trickle":             {batches: 20_000, identities: 1},
+		"nothing but repeats":   {batches: 20_000, identities: 0},
+		"batches of usual size": {batches: 60, identities: 90_000},
+		"small batches":         {batches: 4_000, identities: 1_000},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMemory()
-			for i := range 200 {
-				m.begin(&batch{weight: tt.weight})
+			for i := range tt.batches {
+				m.begin(&batch{})
 				for n := range tt.identities {
-					k := identityKey{tenant: "acme", source: "/s", id: fmt.Sprint(i, " ", n)}
-					m.put(k, m.hash(k), original{})
+					m.put(entry{ident: ident{a: uint64(i*tt.identities+n) * 0x9e3779b97f4a7c15, b: uint64(n)}})
 				}
 				m.retire()
-				if m.kept > m.keep || m.pinned > recentBytes || len(m.live) > recentBatches {
-					t.Fatalf("after %d batches %d identities in %d generations of %d bytes are kept", i+1, m.kept, len(m.live), m.pinned)
-				}
+			}
+			total := tt.batches * tt.identities
+			if m.kept > m.keep || total <= m.keep && m.kept != total || m.kept+mergedIdentities < min(total, m.keep) || len(m.live) > 0 {
+				t.Errorf("%d identities kept of %d", m.kept, total)
+			}
+			if len(m.retired) > 2*m.keep/mergedIdentities+1 {
+				t.Errorf("%d tables to search", len(m.retired))
+			}
+			last := tt.batches*tt.identities - 1
+			if last >= 0 && !m.has(ident{a: uint64(last) * 0x9e3779b97f4a7c15, b: uint64(tt.identities - 1)}) {
+				t.Error("the youngest is forgotten")
 			}
 		})
 	}
@@ -54,9 +56,9 @@ func TestWaitingVoidPinsNoMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newDecoder(0, 0).decode(&eventlog.Message{Seq: 1, Tenant: "acme", Kind: eventlog.KindChunk, Data: packed})
-	d := &decider{filter: newFilter(64), memory: newMemory(), waiting: map[identityKey]Waiting{}, history: &world{}}
-	if _, err := d.decide(t.Context(), []*chunk{c}); err != nil {
+	d := &decider{filter: newFilter(64), memory: newMemory(), router: newRouter(nil), waiting: map[identityKey]Waiting{}, history: &world{}}
+	c := newDecoder(0, 0, d.memory.hash.again()).decode(&eventlog.Message{Seq: 1, Tenant: "acme", Kind: eventlog.KindChunk, Data: packed})
+	if _, err := d.decide(t.Context(), []*chunk{c}, newBlocks()); err != nil {
 		t.Fatal(err)
 	}
 	if len(d.waiting) != 1 {

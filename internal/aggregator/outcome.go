@@ -19,8 +19,8 @@ const (
 	reasonBadHeader   = "bad-header"
 )
 
-// row fills r as the stored row of an event: its own fields only, so that no later event can make it wrong.
-func (d *decision) row(r *eventRow, c *chunk, it *item, pos Position) {
+// fill makes r the stored row of an event: its own fields only, so that no later event can make it wrong.
+func (d *decision) fill(r *eventRow, c *chunk, it *item, pos Position) {
 	e := it.event
 	at := e.Occurred(usage.At(c.acceptedAt * 1e6))
 	reported := c.acceptedAt
@@ -45,14 +45,14 @@ func (d *decision) row(r *eventRow, c *chunk, it *item, pos Position) {
 }
 
 // duplicate notes a repeated delivery; repetitions within a chunk share a row.
-func (d *decision) duplicate(c *chunk, it *item, id usage.Identity, k identityKey, pos, first Position) {
+func (d *decision) duplicate(c *chunk, it *item, id usage.Identity, pos, first Position) {
 	d.note(resultDuplicate)
-	if i, ok := d.duplicates[k]; ok {
-		d.batch.duplicates[i].n++
+	if i, ok := d.repeats[it.ident]; ok {
+		d.duplicates[i].n++
 		return
 	}
-	d.duplicates[k] = len(d.batch.duplicates)
-	d.batch.duplicates = append(d.batch.duplicates, duplicateRow{
+	d.repeats[it.ident] = len(d.duplicates)
+	d.duplicates = append(d.duplicates, duplicateRow{
 		pos: pos, n: 1, tenant: c.tenant, id: id, idHash: it.idHash, recordedAt: c.loggedAt, original: first,
 	})
 }
@@ -60,10 +60,10 @@ func (d *decision) duplicate(c *chunk, it *item, id usage.Identity, k identityKe
 // conflict sends a second event under a used identity, but with other content, to the dead letters.
 func (d *decision) conflict(c *chunk, it *item, id usage.Identity, pos Position, o found) {
 	d.note(reasonConflict)
-	d.batch.dead = append(d.batch.dead, deadRow{
+	d.router.dead(&deadRow{
 		pos: pos, tenant: c.tenant, id: id, typ: it.event.Type, account: it.event.Subject, reason: reasonConflict,
 		detail: "another event with this source and id and other content was stored first; send a correction as event.voided plus a new id",
-		raw:    rawOf(it), recordedAt: c.loggedAt, contentHash: it.contentHash, original: o.pos, originalHash: o.contentHash,
+		raw:    rawOf(it), recordedAt: c.loggedAt, contentHash: it.contentHash, original: o.pos(), originalHash: o.contentHash,
 	})
 }
 
@@ -71,7 +71,7 @@ func (d *decision) conflict(c *chunk, it *item, id usage.Identity, pos Position,
 func (d *decision) quarantine(c *chunk, r *reject, l *ledgerRow) {
 	d.note(r.reason)
 	l.quarantined++
-	d.batch.dead = append(d.batch.dead, deadRow{
+	d.router.dead(&deadRow{
 		pos: Position{Shard: c.shard, Seq: c.seq, Idx: r.idx}, tenant: c.tenant, id: r.id, typ: r.typ, account: r.account,
 		reason: r.reason, detail: r.detail, raw: r.raw, recordedAt: c.loggedAt,
 	})

@@ -104,8 +104,7 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	defer writer.Close()
 	done, shard, start := writer.Progress(), at.shard, at.start
 	s := &session{
-		partition: p, shard: shard, sink: newSink(writer, p.metrics), marks: writer.Watermarks(),
-		decoder: newDecoder(shard, done.LoggedAt.Millis()), after: at,
+		partition: p, shard: shard, sink: &sink{writer: writer, metrics: p.metrics}, after: at,
 	}
 	s.lag.seq.Store(start)
 	p.progress.Store(start)
@@ -117,7 +116,10 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	if err != nil {
 		return err
 	}
-	s.decider = &decider{history: s, filter: p.filter, memory: newMemory(), waiting: waiting, counted: p.count}
+	s.decider = &decider{
+		history: s, filter: p.filter, memory: newMemory(), router: newRouter(writer.Watermarks()), waiting: waiting, counted: p.count,
+	}
+	s.decoder = newDecoder(shard, done.LoggedAt.Millis(), s.decider.memory.hash.again())
 	p.lastError.Store(nil)
 	p.zap.Info("reading the log", zap.Uint16("shard", shard), zap.Uint64("from", start+1), zap.Uint64("identities", p.filter.size()))
 	return s.run(ctx)
@@ -285,7 +287,7 @@ func (p *partition) count(result string, n int) {
 // advance notes that a batch is committed.
 func (p *partition) advance(b *batch) {
 	p.progress.Store(b.last)
-	p.loggedAt.Store(b.ledger[len(b.ledger)-1].loggedAt)
+	p.loggedAt.Store(b.loggedAt)
 }
 
 // statusEvery is how often the lag is measured: freshness_v1 and the metrics show it.

@@ -1,10 +1,15 @@
 package aggregator
 
 import (
+	"cmp"
+	"iter"
+	"slices"
+
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// chunk is one message of the log, decoded and hashed but not yet decided.
+// chunk is one message of the log, not yet decided. What ingest packed stays packed until then: only its
+// identities are known. A message of a direct producer is decoded.
 type chunk struct {
 	shard      uint16
 	seq        uint64
@@ -16,16 +21,49 @@ type chunk struct {
 	events     []item
 	rejects    []reject // quarantined while decoding
 	weight     int64    // credit taken for it: bytes in flight
+
+	packed  []byte           // as in the log; nil where events and rejects say it all
+	ids     []identified     // of its events, in order
+	targets []usage.Identity // of the voids among them
+}
+
+// identified is what has to be known of an event before its batch is decided.
+type identified struct {
+	ident
+	hash  uint64 // usage.IdentityHash
+	seen  bool   // the filter says perhaps
+	asked bool   // and memory does not know, so the warehouse is asked
 }
 
 // accepted is the number of events the ledger answers for: an undecodable message counts one.
-func (c *chunk) accepted() int { return len(c.events) + len(c.rejects) }
+func (c *chunk) accepted() int {
+	if c.packed != nil {
+		return len(c.ids)
+	}
+	return len(c.events) + len(c.rejects)
+}
+
+// voids are the identities that event.voided of c name.
+func (c *chunk) voids() iter.Seq[usage.Identity] {
+	if c.packed != nil {
+		return slices.Values(c.targets)
+	}
+	return func(yield func(usage.Identity) bool) {
+		for i := range c.events {
+			if e := c.events[i].event; e.Type == usage.TypeVoided && !yield(e.Target) {
+				return
+			}
+		}
+	}
+}
 
 // item is an event of a chunk with everything about it that is a function of the event alone.
 type item struct {
 	event       *usage.Event
 	idx         uint32
+	ident       ident
 	idHash      uint64
+	seen        bool // the filter says perhaps, or was not asked
 	contentHash uint64
 	recordedAt  int64  // Unix ms
 	raw         []byte // as received, where it came straight from NATS; nil: AppendJSON(event)
@@ -108,17 +146,24 @@ type ledgerRow struct {
 	voided                                             uint32
 }
 
-// batch is a run of whole chunks, decided: what the targets will hold of it. Rows of every slice are in
-// log order.
+// batch is a run of whole chunks, decided. Its rows are where the router put them.
 type batch struct {
 	shard       uint16
 	first, last uint64 // sequences
-	events      []eventRow
-	dead        []deadRow
-	duplicates  []duplicateRow
-	ledger      []ledgerRow
-	oldest      int64 // Unix ms: loggedAt of the first chunk, for the lag metric
-	weight      int64 // credit to give back
+	rows        rows
+	chunks      []*chunk // until it is retired: a row of theirs may have to be negated
+	stored      []uint64 // usage.IdentityHash of the events stored
+	accepted    int
+	hash        [16]byte // of the last chunk
+	loggedAt    int64    // Unix ms, of the last chunk
+	oldest      int64    // Unix ms: loggedAt of the first chunk, for the lag metric
+	weight      int64    // credit to give back
+}
+
+// chunkAt is the chunk of a sequence that b has.
+func (b *batch) chunkAt(seq uint64) *chunk {
+	i, _ := slices.BinarySearchFunc(b.chunks, seq, func(c *chunk, seq uint64) int { return cmp.Compare(c.seq, seq) })
+	return b.chunks[i]
 }
 
 // hourOf cuts Unix milliseconds to the hour, in Unix seconds.

@@ -23,15 +23,15 @@ type session struct {
 	*partition
 	shard   uint16
 	sink    *sink
-	marks   watermarks
 	decider *decider
 	decoder *decoder
 	after   beginning // where to read on
 
-	chunks  chan *chunk // decoded, in order
-	batches chan *batch // decided, to be stored
-	stored  chan *batch // committed, to be retired
-	credit  *credit     // bytes between the log and the warehouse
+	chunks  chan *chunk  // decoded, in order
+	batches chan *batch  // decided, to be stored
+	stored  chan *batch  // committed, to be retired
+	free    chan *blocks // not in use: one is filled while another is sent
+	credit  *credit      // bytes between the log and the warehouse
 	lag     lag
 }
 
@@ -43,6 +43,10 @@ func (s *session) run(ctx context.Context) error {
 	s.chunks = make(chan *chunk, 1024)
 	s.batches = make(chan *batch)
 	s.stored = make(chan *batch, storedMax)
+	s.free = make(chan *blocks, 2)
+	for range cap(s.free) {
+		s.free <- newBlocks()
+	}
 	s.credit = newCredit(s.cfg.InFlightBytes)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.read(ctx) })
@@ -126,7 +130,13 @@ func (s *session) decide(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		if len(pending) > 0 && (rows >= s.cfg.BatchRows || due && flying == 0) {
-			b, err := s.decider.decide(ctx, pending)
+			var to *blocks
+			select {
+			case to = <-s.free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			b, err := s.decider.decide(ctx, pending, to)
 			if err != nil {
 				return err
 			}
@@ -134,7 +144,8 @@ func (s *session) decide(ctx context.Context) error {
 			if flying, err = s.hand(ctx, b, flying); err != nil {
 				return err
 			}
-			pending, rows, due, patient = nil, 0, false, false
+			clear(pending)
+			pending, rows, due, patient = pending[:0], 0, false, false
 		}
 		select {
 		case <-ctx.Done():
@@ -173,10 +184,9 @@ func (s *session) hand(ctx context.Context, b *batch, flying int) (int, error) {
 }
 
 func (s *session) retire(b *batch) {
-	s.decider.retire(b)
-	s.decider.recycle(b)
-	s.filterAt = covered{Shard: b.shard, Seq: b.last, Hash: b.ledger[len(b.ledger)-1].hash}
+	s.filterAt = covered{Shard: b.shard, Seq: b.last, Hash: b.hash}
 	s.credit.give(b.weight)
+	s.decider.retire(b)
 	s.saveWhenGrown()
 }
 
@@ -187,12 +197,13 @@ func (s *session) store(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case b := <-s.batches:
-			if err := commit(ctx, s.sink, s.marks, b); err != nil {
+			if err := commit(ctx, s.sink, b); err != nil {
 				return err
 			}
 			faultpoint.Hit("aggregator/committed")
 			s.advance(b)
 			s.lag.committed(b)
+			s.free <- b.rows.(*blocks)
 			select {
 			case s.stored <- b:
 			case <-ctx.Done(): // who takes them may have ended first

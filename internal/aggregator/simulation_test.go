@@ -79,7 +79,7 @@ type simSession struct {
 	epoch uint64
 }
 
-func (s *simSession) Insert(ctx context.Context, t warehouse.Target, b *batch, k keeper) error {
+func (s *simSession) Insert(_ context.Context, t warehouse.Target, b *batch) error {
 	w := s.w
 	if w.chance(20) {
 		w.rival() // frozen between two inserts, woken up after somebody else took over
@@ -87,10 +87,7 @@ func (s *simSession) Insert(ctx context.Context, t warehouse.Target, b *batch, k
 	if s.epoch != w.owner && !w.bug.noFence {
 		return errNotMine
 	}
-	if w.bug.noFilter {
-		k = keeper{past: true}
-	}
-	f := &flight{parts: w.split(t, b, k)}
+	f := &flight{parts: b.rows.(*simRows).parts(t)}
 	outer := w.flight
 	w.flight = f
 	defer func() { w.flight = outer }()
@@ -123,53 +120,67 @@ func (w *world) land(f *flight) {
 	w.parts[p.target][p.part] = append(w.parts[p.target][p.part], p.rows...)
 }
 
-// split renders the rows of one target by partition.
-func (w *world) split(t warehouse.Target, b *batch, k keeper) []pendingPart {
-	by := map[warehouse.Partition][]simRow{}
-	put := func(at int64, r simRow) {
-		p := partitionOf(t, at)
-		r.shard = b.shard
-		by[p] = append(by[p], r)
+// simRows are the rows of a batch, by target and partition.
+type simRows struct {
+	shard uint16
+	by    [warehouse.Targets]map[warehouse.Partition][]simRow
+}
+
+func (s *simRows) begin(shard uint16) { s.shard = shard }
+
+func (s *simRows) put(t warehouse.Target, at int64, r simRow) {
+	p := partitionOf(t, at)
+	r.shard = s.shard
+	if s.by[t] == nil {
+		s.by[t] = map[warehouse.Partition][]simRow{}
 	}
-	switch t {
-	case warehouse.Events:
-		b.eachEvent(k, func(r *eventRow) {
-			own := *r // the batch's are recycled
-			put(r.at, simRow{seq: r.pos.Seq, key: eventKey(r), row: &own})
-		})
-	case warehouse.Pieces:
-		b.eachPiece(k, func(r *eventRow, n int, p *usage.Piece) {
-			var row warehouse.PieceRow
-			r.fillPiece(&row, n, p)
-			row.At, row.EndAt, row.TrialExpiry = wholeMillis(row.At), wholeMillis(row.EndAt), wholeMillis(row.TrialExpiry)
-			put(p.Start.Millis(), simRow{seq: r.pos.Seq, piece: &row, key: fmt.Sprintf("%s piece %d %s %v", eventKey(r), n, p.Quantity, p.Trial)})
-		})
-	case warehouse.Hourly:
-		h := newHourly()
-		b.eachHourly(k, h)
-		for i, key := range h.keys {
-			c := h.cells[i]
-			put(key.hour*1000, simRow{
-				seq: c.hi, cell: &c,
-				key: fmt.Sprintf("%s %s %s %d %v", key.tenant, key.account, key.meter, key.hour, key.trial),
-			})
-		}
-	case warehouse.Directory:
-		b.eachDirectory(k, func(r *eventRow) { put(r.at, simRow{seq: r.pos.Seq, key: eventKey(r)}) })
-	case warehouse.DeadLetters:
-		b.eachDead(k, func(r *deadRow) {
-			put(r.recordedAt, simRow{seq: r.pos.Seq, key: fmt.Sprintf("%v %s %s", r.pos, r.reason, r.id.ID)})
-		})
-	case warehouse.Duplicates:
-		b.eachDuplicate(k, func(r *duplicateRow) {
-			put(r.recordedAt, simRow{seq: r.pos.Seq, key: fmt.Sprintf("%v %s x%d of %v", r.pos, r.id.ID, r.n, r.original)})
-		})
-	case warehouse.Ledger:
-		b.eachLedger(k, func(r *ledgerRow) { put(r.loggedAt, simRow{seq: r.seq, key: ledgerKey(r)}) })
+	s.by[t][p] = append(s.by[t][p], r)
+}
+
+func (s *simRows) event(r *eventRow) {
+	own, e := *r, *r.event // the decider uses its own again
+	if e.Metered != nil {
+		m := *e.Metered
+		e.Metered = &m
 	}
-	var parts []pendingPart
-	for _, p := range slices.Sorted(maps.Keys(by)) {
-		parts = append(parts, pendingPart{target: t, part: p, rows: by[p]})
+	own.event = &e
+	s.put(warehouse.Events, r.at, simRow{seq: r.pos.Seq, key: eventKey(r), row: &own})
+}
+
+func (s *simRows) piece(r *eventRow, n int, p *usage.Piece) {
+	var row warehouse.PieceRow
+	r.fillPiece(&row, n, p)
+	row.At, row.EndAt, row.TrialExpiry = wholeMillis(row.At), wholeMillis(row.EndAt), wholeMillis(row.TrialExpiry)
+	s.put(warehouse.Pieces, p.Start.Millis(), simRow{seq: r.pos.Seq, piece: &row, key: fmt.Sprintf("%s piece %d %s %v", eventKey(r), n, p.Quantity, p.Trial)})
+}
+
+func (s *simRows) cell(key *hourlyKey, c *hourlyCell) {
+	own := *c
+	s.put(warehouse.Hourly, key.hour*1000, simRow{
+		seq: c.hi, cell: &own,
+		key: fmt.Sprintf("%s %s %s %d %v", key.tenant, key.account, key.meter, key.hour, key.trial),
+	})
+}
+
+func (s *simRows) directory(r *eventRow) {
+	s.put(warehouse.Directory, r.at, simRow{seq: r.pos.Seq, key: eventKey(r)})
+}
+
+func (s *simRows) dead(r *deadRow) {
+	s.put(warehouse.DeadLetters, r.recordedAt, simRow{seq: r.pos.Seq, key: fmt.Sprintf("%v %s %s", r.pos, r.reason, r.id.ID)})
+}
+
+func (s *simRows) duplicate(r *duplicateRow) {
+	s.put(warehouse.Duplicates, r.recordedAt, simRow{seq: r.pos.Seq, key: fmt.Sprintf("%v %s x%d of %v", r.pos, r.id.ID, r.n, r.original)})
+}
+
+func (s *simRows) ledger(r *ledgerRow) {
+	s.put(warehouse.Ledger, r.loggedAt, simRow{seq: r.seq, key: ledgerKey(r)})
+}
+
+func (s *simRows) parts(t warehouse.Target) (parts []pendingPart) {
+	for _, p := range slices.Sorted(maps.Keys(s.by[t])) {
+		parts = append(parts, pendingPart{target: t, part: p, rows: s.by[t][p]})
 	}
 	return parts
 }
@@ -316,7 +327,10 @@ func (w *world) restored(r *eventRow) eventRow {
 func (w *world) life(n int) error {
 	w.lives++
 	s, marks, progress := w.takeover()
-	d := &decider{history: w, filter: newFilter(64), memory: newMemory(), waiting: map[identityKey]Waiting{}}
+	if w.bug.noFilter {
+		marks = nil
+	}
+	d := &decider{history: w, filter: newFilter(64), memory: newMemory(), router: newRouter(marks), waiting: map[identityKey]Waiting{}}
 	d.memory.keep = w.rnd.IntN(30) // identities: some are known from memory, some from the warehouse
 	w.recall(d, progress)
 	w.arrived(d, progress)
@@ -326,11 +340,10 @@ func (w *world) life(n int) error {
 		if at < len(w.log) && len(pending) < depth {
 			for len(committed) > 0 && w.rnd.IntN(2) == 0 {
 				d.retire(committed[0])
-				d.recycle(committed[0])
 				committed = committed[1:]
 			}
 			cut := min(len(w.log), at+1+w.rnd.IntN(6))
-			b, err := d.decide(context.Background(), w.log[at:cut])
+			b, err := d.decide(context.Background(), w.log[at:cut], &simRows{})
 			if err != nil {
 				return err
 			}
@@ -347,7 +360,7 @@ func (w *world) life(n int) error {
 		}
 		b := pending[0]
 		pending = pending[1:]
-		if err := commitInOrder(context.Background(), s, marks, b, w.rnd); err != nil {
+		if err := commitInOrder(context.Background(), s, b, w.rnd); err != nil {
 			return err
 		}
 		committed = append(committed, b)
@@ -359,8 +372,8 @@ func (w *world) life(n int) error {
 }
 
 // commitInOrder is commit with the targets one after the other, in an order of the seed's.
-func commitInOrder(ctx context.Context, to inserter, w watermarks, b *batch, rnd *rand.Rand) error {
-	return commitWith(ctx, to, w, b, func(ctx context.Context, inserts []func(context.Context) error) error {
+func commitInOrder(ctx context.Context, to inserter, b *batch, rnd *rand.Rand) error {
+	return commitWith(ctx, to, b, func(ctx context.Context, inserts []func(context.Context) error) error {
 		for _, i := range rnd.Perm(len(inserts)) {
 			if err := inserts[i](ctx); err != nil {
 				return err

@@ -9,33 +9,16 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// sink writes batches through a fenced warehouse.Writer: one native block per target. It keeps its
-// blocks from batch to batch. Different targets may be inserted at once, one target only once at a time.
+// sink writes batches through a fenced warehouse.Writer: one native block per target. Different targets
+// may be inserted at once, one target only once at a time.
 type sink struct {
 	writer  *warehouse.Writer
 	metrics *telemetry.Aggregator
-	hourly  *hourly
-	events  *warehouse.EventBlock
-	pieces  *warehouse.PieceBlock
-	cells   *warehouse.HourlyBlock
-	tree    *warehouse.DirectoryBlock
-	dead    *warehouse.DeadLetterBlock
-	repeats *warehouse.DuplicateBlock
-	ledger  *warehouse.LedgerBlock
 }
 
-func newSink(w *warehouse.Writer, m *telemetry.Aggregator) *sink {
-	return &sink{
-		writer: w, metrics: m, hourly: newHourly(),
-		events: warehouse.NewEventBlock(), pieces: warehouse.NewPieceBlock(), cells: warehouse.NewHourlyBlock(),
-		tree: warehouse.NewDirectoryBlock(), dead: warehouse.NewDeadLetterBlock(),
-		repeats: warehouse.NewDuplicateBlock(), ledger: warehouse.NewLedgerBlock(),
-	}
-}
-
-// Insert stores the rows of b that belong to t and that keep lets through.
-func (s *sink) Insert(ctx context.Context, t warehouse.Target, b *batch, k keeper) error {
-	block := s.fill(t, b, k)
+// Insert stores the rows of b that belong to t.
+func (s *sink) Insert(ctx context.Context, t warehouse.Target, b *batch) error {
+	block := b.rows.(*blocks).of[t]
 	if block.Rows() == 0 {
 		return nil
 	}
@@ -48,51 +31,61 @@ func (s *sink) Insert(ctx context.Context, t warehouse.Target, b *batch, k keepe
 	return nil
 }
 
-func (s *sink) fill(t warehouse.Target, b *batch, k keeper) warehouse.Block {
-	switch t {
-	case warehouse.Events:
-		s.events.Reset()
-		now := usage.AtTime(time.Now())
-		var row warehouse.EventRow
-		b.eachEvent(k, func(r *eventRow) {
-			r.fill(&row, now)
-			s.events.Append(&row)
-		})
-		return s.events
-	case warehouse.Pieces:
-		s.pieces.Reset()
-		var row warehouse.PieceRow
-		b.eachPiece(k, func(r *eventRow, n int, p *usage.Piece) {
-			r.fillPiece(&row, n, p)
-			s.pieces.Append(&row)
-		})
-		return s.pieces
-	case warehouse.Hourly:
-		s.cells.Reset()
-		b.eachHourly(k, s.hourly)
-		for i := range s.hourly.keys {
-			row := s.hourly.row(i, b.shard)
-			s.cells.Append(&row)
-		}
-		return s.cells
-	case warehouse.Directory:
-		s.tree.Reset()
-		b.eachDirectory(k, func(r *eventRow) { s.tree.Append(r.directory()) })
-		return s.tree
-	case warehouse.DeadLetters:
-		s.dead.Reset()
-		b.eachDead(k, func(r *deadRow) { s.dead.Append(r.warehouse()) })
-		return s.dead
-	case warehouse.Duplicates:
-		s.repeats.Reset()
-		b.eachDuplicate(k, func(r *duplicateRow) { s.repeats.Append(r.warehouse()) })
-		return s.repeats
-	default:
-		s.ledger.Reset()
-		b.eachLedger(k, func(r *ledgerRow) { s.ledger.Append(r.warehouse()) })
-		return s.ledger
-	}
+// blocks are the rows of a batch, column by column. They are used again, batch after batch.
+type blocks struct {
+	of      [warehouse.Targets]warehouse.Block
+	shard   uint16
+	now     usage.Instant // written_at
+	scratch warehouse.EventRow
+	part    warehouse.PieceRow
+
+	events     *warehouse.EventBlock
+	pieces     *warehouse.PieceBlock
+	cells      *warehouse.HourlyBlock
+	tree       *warehouse.DirectoryBlock
+	letters    *warehouse.DeadLetterBlock
+	duplicates *warehouse.DuplicateBlock
+	chunks     *warehouse.LedgerBlock
 }
+
+func newBlocks() *blocks {
+	b := &blocks{
+		events: warehouse.NewEventBlock(), pieces: warehouse.NewPieceBlock(), cells: warehouse.NewHourlyBlock(),
+		tree: warehouse.NewDirectoryBlock(), letters: warehouse.NewDeadLetterBlock(),
+		duplicates: warehouse.NewDuplicateBlock(), chunks: warehouse.NewLedgerBlock(),
+	}
+	for _, block := range []warehouse.Block{b.events, b.pieces, b.cells, b.tree, b.letters, b.duplicates, b.chunks} {
+		b.of[block.Target()] = block
+	}
+	return b
+}
+
+func (b *blocks) begin(shard uint16) {
+	for _, block := range b.of {
+		block.Reset()
+	}
+	b.shard, b.now = shard, usage.AtTime(time.Now())
+}
+
+func (b *blocks) event(r *eventRow) {
+	r.fill(&b.scratch, b.now)
+	b.events.Append(&b.scratch)
+}
+
+func (b *blocks) piece(r *eventRow, n int, p *usage.Piece) {
+	r.fillPiece(&b.part, n, p)
+	b.pieces.Append(&b.part)
+}
+
+func (b *blocks) cell(k *hourlyKey, c *hourlyCell) {
+	row := k.row(c, b.shard)
+	b.cells.Append(&row)
+}
+
+func (b *blocks) directory(r *eventRow)     { b.tree.Append(r.directory()) }
+func (b *blocks) dead(r *deadRow)           { b.letters.Append(r.warehouse()) }
+func (b *blocks) duplicate(r *duplicateRow) { b.duplicates.Append(r.warehouse()) }
+func (b *blocks) ledger(r *ledgerRow)       { b.chunks.Append(r.warehouse()) }
 
 func millis(ms int64) usage.Instant { return usage.At(ms * 1e6) }
 
@@ -167,9 +160,8 @@ func (r *ledgerRow) warehouse() *warehouse.LedgerRow {
 	}
 }
 
-// row is cell i as a row of usage_hourly.
-func (h *hourly) row(i int, shard uint16) warehouse.HourlyRow {
-	k, c := &h.keys[i], &h.cells[i]
+// row is a cell as a row of usage_hourly.
+func (k *hourlyKey) row(c *hourlyCell, shard uint16) warehouse.HourlyRow {
 	return warehouse.HourlyRow{
 		Shard: shard, Hi: c.hi, Tenant: k.tenant, Account: k.account, Meter: k.meter, Hour: usage.At(k.hour * 1e9),
 		Region: k.region, Platform: k.platform, Trial: k.trial, Plan: k.plan, Quantity: c.quantity, Events: c.events,

@@ -29,9 +29,9 @@ var planted = []struct {
 	{
 		"the rollup trusts the watermark of the raw rows",
 		[]rig.Mutation{{
-			File: "internal/aggregator/commit.go",
-			Old:  "return to.Insert(ctx, t, b, w.keeper(t, b.first))",
-			New:  "return to.Insert(ctx, t, b, w.keeper(warehouse.Events, b.first))",
+			File: "internal/aggregator/router.go",
+			Old:  "r.hourly.add(row, r.gate[warehouse.Hourly])",
+			New:  "r.hourly.add(row, r.gate[warehouse.Events])",
 		}},
 		func(f *fight.Fight) {
 			for n := range 12 { // some targets are in, some are not
@@ -44,10 +44,10 @@ var planted = []struct {
 		[]rig.Mutation{{
 			File: "internal/aggregator/commit.go",
 			Old:  "\tif err := run(ctx, inserts); err != nil {",
-			New:  "\tif err := to.Insert(ctx, warehouse.Ledger, b, w.keeper(warehouse.Ledger, b.first)); err != nil {\n\t\treturn err\n\t}\n\tif err := run(ctx, inserts); err != nil {",
+			New:  "\tif err := to.Insert(ctx, warehouse.Ledger, b); err != nil {\n\t\treturn err\n\t}\n\tif err := run(ctx, inserts); err != nil {",
 		}, {
 			File: "internal/aggregator/commit.go",
-			Old:  "\tfaultpoint.Hit(\"aggregator/before-ledger\")\n\tif err := to.Insert(ctx, warehouse.Ledger, b, w.keeper(warehouse.Ledger, b.first)); err != nil {",
+			Old:  "\tfaultpoint.Hit(\"aggregator/before-ledger\")\n\tif err := to.Insert(ctx, warehouse.Ledger, b); err != nil {",
 			New:  "\tfaultpoint.Hit(\"aggregator/before-ledger\")\n\tif err := error(nil); err != nil {",
 		}},
 		func(f *fight.Fight) { aggregatorDies(f, "warehouse/inserted:1") },
@@ -72,8 +72,8 @@ var planted = []struct {
 		"what is in flight is not remembered",
 		[]rig.Mutation{{
 			File: "internal/aggregator/decide.go",
-			Old:  "if o, b := d.memory.find(k, h); o != nil {",
-			New:  "if o, b := d.memory.find(k, h); o != nil && o == nil {",
+			Old:  "if o, b := d.memory.inFlight(k); o != nil {",
+			New:  "if o, b := d.memory.inFlight(k); o != nil && o == nil {",
 		}},
 		func(f *fight.Fight) { f.Recovered() },
 	},
