@@ -180,6 +180,7 @@ func (s *Store) write(ctx context.Context, subject string, expected uint64, doc 
 		attempt, cancel := context.WithTimeout(ctx, callTimeout)
 		ack, err := s.conn.JetStream().PublishMsg(attempt, msg, jetstream.WithExpectLastSequencePerSubject(expected), jetstream.WithRetryAttempts(0))
 		cancel()
+		s.conn.Wrote(err)
 		if err == nil {
 			return ack.Sequence, nil
 		}

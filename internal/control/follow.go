@@ -66,6 +66,13 @@ func consumer(ctx context.Context, conn *eventlog.Conn, f follower) (jetstream.C
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
+	if have := handle.CachedInfo().Config; have.Replicas < conn.Replicas() {
+		// Made by a program that knew of one server only: the keys would go with that server.
+		have.Replicas = conn.Replicas()
+		if _, err := conn.JetStream().UpdateStream(ctx, have); err != nil {
+			return nil, fmt.Errorf("stream %s: %d replicas: %w", name, conn.Replicas(), err)
+		}
+	}
 	c, err := handle.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: filter,
 		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerIdle,

@@ -184,7 +184,10 @@ func (l *Leases) Renew(ctx context.Context, lease Lease) (Lease, error) {
 		if have, err = l.look(ctx, kv, key); err != nil {
 			return lease, fmt.Errorf("renew lease: %w", err)
 		}
-		if have.Holder != l.holder || have.Nonce != l.nonce || have.revision <= lease.Revision {
+		if have.revision <= lease.Revision { // of a replica that does not know the newer one yet: ask again
+			return lease, fmt.Errorf("renew lease of partition %d: %w: an outdated answer", lease.Partition, ErrUnavailable)
+		}
+		if have.Holder != l.holder || have.Nonce != l.nonce {
 			return lease, fmt.Errorf("renew lease of partition %d: %w: held by %s", lease.Partition, ErrLost, have.Holder)
 		}
 		revision, err = l.claim(ctx, kv, key, have.revision)
@@ -207,6 +210,7 @@ func (l *Leases) Release(ctx context.Context, lease Lease) error {
 		return fmt.Errorf("release lease: %w", err)
 	}
 	_, err = kv.Update(ctx, partitionKey+strconv.Itoa(lease.Partition), []byte(`{"holder":"","nonce":""}`), lease.Revision)
+	l.conn.Wrote(err)
 	if conflict(err) {
 		return fmt.Errorf("release lease of partition %d: %w", lease.Partition, ErrLost)
 	}
@@ -242,11 +246,14 @@ func (l *Leases) value() []byte {
 }
 
 // claim writes this member's name where revision is the newest; 0 means nothing is there.
-func (l *Leases) claim(ctx context.Context, kv jetstream.KeyValue, key string, revision uint64) (uint64, error) {
+func (l *Leases) claim(ctx context.Context, kv jetstream.KeyValue, key string, revision uint64) (got uint64, err error) {
 	if revision == 0 {
-		return kv.Create(ctx, key, l.value())
+		got, err = kv.Create(ctx, key, l.value())
+	} else {
+		got, err = kv.Update(ctx, key, l.value(), revision)
 	}
-	return kv.Update(ctx, key, l.value(), revision)
+	l.conn.Wrote(err)
+	return got, err
 }
 
 // look reads a key from the server; its age counts from the first sighting of its revision.

@@ -19,7 +19,9 @@ func (l *Leases) Beat(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("beat: %w", err)
 	}
-	if _, err := kv.Put(ctx, memberName(l.holder), l.value()); err != nil {
+	_, err = kv.Put(ctx, memberName(l.holder), l.value())
+	l.conn.Wrote(err)
+	if err != nil {
 		return fmt.Errorf("beat: %w: %w", ErrUnavailable, err)
 	}
 	return nil

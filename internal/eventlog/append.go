@@ -115,6 +115,7 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 		ack, err := l.conn.js.PublishMsg(attempt, msg, jetstream.WithRetryAttempts(0))
 		cancel()
 		if err == nil {
+			l.conn.Wrote(nil)
 			return l.receipt(ctx, msg, ack)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -122,6 +123,7 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 				return Receipt{}, fmt.Errorf("append: %w", fault)
 			}
 		}
+		l.conn.Wrote(err)
 		if err = l.conn.publishError(err); !errors.Is(err, ErrUnavailable) {
 			return Receipt{}, fmt.Errorf("append: %w", err)
 		}

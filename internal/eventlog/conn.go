@@ -3,7 +3,6 @@ package eventlog
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -36,6 +35,7 @@ type Conn struct {
 	log *zap.Logger
 
 	replicas int
+	mover    mover
 
 	mu    sync.Mutex
 	hooks map[int]func()
@@ -158,7 +158,7 @@ func (c *Conn) Close() { c.nc.Close() }
 
 // unavailable wraps what the connection or the server's API answered when it could not help.
 func (c *Conn) unavailable(err error) error {
-	if c.nc.IsClosed() || errors.Is(err, nats.ErrConnectionClosed) {
+	if c.nc.IsClosed() { // not nats.ErrConnectionClosed: a request that a reconnect drops ends with it too
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -213,7 +213,7 @@ func (r *Reader) take(ctx context.Context, msg jetstream.Msg) (*Message, *Gap, e
 		r.next, r.last = m.Seq+1, m.Hash
 		return &m, nil, nil
 	}
-	first, err := r.log.get(ctx, r.partition, r.next, jetstream.WithGetMsgSubject(">"))
+	first, err := r.log.get(ctx, r.partition, getRequest{Seq: r.next, Next: ">"})
 	if err != nil || first.Seq != m.Seq {
 		r.stop()
 		return nil, nil, r.wait(ctx, "a gap in the log was not confirmed; reading again", err)
@@ -295,7 +295,7 @@ func (r *Reader) checkLast(ctx context.Context) error {
 	if r.last == [16]byte{} {
 		return nil
 	}
-	m, err := r.log.get(ctx, r.partition, r.next-1)
+	m, err := r.log.get(ctx, r.partition, getRequest{Seq: r.next - 1})
 	switch {
 	case errors.Is(err, ErrNotFound): // damaged since; what follows can still be read
 		return nil

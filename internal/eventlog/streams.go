@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,7 +64,8 @@ func (l *Log) EnsureStreams(ctx context.Context) error {
 
 // checkNumber refuses another N than the log was made with, before anything is made.
 func (l *Log) checkNumber(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	// Short: a cluster without a leader does not answer, and the election may be over a moment later.
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	names := l.conn.js.ListStreams(ctx, jetstream.WithStreamListSubject("usage.log.>"))
 	for info := range names.Info() {
@@ -239,37 +241,89 @@ func infoOf(i *jetstream.StreamInfo) Info {
 	return Info{
 		First: i.State.FirstSeq, Last: i.State.LastSeq, Bytes: int64(i.State.Bytes),
 		MaxBytes: i.Config.MaxBytes, Replicas: i.Config.Replicas, Created: i.Created,
-		Settled: i.TimeStamp.Add(-settleMargin),
+		Settled: i.TimeStamp.Add(-settleMargin - unheard(i)),
 	}
 }
 
-// Get reads one message.
+// unheard is how long ago the leader last heard from so many of its replicas that nobody else can have been
+// elected before: one that was cut off believes in itself for ten seconds more, while another takes
+// messages that it does not know. A day if that is not known.
+func unheard(i *jetstream.StreamInfo) time.Duration {
+	if i.Cluster == nil || i.Config.Replicas < 2 {
+		return 0
+	}
+	var ages []time.Duration
+	for _, r := range i.Cluster.Replicas {
+		if r.Current {
+			ages = append(ages, r.Active)
+		}
+	}
+	slices.Sort(ages)
+	if need := i.Config.Replicas / 2; len(ages) >= need { // with the leader itself a majority
+		return ages[need-1]
+	}
+	return 24 * time.Hour
+}
+
+// Get reads one message, as the leader has it.
 func (l *Log) Get(ctx context.Context, partition int, seq uint64) (Message, error) {
-	m, err := l.get(ctx, partition, seq)
+	m, err := l.get(ctx, partition, getRequest{Seq: seq})
 	if err != nil {
 		return Message{}, fmt.Errorf("get %d of partition %d: %w", seq, partition, err)
 	}
 	return m, nil
 }
 
-func (l *Log) get(ctx context.Context, partition int, seq uint64, opts ...jetstream.GetMsgOpt) (Message, error) {
+// getRequest and getAnswer are those of the server's API.
+type getRequest struct {
+	Seq  uint64 `json:"seq"`
+	Next string `json:"next_by_subj,omitempty"` // the first of such a subject from Seq on
+}
+
+type getAnswer struct {
+	Error   *jetstream.APIError `json:"error"`
+	Message *struct {
+		Subject string    `json:"subject"`
+		Seq     uint64    `json:"seq"`
+		Header  []byte    `json:"hdrs"`
+		Data    []byte    `json:"data"`
+		Time    time.Time `json:"time"`
+	} `json:"message"`
+}
+
+// get asks the leader, not whichever replica is next, as the client would: one that lags or is damaged
+// would say "no such sequence" of a message that the log has.
+func (l *Log) get(ctx context.Context, partition int, request getRequest) (Message, error) {
 	if err := l.valid(partition); err != nil {
 		return Message{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	stream, err := l.conn.js.Stream(ctx, streamName(partition))
+	question, err := json.Marshal(request)
 	if err != nil {
-		return Message{}, l.conn.apiError(err)
+		return Message{}, err
 	}
-	raw, err := stream.GetMsg(ctx, seq, opts...)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	reply, err := l.conn.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+streamName(partition), question)
+	if err != nil {
+		return Message{}, l.conn.unavailable(err)
+	}
+	var answer getAnswer
+	switch err := json.Unmarshal(reply.Data, &answer); {
+	case err != nil:
+		return Message{}, fmt.Errorf("%w: an answer that is none: %w", ErrUnavailable, err)
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return Message{}, ErrNotFound
+	case answer.Error != nil:
+		return Message{}, l.conn.apiError(answer.Error)
+	case answer.Message == nil:
+		return Message{}, fmt.Errorf("%w: an answer without a message", ErrUnavailable)
 	}
-	if err != nil {
-		return Message{}, l.conn.apiError(err)
+	m := answer.Message
+	header, err := nats.DecodeHeadersMsg(m.Header)
+	if len(m.Header) > 0 && err != nil {
+		return Message{}, fmt.Errorf("header: %w", err)
 	}
-	return newMessage(partition, raw.Sequence, raw.Time, raw.Subject, raw.Header, raw.Data), nil
+	return newMessage(partition, m.Seq, m.Time, m.Subject, header, m.Data), nil
 }
 
 func (l *Log) valid(partition int) error {
