@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"context"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -10,6 +11,7 @@ import (
 type credit struct {
 	limit int64
 	free  *semaphore.Weighted
+	used  atomic.Int64
 }
 
 func newCredit(limit int64) *credit {
@@ -22,7 +24,14 @@ const chunkOverhead = 512
 // take waits until c fits. A chunk larger than the whole limit takes all of it.
 func (c *credit) take(ctx context.Context, ch *chunk) error {
 	ch.weight = min(ch.weight, c.limit)
-	return c.free.Acquire(ctx, ch.weight)
+	if err := c.free.Acquire(ctx, ch.weight); err != nil {
+		return err
+	}
+	c.used.Add(ch.weight)
+	return nil
 }
 
-func (c *credit) give(weight int64) { c.free.Release(weight) }
+func (c *credit) give(weight int64) {
+	c.used.Add(-weight)
+	c.free.Release(weight)
+}

@@ -353,6 +353,7 @@ func (s *session) status(ctx context.Context) (warehouse.StatusRow, error) {
 	}
 	s.metrics.Lag.WithLabelValues(label).Set(float64(row.LagEvents))
 	s.metrics.OldestPending.WithLabelValues(label).Set(max(age, 0))
+	s.metrics.InFlight.WithLabelValues(label).Set(float64(s.credit.used.Load()))
 	if info.MaxBytes > 0 {
 		s.metrics.LogUsed.WithLabelValues(label).Set(float64(info.Bytes) / float64(info.MaxBytes))
 	}

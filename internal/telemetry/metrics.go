@@ -53,6 +53,7 @@ func NewIngest(reg prometheus.Registerer) *Ingest {
 type Aggregator struct {
 	Lag           *prometheus.GaugeVec // events in the log that the warehouse does not have yet
 	OldestPending *prometheus.GaugeVec // age of the oldest of them
+	InFlight      *prometheus.GaugeVec // bytes of the log between it and the warehouse
 	Rows          *prometheus.CounterVec
 	Insert        *prometheus.HistogramVec
 	Duplicates    prometheus.Counter
@@ -68,6 +69,7 @@ func NewAggregator(reg prometheus.Registerer) *Aggregator {
 	return &Aggregator{
 		Lag:           gauge(reg, "aggregator_lag_events", "Events in the log that are not in the warehouse yet; messages not read yet are taken for average ones.", "shard"),
 		OldestPending: gauge(reg, "aggregator_oldest_pending_seconds", "Age of the oldest event not in the warehouse yet.", "shard"),
+		InFlight:      gauge(reg, "aggregator_in_flight_bytes", "Bytes of the log on their way to the warehouse.", "shard"),
 		Rows:          counter(reg, "aggregator_rows_total", "Rows inserted.", "target"),
 		Insert:        histogram(reg, "aggregator_insert_seconds", "Duration of an insert.", insert, "target"),
 		Duplicates:    counter(reg, "duplicates_total", "Events already stored with the same content.").WithLabelValues(),
