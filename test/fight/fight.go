@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -166,6 +167,9 @@ func (f *Fight) End() oracle.Result {
 	if f.Cap > 0 && f.Worst > f.Cap {
 		f.T.Errorf("%s seed=%d: recovered after %s, promised within %s", f.Name, f.Seed, f.Worst, f.Cap)
 	}
+	if f.T.Failed() {
+		return result // its own line says so
+	}
 	fmt.Printf("%s PASS seed=%d kills=%d acked=%d stored=%d dup=%d conflict=%d voided=%d retried=%d crashed=%d lost=%d doubled=%d%s recover=%s\n", f.Name, f.Seed,
 		kills, result.Acked, result.Stored, result.Duplicate, result.Conflict, result.Voided, f.Load.Retries(), f.Crashes(), result.Lost, result.Doubled, f.Note, f.Worst.Round(time.Millisecond))
 	return result
@@ -186,7 +190,7 @@ func (f *Fight) Settled() oracle.Result {
 }
 
 func (f *Fight) Parts() []*rig.Part {
-	return append(append(f.Rig.Servers(), f.Rig.ClickHouse, f.Rig.Ingest), f.Rig.Aggregators...)
+	return slices.Concat(f.Rig.Servers(), f.Rig.ClickHouses, []*rig.Part{f.Rig.Ingest}, f.Rig.Aggregators)
 }
 
 func (f *Fight) Kills() (n int) {

@@ -219,7 +219,7 @@ func (p *producer) publish(q *request, id string) (acked bool, err error) {
 
 // newProducer makes producer i of a load; some share a tenant, none shares ids.
 func newProducer(l *Load, i int, seed uint64) *producer {
-	tenants := Tenants()
+	tenants := l.rig.opts.Tenants
 	return &producer{
 		load: l, voids: !l.rig.opts.NoVoids, rnd: rand.New(rand.NewPCG(seed, uint64(l.number<<8|i))), tenant: tenants[i%len(tenants)],
 		source: fmt.Sprintf("/rig/%d/%d", l.number, i), hour: time.Now().UTC().Truncate(time.Hour).UnixMilli(),

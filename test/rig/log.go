@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +34,7 @@ func (r *Rig) startLog() error {
 	dir := cmp.Or(r.opts.NATSDir, filepath.Join(r.dir, "nats"))
 	if len(r.opts.NATSHosts) == 0 {
 		r.servers = make([]*natsServer, 1)
-		return r.startServer(0, "nats", localstack.NATSConfig{Dir: dir, LazySync: r.opts.LazySync}, nil)
+		return r.startServer(0, "nats", localstack.NATSConfig{Dir: dir, LazySync: r.opts.LazySync, Partitions: r.opts.Partitions}, nil)
 	}
 	var routes []string
 	for _, h := range r.opts.NATSHosts {
@@ -46,6 +47,7 @@ func (r *Rig) startLog() error {
 		cfg := localstack.NATSConfig{
 			Dir: filepath.Join(dir, fmt.Sprint(i)), ServerName: fmt.Sprintf("nats-%d", i),
 			Host: h.Address, MonitorHost: h.Address, Port: clusterClients, MonitorPort: clusterMonitor, LazySync: r.opts.LazySync,
+			Partitions: r.opts.Partitions,
 		}
 		if len(routes) > 1 {
 			cfg.ClusterPort, cfg.Routes = clusterRoutes, routes
@@ -135,7 +137,7 @@ func (r *Rig) replicas() string {
 	return "1"
 }
 
-// Logged is the last sequence of the log: of one server as its own monitoring tells it, of a cluster as
+// Logged is the last sequence of the log, those of all partitions together: of one server as its own monitoring tells it, of a cluster as
 // the leader does, because the others may not know yet.
 func (r *Rig) Logged(ctx context.Context) (uint64, error) {
 	if len(r.servers) > 1 {
@@ -163,14 +165,20 @@ func (r *Rig) Logged(ctx context.Context) (uint64, error) {
 	if err := json.NewDecoder(body).Decode(&jsz); err != nil {
 		return 0, fmt.Errorf("read /jsz: %w", err)
 	}
+	var last uint64
+	streams := 0
 	for _, a := range jsz.Accounts {
 		for _, s := range a.Streams {
-			if s.Name == "USAGE_0" {
-				return s.State.Last, nil
+			if strings.HasPrefix(s.Name, "USAGE_") {
+				last += s.State.Last
+				streams++
 			}
 		}
 	}
-	return 0, fmt.Errorf("no stream USAGE_0 in /jsz")
+	if streams != r.opts.Partitions {
+		return 0, fmt.Errorf("%d streams of the log in /jsz, want %d", streams, r.opts.Partitions)
+	}
+	return last, nil
 }
 
 // Stream asks the leader of a stream about it.
@@ -202,6 +210,51 @@ func (r *Rig) Leader(ctx context.Context, stream string) int {
 	}
 	for i, s := range r.servers {
 		if s.part.Name == info.Cluster.Leader {
+			return i
+		}
+	}
+	return -1
+}
+
+// Lead makes a server the leader of a stream.
+func (r *Rig) Lead(stream string, server int) {
+	r.t.Helper()
+	want, err := json.Marshal(map[string]any{"placement": map[string]string{"preferred": r.servers[server].part.Name}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	asked := time.Now().Add(-askWait)
+	r.Until(fmt.Sprintf("%s leads %s", r.servers[server].part.Name, stream), SettleWait, func(ctx context.Context) bool {
+		if r.Leader(ctx, stream) == server {
+			return true
+		}
+		if time.Since(asked) > askWait { // it may refuse, while the server is not up to date
+			asked = time.Now()
+			_ = r.asker.Conn().Publish("$JS.API.STREAM.LEADER.STEPDOWN."+stream, want)
+		}
+		return false
+	})
+}
+
+// ServerOf is the number of the server that a client is connected to; -1 if none is.
+func (r *Rig) ServerOf(ctx context.Context, client string) int {
+	for i, s := range r.servers {
+		body, err := fetch(ctx, s.server.MonitorURL()+"/connz")
+		if err != nil {
+			continue
+		}
+		var connz struct {
+			Connections []struct {
+				Name string `json:"name"`
+			} `json:"connections"`
+		}
+		err = json.NewDecoder(body).Decode(&connz)
+		_ = body.Close() // read
+		if err == nil && slices.ContainsFunc(connz.Connections, func(c struct {
+			Name string `json:"name"`
+		}) bool {
+			return c.Name == client
+		}) {
 			return i
 		}
 	}

@@ -1,8 +1,10 @@
 package rig
 
 import (
+	"bytes"
 	"context"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -233,5 +235,7 @@ func tail(path string) string {
 	if err != nil {
 		return err.Error()
 	}
+	const chatter = "Healthcheck failed" // of every attempt, while a server starts
+	text = slices.Concat(slices.DeleteFunc(slices.Collect(bytes.Lines(text)), func(line []byte) bool { return bytes.Contains(line, []byte(chatter)) })...)
 	return string(text[max(0, len(text)-most):])
 }

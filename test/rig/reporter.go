@@ -2,6 +2,8 @@ package rig
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/control"
@@ -14,9 +16,9 @@ func (r *Rig) StartReporter(flags ...string) (part *Part, url string) {
 	r.t.Helper()
 	ports, err := localstack.FreePorts(2)
 	if err == nil {
-		part, err = r.service("reporter", ports[1], true, append([]string{
-			"--nats", r.natsURL(nil), "--clickhouse", r.dsn(nil), "--listen", loopback(ports[0]),
-		}, flags...)...)
+		part, err = r.service("reporter", ports[1], true, slices.Concat(r.clickHouseFlags(nil), []string{
+			"--nats", r.natsURL(nil), "--nats-partitions", fmt.Sprint(r.opts.Partitions), "--listen", loopback(ports[0]),
+		}, flags)...)
 	}
 	if err != nil {
 		r.t.Fatalf("reporter: %v", err)

@@ -7,12 +7,12 @@
 package rig
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +42,10 @@ type Options struct {
 	// wrong on purpose is noticed at once, and everything stands still.
 	NoVoids bool
 
+	Tenants     []string // who sends; default Tenants()
+	Partitions  int      // of the log; default one
+	ClickHouses int      // servers that the partitions are spread over; default one, that is also read
+
 	NATSDir, ClickHouseDir string // where they keep their data, a small disk for instance; default a folder of the rig's
 	LogMaxBytes            int64  // of each partition's stream; default 4 GiB
 
@@ -68,7 +72,8 @@ type Rig struct {
 	loads  int
 
 	NATS        *Part
-	ClickHouse  *Part
+	ClickHouse  *Part   // the one that is read
+	ClickHouses []*Part // all of them
 	Ingest      *Part
 	Aggregators []*Part
 
@@ -76,7 +81,7 @@ type Rig struct {
 	asker   jetstream.JetStream // nil until somebody asks the log
 }
 
-// Tenants are who sends.
+// Tenants are who sends, where nobody else is named.
 func Tenants() []string { return []string{"acme", "beta", "gamma"} }
 
 // Start brings the system up and returns when ingest takes events. It is stopped when t ends.
@@ -97,6 +102,10 @@ func Start(t *testing.T, opts Options) *Rig {
 	if opts.LogMaxBytes == 0 {
 		opts.LogMaxBytes = 4 << 30
 	}
+	if len(opts.Tenants) == 0 {
+		opts.Tenants = Tenants()
+	}
+	opts.Partitions, opts.ClickHouses = max(opts.Partitions, 1), max(opts.ClickHouses, 1)
 	// Not t's context, which ends before the clean-up that must stop the parts in order.
 	r := &Rig{t: t, ctx: context.WithoutCancel(t.Context()), opts: opts, dir: t.TempDir(), tokens: map[string]string{}, keys: map[string]string{}}
 	if err := r.start(); err != nil {
@@ -107,7 +116,7 @@ func Start(t *testing.T, opts Options) *Rig {
 
 func (r *Rig) start() error {
 	var err error
-	if r.ports, err = localstack.FreePorts(4 + len(r.opts.Aggregators)); err != nil {
+	if r.ports, err = localstack.FreePorts(2 + 2*r.opts.ClickHouses + len(r.opts.Aggregators)); err != nil {
 		return err
 	}
 	engine, err := localstack.EnsureEngine(r.ctx, r.t.Logf)
@@ -118,25 +127,24 @@ func (r *Rig) start() error {
 		return err
 	}
 	r.NATS = r.servers[0].part
-	if err := r.startClickHouse(engine); err != nil {
+	if err := r.startClickHouses(engine); err != nil {
 		return err
 	}
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	maxBytes, replicas := fmt.Sprint(r.opts.LogMaxBytes), r.replicas()
-	if r.Ingest, err = r.service("ingest", r.ports[1], !r.opts.LazySync, append([]string{
-		"--nats", r.natsURL(r.opts.NATSOfIngest), "--nats-max-bytes", maxBytes, "--nats-replicas", replicas, "--listen", r.address("ingest", r.ports[0]),
-	}, r.opts.IngestFlags...)...); err != nil {
+	log := []string{"--nats-max-bytes", fmt.Sprint(r.opts.LogMaxBytes), "--nats-replicas", r.replicas(), "--nats-partitions", fmt.Sprint(r.opts.Partitions)}
+	if r.Ingest, err = r.service("ingest", r.ports[1], !r.opts.LazySync, slices.Concat(log, []string{
+		"--nats", r.natsURL(r.opts.NATSOfIngest), "--listen", r.address("ingest", r.ports[0]),
+	}, r.opts.IngestFlags)...); err != nil {
 		return err
 	}
-	clickHouse := r.dsn(r.opts.ClickHouseOfAggregator)
+	clickHouse := r.clickHouseFlags(r.opts.ClickHouseOfAggregator)
 	for i, name := range r.opts.Aggregators {
-		a, err := r.service("aggregator", r.ports[4+i], false, append([]string{
-			"--nats", r.natsURL(r.opts.NATSOfAggregator), "--nats-max-bytes", maxBytes, "--nats-replicas", replicas, "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name),
-			"--clickhouse", clickHouse, "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
+		a, err := r.service("aggregator", r.ports[2+2*r.opts.ClickHouses+i], false, slices.Concat(log, clickHouse, []string{
+			"--nats", r.natsURL(r.opts.NATSOfAggregator), "--name", name, "--dir", filepath.Join(r.dir, "filters-"+name), "--lease-ttl", r.opts.LeaseTTL.String(), "--flush-wait", r.opts.FlushWait.String(),
 			"--batch-rows", fmt.Sprint(r.opts.BatchRows),
-		}, r.opts.AggregatorFlags...)...)
+		}, r.opts.AggregatorFlags)...)
 		if err != nil {
 			return err
 		}
@@ -144,33 +152,6 @@ func (r *Rig) start() error {
 		r.Aggregators = append(r.Aggregators, a)
 	}
 	return nil
-}
-
-// startClickHouse starts the engine; armed, its next life is traced by strace.
-func (r *Rig) startClickHouse(engine localstack.Engine) error {
-	plain, err := localstack.ClickHouseConfig{Engine: engine, Dir: cmp.Or(r.opts.ClickHouseDir, filepath.Join(r.dir, "clickhouse")), TCPPort: r.ports[2], HTTPPort: r.ports[3]}.Part()
-	if err != nil {
-		return err
-	}
-	proc, err := localstack.StartPart(r.ctx, plain)
-	if err != nil {
-		return err
-	}
-	r.ClickHouse = r.keep("clickhouse", plain.LogFile, proc, func(ctx context.Context) (*localstack.Process, error) {
-		part := plain
-		if options := r.ClickHouse.takeArms(); options != nil {
-			if part, err = traced(part, options, r.traceFile()); err != nil {
-				return nil, err
-			}
-		}
-		return localstack.StartPart(ctx, part)
-	})
-	return nil
-}
-
-// dsn names the database, by way of what stands before it.
-func (r *Rig) dsn(via func(string) string) string {
-	return "clickhouse://" + by(via, loopback(r.ports[2])) + "/" + Database
 }
 
 func by(via func(string) string, address string) string {
@@ -187,7 +168,7 @@ func (r *Rig) Victim() string { return victim(r.traceFile()) }
 
 // prepare does what `up` does before the services start: tables, streams, keys.
 func (r *Rig) prepare() error {
-	w, err := warehouse.Open(r.ctx, warehouse.Config{DSN: r.dsn(nil)}, zap.NewNop())
+	w, err := warehouse.OpenServers(r.ctx, r.clickHouseConfig(nil), zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -199,7 +180,7 @@ func (r *Rig) prepare() error {
 		if err := r.retry("make the streams", l.EnsureStreams); err != nil {
 			return err
 		}
-		for _, tenant := range Tenants() {
+		for _, tenant := range r.opts.Tenants {
 			err := r.retry("make a key", func(ctx context.Context) (err error) {
 				r.keys[tenant], r.tokens[tenant], err = store.Create(ctx, tenant, "rig", []string{"events:write"}, time.Time{})
 				return err
@@ -214,7 +195,7 @@ func (r *Rig) prepare() error {
 
 // control calls f with the log and the control state.
 func (r *Rig) control(f func(*eventlog.Log, *control.Store) error) error {
-	l, err := eventlog.Dial(eventlog.Config{URL: r.natsURL(nil), MaxBytes: r.opts.LogMaxBytes, Replicas: len(r.servers)}, zap.NewNop())
+	l, err := eventlog.Dial(eventlog.Config{URL: r.natsURL(nil), MaxBytes: r.opts.LogMaxBytes, Replicas: len(r.servers), Partitions: r.opts.Partitions}, zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -284,7 +265,7 @@ func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (
 		return nil, err
 	}
 	kept = r.keep(name, part.LogFile, proc, start)
-	kept.admin = loopback(admin)
+	kept.admin = r.address(name, admin)
 	return kept, nil
 }
 
@@ -348,9 +329,10 @@ func (r *Rig) Warehouse() oracle.ClickHouse {
 	return oracle.ClickHouse("http://" + loopback(r.ports[3]))
 }
 
-// Counted is the highest sequence the warehouse has counted; an error while it is down.
+// Counted is the highest sequence the warehouse has counted, those of all partitions together; an error
+// while it is down.
 func (r *Rig) Counted(ctx context.Context) (uint64, error) {
-	n, err := r.Warehouse().Numbers(ctx, "SELECT max(seq) FROM "+Database+".ledger")
+	n, err := r.Warehouse().Numbers(ctx, "SELECT sum(seq) FROM (SELECT max(seq) AS seq FROM "+Database+".ledger GROUP BY bitAnd(shard, 1023))")
 	if err != nil {
 		return 0, err
 	}
