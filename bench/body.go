@@ -161,13 +161,14 @@ func prepare(ctx context.Context, s *system, o options) ([]*body, error) {
 	g.SetLimit(16)
 	for i := range keys {
 		g.Go(func() (err error) {
-			keys[i], err = newKey(gctx, store, tenantName(i))
+			keys[i], err = newKey(gctx, store, tenantName(i), "usage:read", "reports:read")
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	s.keys = keys
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	var bodies []*body
 	for range o.templates {
@@ -180,9 +181,9 @@ func prepare(ctx context.Context, s *system, o options) ([]*body, error) {
 }
 
 // newKey makes a key, once NATS is there.
-func newKey(ctx context.Context, store *control.Client, tenant string) (string, error) {
+func newKey(ctx context.Context, store *control.Client, tenant string, more ...string) (string, error) {
 	for {
-		_, key, err := store.Create(ctx, tenant, "bench", []string{"events:write"}, time.Now().Add(24*time.Hour))
+		_, key, err := store.Create(ctx, tenant, "bench", append([]string{"events:write"}, more...), time.Now().Add(24*time.Hour))
 		if err == nil {
 			return key, nil
 		}

@@ -14,11 +14,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/countinghouse/countinghouse/internal/localstack"
 )
@@ -49,7 +47,7 @@ type options struct {
 // commands by their first argument; without one it is load.
 func commands() map[string]func(context.Context, options, io.Writer) error {
 	return map[string]func(context.Context, options, io.Writer) error{
-		"load": load, "fill": fill,
+		"load": load, "fill": fill, "store": store, "drain": drain, "dedup": dedup, "all": all,
 	}
 }
 
@@ -105,6 +103,13 @@ func main() {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
 	}
+	if command == peerCommand {
+		if err := runPeer(context.Background(), args); err != nil { // it ends with its parent
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	run, known := commands()[command]
 	o, err := flags(args, os.Stderr)
 	if !known && err == nil {
@@ -121,84 +126,4 @@ func main() {
 		stop()
 		os.Exit(1) //nolint:gocritic // stop was called
 	}
-}
-
-// load is the quick bench: load, freshness at half load, direct inserts, sizes.
-func load(ctx context.Context, o options, out io.Writer) (err error) {
-	res := newResult(ctx, o)
-	s, err := openStack(ctx, o, out)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	bodies, err := prepare(ctx, s, o)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "load: %d connections, %d tenants, batches of %d, %d s …\n", o.connections, o.tenants, batchEvents, o.seconds)
-	if err := loadPhase(ctx, s, o, bodies, &res, out); err != nil {
-		return err
-	}
-	if o.fresh > 0 {
-		fmt.Fprintf(out, "freshness: %d s at half load …\n", o.fresh)
-		if err := freshPhase(ctx, s, o, bodies, &res); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintln(out, "direct inserts of the same rows …")
-	if res.DirectRowsPerSecond, err = direct(ctx, s, bodies); err != nil {
-		return err
-	}
-	res.OfDirect = round(float64(res.EventsPerSecond)/float64(res.DirectRowsPerSecond), 2)
-	fmt.Fprintln(out, "merging, to weigh the tables …")
-	if err := s.weigh(ctx, &res, o.verbose, out); err != nil {
-		return err
-	}
-	last, err := readResult(filepath.Join(o.out, latestFile))
-	if err != nil {
-		return err
-	}
-	res.table(out, last)
-	if err := s.verify(ctx, out); err != nil || o.out == "" {
-		return err
-	}
-	return res.save(o.out, o.record)
-}
-
-// loadPhase sends for o.seconds, waits until the ledger has counted everything, and takes the bill.
-func loadPhase(ctx context.Context, s *system, o options, bodies []*body, res *result, out io.Writer) error {
-	profiled := make(chan error, 1)
-	go func() { profiled <- s.profile(ctx, o.profile, o.seconds) }()
-	s.forgetPeaks()
-	before, err := s.bill()
-	if err != nil {
-		return err
-	}
-	logBefore, err := s.logBytes(ctx)
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	sent, err := send(ctx, s, o, bodies, time.Duration(o.seconds)*time.Second, o.rate)
-	if err != nil {
-		return err
-	}
-	res.SendSeconds = round(time.Since(began).Seconds(), 2)
-	s.sent.add(sent)
-	counted, err := s.awaitCounted(ctx)
-	if err != nil {
-		return err
-	}
-	after, err := s.bill()
-	if err != nil {
-		return err
-	}
-	logAfter, err := s.logBytes(ctx)
-	if err != nil {
-		return err
-	}
-	res.load(sent, counted.Sub(began), before, after)
-	res.LogBytesPerEvent = round(float64(logAfter-logBefore)/float64(sent.accepted), 1)
-	fmt.Fprintf(out, "  %d events in %.1f s; the last ones were counted %.1f s later\n", sent.accepted, res.SendSeconds, res.Seconds-res.SendSeconds)
-	return <-profiled
 }

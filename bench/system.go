@@ -26,6 +26,7 @@ type system struct {
 	endpoints stack.Endpoints
 	host      string // of ingest
 	probeKey  string
+	keys      []string // of the tenants, to send and to read
 	log       *eventlog.Log
 	up        *exec.Cmd  // nil: it was running already
 	ended     chan error // what up ended with
