@@ -27,6 +27,7 @@ type question struct {
 	by        grouping
 	state     *directory.State
 	unique    bool // collect distinct consumers
+	rowsMax   int  // of each statement; 0 is no limit
 }
 
 // grouping is the set of columns rows are told apart by, beside the window and the meter.
@@ -148,6 +149,11 @@ func (r *Reports) read(ctx context.Context, c *cells, statement string, from, to
 	if statement == rawSplit || statement == hourlyChanging {
 		params["any_account"], params["accounts"] = false, c.changed
 	}
+	bounds := warehouse.Bounds{Rows: c.q.rowsMax, Groups: c.q.rowsMax}
+	if statement == returned { // groups messages before it groups what is asked for
+		bounds.Groups = 0
+	}
+	ctx = warehouse.Bounded(ctx, bounds)
 	return r.query(ctx, "sum usage", statement, params, func(row warehouse.Rows) error {
 		return c.scan(row, statement == live)
 	})

@@ -10,7 +10,6 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/usage"
-	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // Windows of MeterUsage.
@@ -102,7 +101,7 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	// Plans are found by account, so that grouping by them reads more rows than it answers; those are
 	// added up as they come, and take no memory.
 	if ask.by.account || !ask.by.plan {
-		ctx = warehouse.Bounded(ctx, warehouse.Bounds{Rows: q.RowsMax})
+		ask.rowsMax = q.RowsMax
 	}
 	var c *cells
 	switch {

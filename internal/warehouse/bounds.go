@@ -16,7 +16,11 @@ type Bounds struct {
 	Time   time.Duration
 	Memory int64 // bytes
 	Rows   int   // of the answer
+	Groups int   // of any step that groups: ends a statement sooner than Rows, where it has one such step
 }
+
+// blockRows keeps what is in the client's memory at a time small: a block is that many rows of the answer.
+const blockRows = 16 << 10
 
 type boundsKey struct{}
 
@@ -31,6 +35,9 @@ func Bounded(ctx context.Context, b Bounds) context.Context {
 	}
 	if b.Rows == 0 {
 		b.Rows = had.Rows
+	}
+	if b.Groups == 0 {
+		b.Groups = had.Groups
 	}
 	return context.WithValue(ctx, boundsKey{}, b)
 }
@@ -51,10 +58,15 @@ func bounded(ctx context.Context) context.Context {
 	}
 	if b.Memory > 0 {
 		settings["max_memory_usage"] = b.Memory
+		settings["max_block_size"] = blockRows
 	}
 	if b.Rows > 0 {
 		settings["max_result_rows"] = b.Rows
 		settings["result_overflow_mode"] = "throw"
+	}
+	if b.Groups > 0 {
+		settings["max_rows_to_group_by"] = b.Groups
+		settings["group_by_overflow_mode"] = "throw"
 	}
 	if len(settings) == 0 {
 		return ctx

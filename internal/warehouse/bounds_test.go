@@ -22,6 +22,8 @@ func TestBounds(t *testing.T) {
 			warehouse.Bounds{Memory: 10 << 20}, warehouse.Bounds{Memory: 1 << 30}, warehouse.BoundMemory},
 		"rows": {"SELECT number FROM numbers(2000)",
 			warehouse.Bounds{Rows: 1999}, warehouse.Bounds{Rows: 2000}, warehouse.BoundRows},
+		"groups": {"SELECT count() FROM (SELECT number % 500000 AS n FROM numbers(1000000) GROUP BY n)",
+			warehouse.Bounds{Groups: 1000}, warehouse.Bounds{Groups: 500000, Rows: 1}, warehouse.BoundRows},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
