@@ -51,9 +51,6 @@ func (l *Log) streamConfig(p int) jetstream.StreamConfig {
 // settings that could drop history, or a server without the subject mapping. It may be repeated and run
 // by several programs at once.
 func (l *Log) EnsureStreams(ctx context.Context) error {
-	if err := l.checkNumber(ctx); err != nil {
-		return err
-	}
 	for p := range l.cfg.Partitions {
 		if err := l.ensureStream(ctx, p); err != nil {
 			return fmt.Errorf("stream %s: %w", streamName(p), err)
@@ -64,15 +61,12 @@ func (l *Log) EnsureStreams(ctx context.Context) error {
 
 // checkNumber refuses another N than the log was made with, before anything is made.
 func (l *Log) checkNumber(ctx context.Context) error {
-	// Short: a cluster without a leader does not answer, and the election may be over a moment later.
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	names := l.conn.js.ListStreams(ctx, jetstream.WithStreamListSubject("usage.log.>"))
 	for info := range names.Info() {
-		made := info.Config.Metadata[partitionsKey]
-		if made != strconv.Itoa(l.cfg.Partitions) {
-			return fmt.Errorf("%w: stream %s belongs to a log of %q partitions, the configuration says %d; N is fixed when the log is made",
-				ErrSettings, info.Config.Name, made, l.cfg.Partitions)
+		if err := l.sameNumber(info.Config); err != nil {
+			return err
 		}
 	}
 	if err := names.Err(); err != nil {
@@ -81,12 +75,27 @@ func (l *Log) checkNumber(ctx context.Context) error {
 	return nil
 }
 
+func (l *Log) sameNumber(have jetstream.StreamConfig) error {
+	if made := have.Metadata[partitionsKey]; made != strconv.Itoa(l.cfg.Partitions) {
+		return fmt.Errorf("%w: stream %s belongs to a log of %q partitions, the configuration says %d; N is fixed when the log is made",
+			ErrSettings, have.Name, made, l.cfg.Partitions)
+	}
+	return nil
+}
+
 func (l *Log) ensureStream(ctx context.Context, p int) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	want := l.streamConfig(p)
-	stream, err := l.conn.js.Stream(ctx, want.Name)
+	// Short: a leader that died does not answer, and the next may be there a moment later.
+	asking, done := context.WithTimeout(ctx, callTimeout)
+	stream, err := l.conn.js.Stream(asking, want.Name)
+	done()
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		// Only now: a list needs every leader of the cluster, and takes seconds after an election.
+		if err := l.checkNumber(ctx); err != nil {
+			return err
+		}
 		if want.MaxBytes == 0 {
 			return fmt.Errorf("%w: max_bytes must be set to make the log: without a limit a full disk would stop the server", ErrSettings)
 		}
@@ -103,6 +112,9 @@ func (l *Log) ensureStream(ctx context.Context, p int) error {
 		return l.conn.apiError(err)
 	}
 	have := stream.CachedInfo().Config
+	if err := l.sameNumber(have); err != nil {
+		return err
+	}
 	if faults := differences(have, want); len(faults) > 0 {
 		return fmt.Errorf("%w: %s", ErrSettings, strings.Join(faults, "; "))
 	}
