@@ -22,7 +22,7 @@ func TestF11AnswerLost(t *testing.T) {
 	tables := []string{"events", "usage_hourly", "pieces", "ledger"}
 	for _, at := range places {
 		table, end := tables[f.Rnd.IntN(len(tables))], []proxy.End{proxy.Reset, proxy.Close}[f.Rnd.IntN(2)]
-		cut := cutInsert(table, at, end)
+		cut := fight.CutInsert(table, at, end)
 		p.Arm(cut)
 		await(f, fmt.Sprintf("an insert into %s is cut at %s", table, at), cut.Fired())
 		t.Logf("%s cut at %s", table, at)
@@ -34,12 +34,12 @@ func TestF11AnswerLost(t *testing.T) {
 }
 
 // cuts are the places, in random order: in the short form a few of each kind.
-func cuts(f *fight.Fight) []place {
-	var places []place
+func cuts(f *fight.Fight) []fight.Place {
+	var places []fight.Place
 	for _, d := range []proxy.Direction{proxy.ToClient, proxy.ToServer} {
 		for _, fromEnd := range []bool{false, true} {
 			for _, n := range f.Rnd.Perm(exchangeBytes)[:fight.Rounds(2, exchangeBytes)] {
-				places = append(places, place{Direction: d, FromEnd: fromEnd, Bytes: int64(n)})
+				places = append(places, fight.Place{Direction: d, FromEnd: fromEnd, Bytes: int64(n)})
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/proxy"
 )
 
@@ -37,7 +38,7 @@ func (w *watch) see(connection int, d proxy.Direction, chunk []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	open := w.inserts[connection]
-	if table, epoch := insertOf(d, chunk); table != "" {
+	if table, epoch := fight.InsertOf(d, chunk); table != "" {
 		w.begins(&insert{table: table, epoch: epoch, connection: connection, begun: time.Now()})
 		return
 	}
@@ -46,7 +47,7 @@ func (w *watch) see(connection int, d proxy.Direction, chunk []byte) {
 	case len(chunk) == 0 && d == proxy.ToServer: // who waited has left
 		w.gaveUp = append(w.gaveUp, time.Since(open.begun))
 		delete(w.inserts, connection)
-	case d == proxy.ToClient && len(chunk) > 0 && chunk[len(chunk)-1] == endOfStream:
+	case d == proxy.ToClient && len(chunk) > 0 && chunk[len(chunk)-1] == fight.EndOfStream:
 		open.answered = true // or it looks so: the next one on this connection will tell
 	}
 }

@@ -10,6 +10,8 @@ const (
 	Close
 	// Silence lets the direction of the cut die and the connection stand.
 	Silence
+	// Stall keeps what follows, in the direction of the cut, until Release: a packet that comes late.
+	Stall
 )
 
 // Cut ends one connection when it has delivered so many bytes of a direction. It strikes once.
@@ -26,6 +28,7 @@ type Cut struct {
 
 	proxy *Proxy
 	fired chan struct{}
+	later chan struct{} // closed by Release
 	// The rest is the proxy's, under its lock.
 	link   *link
 	seen   int64
@@ -34,6 +37,9 @@ type Cut struct {
 
 // Fired is closed when the connection has been cut.
 func (c *Cut) Fired() <-chan struct{} { return c.fired }
+
+// Release lets a stalled connection go on. It is called once.
+func (c *Cut) Release() { close(c.later) }
 
 // Seen is how many bytes of Direction have passed since When said so.
 func (c *Cut) Seen() int64 {
@@ -64,12 +70,22 @@ func (c *Cut) take(l *link, d Direction, bytes []byte) (n int, now bool) {
 	return len(bytes), false
 }
 
-// strike does it.
-func (c *Cut) strike(l *link, d Direction) {
-	if c.End == Silence {
+// strike does it, and reports whether what follows is delivered.
+func (c *Cut) strike(l *link, d Direction) bool {
+	switch c.End {
+	case Stall:
+		close(c.fired)
+		select {
+		case <-c.later:
+			return true
+		case <-l.ctx.Done():
+			return false
+		}
+	case Silence:
 		l.silent[d].Store(true)
-	} else {
+	default:
 		l.end(c.End)
 	}
 	close(c.fired)
+	return false
 }

@@ -180,8 +180,13 @@ func (p *Proxy) deliver(l *link, d Direction, to *net.TCPConn, bytes []byte) boo
 	p.mu.Unlock()
 	_, err := to.Write(bytes[:n])
 	if now {
-		cut.strike(l, d)
-		return !l.ended()
+		if !cut.strike(l, d) {
+			return !l.ended()
+		}
+		p.mu.Lock()
+		p.moved[d] += int64(len(bytes) - n)
+		p.mu.Unlock()
+		_, err = to.Write(bytes[n:])
 	}
 	if err == nil {
 		return true

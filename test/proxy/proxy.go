@@ -158,7 +158,7 @@ func (p *Proxy) Arm(c *Cut) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c != nil {
-		c.fired = make(chan struct{})
+		c.fired, c.later = make(chan struct{}), make(chan struct{})
 		c.proxy = p
 	}
 	p.cut = c

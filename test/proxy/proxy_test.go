@@ -205,6 +205,19 @@ func TestCutAtEveryOffset(t *testing.T) {
 	}
 }
 
+func TestStalledBytesComeLate(t *testing.T) {
+	p, client, server := pair(t)
+	cut := &proxy.Cut{Direction: proxy.ToServer, After: 2, End: proxy.Stall}
+	p.Arm(cut)
+	send(t, client, "abcd")
+	<-cut.Fired()
+	receive(t, server, "ab")
+	send(t, client, "e")
+	silent(t, server)
+	cut.Release()
+	receive(t, server, "cde")
+}
+
 func TestCloseEndsAll(t *testing.T) {
 	p, client, _ := pair(t)
 	p.Hold(proxy.ToServer, true)

@@ -1,4 +1,4 @@
-package clickhouse_test
+package fight
 
 import (
 	"bytes"
@@ -17,10 +17,11 @@ var (
 	blankBlock = []byte{2, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0}
 )
 
-const endOfStream = 5
+// EndOfStream is the last byte of an answer.
+const EndOfStream = 5
 
-// insertOf is the table a chunk of bytes inserts into, and the number of the owner who does; "" if it does not.
-func insertOf(d proxy.Direction, chunk []byte) (table string, epoch uint64) {
+// InsertOf is the table a chunk of bytes inserts into, and the number of the owner who does; "" if it does not.
+func InsertOf(d proxy.Direction, chunk []byte) (table string, epoch uint64) {
 	if d != proxy.ToServer {
 		return "", 0
 	}
@@ -54,7 +55,7 @@ func newInserts(table string) *inserts { return &inserts{table: table, stages: m
 // see is where a connection is once a chunk has passed.
 func (in *inserts) see(connection int, d proxy.Direction, chunk []byte) stage {
 	now := in.stages[connection]
-	switch table, _ := insertOf(d, chunk); {
+	switch table, _ := InsertOf(d, chunk); {
 	case table == in.table:
 		now = asked
 	case table != "" || len(chunk) == 0:
@@ -71,14 +72,14 @@ func (in *inserts) see(connection int, d proxy.Direction, chunk []byte) stage {
 	return now
 }
 
-// place is where an exchange is cut: so many bytes from the start or the end of the rows or of the answer.
-type place struct {
+// Place is where an exchange is cut: so many bytes from the start or the end of the rows or of the answer.
+type Place struct {
 	Direction proxy.Direction
 	FromEnd   bool
 	Bytes     int64
 }
 
-func (p place) String() string {
+func (p Place) String() string {
 	name := "rows"
 	if p.Direction == proxy.ToClient {
 		name = "answer"
@@ -89,14 +90,14 @@ func (p place) String() string {
 	return "byte " + strconv.FormatInt(p.Bytes, 10) + " of the " + name
 }
 
-// cutInsert cuts the next insert into a table at a place.
-func cutInsert(table string, at place, end proxy.End) *proxy.Cut {
+// CutInsert cuts the next insert into a table at a place.
+func CutInsert(table string, at Place, end proxy.End) *proxy.Cut {
 	in := newInserts(table)
 	cut := &proxy.Cut{Direction: at.Direction, After: at.Bytes, End: end}
 	cut.When = func(connection int, d proxy.Direction, chunk []byte) bool {
 		now := in.see(connection, d, chunk)
 		last := d == proxy.ToServer && now == sent ||
-			d == proxy.ToClient && now == sent && len(chunk) > 0 && chunk[len(chunk)-1] == endOfStream
+			d == proxy.ToClient && now == sent && len(chunk) > 0 && chunk[len(chunk)-1] == EndOfStream
 		switch {
 		case d != at.Direction:
 			return false
