@@ -1,0 +1,146 @@
+package logfaults_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/countinghouse/countinghouse/test/fight"
+	"github.com/countinghouse/countinghouse/test/rig"
+)
+
+const (
+	usageStream = "USAGE_0"
+	// gapPromised is how long a cluster that has lost a minority may take nothing: an election alone takes
+	// NATS 4 to 9 s. The bound is three times that, for a machine with other work.
+	gapPromised = 10 * time.Second
+	gapBound    = 3 * gapPromised
+)
+
+// cluster is a fight on three servers, each in a network of its own, and two aggregators.
+func cluster(t *testing.T, name string) (*fight.Fight, *rig.Network) {
+	t.Helper()
+	net := rig.NewNetwork(t, 3)
+	f := fight.Begin(t, name, rig.Options{NATSHosts: net.Hosts(), Aggregators: []string{"one", "two"}})
+	for _, stream := range []string{usageStream, "CONTROL", "KV_LEASES"} {
+		info, err := f.Rig.Stream(t.Context(), stream)
+		if err != nil || info.Config.Replicas != 3 {
+			t.Errorf("stream %s: %d replicas, %v; want 3", stream, info.Config.Replicas, err)
+		}
+	}
+	return f, net
+}
+
+// leader waits until the log has a leader, and answers its number.
+func leader(f *fight.Fight) int {
+	f.T.Helper()
+	n := -1
+	f.Rig.Until("the log has a leader", rig.SettleWait, func(ctx context.Context) bool {
+		n = f.Rig.Leader(ctx, usageStream)
+		return n >= 0
+	})
+	return n
+}
+
+// gap checks how long nothing was acknowledged since Mark.
+func gap(f *fight.Fight, what string) time.Duration {
+	f.T.Helper()
+	gap := f.Load.Gap()
+	f.T.Logf("%s: longest time without a 202 %s; %s", what, gap.Round(time.Millisecond), f.Load.Tally())
+	if gap > gapPromised {
+		f.T.Log(f.Rig.Logs())
+	}
+	if gap > gapBound {
+		f.T.Errorf("%s: nothing was acknowledged for %s, promised %s", what, gap, gapPromised)
+	}
+	if !f.Load.Tally().Only("202", "503 log-unavailable", "503 log-unconfirmed", "503 keys-unavailable") {
+		f.T.Errorf("%s: answered %s", what, f.Load.Tally())
+	}
+	return gap
+}
+
+// F16: the leader of a cluster of three dies, and an aggregator with it.
+func TestF16KillLeader(t *testing.T) {
+	t.Parallel()
+	f, _ := cluster(t, "F16")
+	worst := time.Duration(0)
+	for range fight.Rounds(1, 10) {
+		f.Moment()
+		f.Load.Mark()
+		n := leader(f)
+		f.T.Logf("kill the leader, %d", n)
+		stay := make(chan struct{})
+		f.Rig.Servers()[n].Interrupt(func() { <-stay })
+		f.Rig.Aggregators[f.Rnd.IntN(2)].Kill()
+		f.Recovered() // by the two that are left
+		worst = max(worst, gap(f, "leader killed"))
+		close(stay)
+	}
+	f.Note = fmt.Sprintf(" gap=%s", worst.Round(time.Millisecond))
+	f.End()
+}
+
+// F16: the leader loses the other two, and they lose it, without a word; clients still reach all three. The
+// worst of them to be the leader is the one that ingest is connected to.
+func TestF16IsolateLeader(t *testing.T) {
+	t.Parallel()
+	f, net := cluster(t, "F16")
+	worst := time.Duration(0)
+	for i := range fight.Rounds(1, 10) {
+		n := f.Rnd.IntN(3)
+		if i%2 == 0 {
+			n = f.Rig.ServerOf(t.Context(), "countinghouse-ingest")
+		}
+		f.Rig.Lead(usageStream, n)
+		f.Moment()
+		f.T.Logf("isolate the leader, %d; ingest is connected to %d", n, f.Rig.ServerOf(t.Context(), "countinghouse-ingest"))
+		alone := net.Host(n)
+		for i, other := range net.Hosts() {
+			if i != n {
+				alone.Lose(other)
+				other.Lose(alone)
+			}
+		}
+		f.Load.Mark()
+		f.Rig.Aggregators[f.Rnd.IntN(2)].Kill()
+		f.Rig.Until("ingest takes events while the old leader is alone", rig.SettleWait, func(context.Context) bool { return f.Load.Tally().Count("202") > 0 })
+		f.Recovered()
+		worst = max(worst, gap(f, "leader isolated"))
+		for i, other := range net.Hosts() {
+			if i != n {
+				alone.Find(other)
+				other.Find(alone)
+			}
+		}
+	}
+	f.Note = fmt.Sprintf(" gap=%s", worst.Round(time.Millisecond))
+	f.End()
+}
+
+// F16: two of three stop. What is left acknowledges nothing; when they are back everything is counted.
+func TestF16LoseMajority(t *testing.T) {
+	t.Parallel()
+	f, _ := cluster(t, "F16")
+	told := ""
+	for range fight.Rounds(1, 10) {
+		f.Moment()
+		first := f.Rnd.IntN(3)
+		stay := make(chan struct{})
+		for i := range 2 {
+			f.Rig.Servers()[(first+i)%3].Halt(func() { <-stay })
+		}
+		f.Load.Mark()
+		f.While(time.Duration(6+f.Rnd.IntN(fight.Rounds(2, 20))) * time.Second) // longer than a publish may take
+		tally := f.Load.Tally()
+		told = tally.String()
+		f.T.Logf("two of three are gone: %s", told)
+		if tally.Count("202") > 0 || tally.Count("503") == 0 || tally.Count("none") > 0 || !tally.Only("503 log-unavailable", "503 log-unconfirmed", "503 keys-unavailable") {
+			t.Errorf("without a majority, answered %s; want 503 only", told)
+		}
+		close(stay)
+		f.Recovered()
+	}
+	f.Note = fmt.Sprintf(" alone=%q", told)
+	f.End()
+}
