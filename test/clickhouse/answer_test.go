@@ -22,13 +22,9 @@ func TestF11AnswerLost(t *testing.T) {
 	tables := []string{"events", "usage_hourly", "pieces", "ledger"}
 	for _, at := range places {
 		table, end := tables[f.Rnd.IntN(len(tables))], []proxy.End{proxy.Reset, proxy.Close}[f.Rnd.IntN(2)]
-		cut := fight.CutInsert(table, at, end)
-		p.Arm(cut)
-		await(f, fmt.Sprintf("an insert into %s is cut at %s", table, at), cut.Fired())
-		t.Logf("%s cut at %s", table, at)
+		f.CutNext(p, table, at, end)
 		f.Recovered()
 	}
-	p.Arm(nil)
 	f.Note += fmt.Sprintf(" cuts=%d", len(places))
 	f.End()
 }

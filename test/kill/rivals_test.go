@@ -17,7 +17,7 @@ func TestF12Rivals(t *testing.T) {
 	f.Note = fmt.Sprintf(" freezes=%d", freezes)
 	for range freezes {
 		f.Moment()
-		owner, frozen := owner(f)
+		owner, frozen := f.Owner()
 		frozen.Freeze()
 		f.Worst = max(f.Worst, f.Rig.Until("the other aggregator owns the partition", rig.SettleWait, func(ctx context.Context) bool {
 			now := f.Rig.Owner(ctx)
@@ -29,21 +29,4 @@ func TestF12Rivals(t *testing.T) {
 		f.Recovered()
 	}
 	f.End()
-}
-
-// owner is the aggregator that moves the partition.
-func owner(f *fight.Fight) (string, *rig.Part) {
-	f.T.Helper()
-	var name string
-	f.Rig.Until("somebody owns the partition", rig.SettleWait, func(ctx context.Context) bool {
-		name = f.Rig.Owner(ctx)
-		return name != ""
-	})
-	for _, a := range f.Rig.Aggregators {
-		if a.Name == "aggregator-"+name {
-			return name, a
-		}
-	}
-	f.T.Fatalf("%q owns the partition and is nobody", name)
-	return "", nil
 }

@@ -1,0 +1,93 @@
+package fight
+
+import (
+	"context"
+	"time"
+
+	"github.com/countinghouse/countinghouse/test/proxy"
+	"github.com/countinghouse/countinghouse/test/rig"
+)
+
+// LateInsert is the worst that two rivals can do to each other: the owner of the partition asks to insert,
+// its packet is delayed, and it is frozen past its lease. The other takes over and goes on. Then the packet
+// arrives, and the first owner wakes up to send the rows, at a moment when NATS cannot tell it that
+// its lease is gone. Nothing but the fence can stop that insert. warehouse and nats are what lies between
+// the aggregators and their servers.
+func (f *Fight) LateInsert(warehouse, nats *proxy.Proxy) {
+	f.T.Helper()
+	cut := &proxy.Cut{Direction: proxy.ToServer, End: proxy.Stall}
+	late := 0 // the number of the connection
+	cut.When = func(connection int, d proxy.Direction, chunk []byte) bool {
+		table, _ := InsertOf(d, chunk)
+		late = connection
+		return table == "events"
+	}
+	ended := make(chan struct{})
+	over := false
+	// What the late one is answered, or that it has gone: the tap and the cut are called one after the other.
+	tap := func(connection int, d proxy.Direction, chunk []byte) {
+		if connection != late || over || len(chunk) > 0 && (d == proxy.ToServer || chunk[len(chunk)-1] != EndOfStream) {
+			return
+		}
+		select {
+		case <-cut.Fired():
+			over = true
+			close(ended)
+		default:
+		}
+	}
+	warehouse.Arm(cut)
+	warehouse.Tap(tap)
+	f.await("an insert is late", cut.Fired())
+	owner, frozen := f.Owner()
+	frozen.Freeze()
+	f.Rig.Until("the other aggregator owns the partition", rig.SettleWait, func(ctx context.Context) bool {
+		now := f.Rig.Owner(ctx)
+		return now != "" && now != owner
+	})
+	f.Recovered()
+	nats.Hold(proxy.ToServer, true)
+	cut.Release()
+	frozen.Thaw()
+	f.await("the late insert ends", ended)
+	nats.Hold(proxy.ToServer, false)
+	warehouse.Tap(nil)
+	warehouse.Arm(nil)
+	f.Recovered()
+}
+
+// Owner is the aggregator that moves the partition.
+func (f *Fight) Owner() (string, *rig.Part) {
+	f.T.Helper()
+	var name string
+	f.Rig.Until("somebody owns the partition", rig.SettleWait, func(ctx context.Context) bool {
+		name = f.Rig.Owner(ctx)
+		return name != ""
+	})
+	for _, a := range f.Rig.Aggregators {
+		if a.Name == "aggregator-"+name {
+			return name, a
+		}
+	}
+	f.T.Fatalf("%q owns the partition and is nobody", name)
+	return "", nil
+}
+
+// CutNext arms a cut and waits until it has struck.
+func (f *Fight) CutNext(warehouse *proxy.Proxy, table string, at Place, end proxy.End) {
+	f.T.Helper()
+	cut := CutInsert(table, at, end)
+	warehouse.Arm(cut)
+	f.await("an insert into "+table+" is cut at "+at.String(), cut.Fired())
+	warehouse.Arm(nil)
+	f.T.Logf("%s cut at %s", table, at)
+}
+
+func (f *Fight) await(what string, done <-chan struct{}) {
+	f.T.Helper()
+	select {
+	case <-done:
+	case <-time.After(rig.SettleWait):
+		f.T.Fatalf("%s seed=%d: not yet: %s\n%s", f.Name, f.Seed, what, f.Rig.Logs())
+	}
+}
