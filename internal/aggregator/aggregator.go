@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync"
 
 	"go.uber.org/zap"
@@ -44,6 +45,10 @@ type App struct {
 	err    error
 }
 
+// gcPercent lets the heap grow by less than Go's default before it is collected. What lives is tables of
+// numbers and bytes, which cost the collector next to nothing to look through, and little is thrown away.
+const gcPercent = 40
+
 // Start begins to take partitions and returns. NATS and ClickHouse may be down: the work begins when
 // they are there. ctx bounds the start only.
 func Start(ctx context.Context, cfg Config, log *zap.Logger) (*App, error) {
@@ -56,6 +61,9 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*App, error) {
 	}
 	if faults := cfg.Validate(); len(faults) > 0 {
 		return nil, fmt.Errorf("aggregator configuration: %w", errors.Join(faults...))
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	a := &App{cfg: cfg, zap: log, done: make(chan struct{})}
 	if err := a.start(ctx); err != nil {

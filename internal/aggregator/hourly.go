@@ -1,23 +1,22 @@
 package aggregator
 
 import (
-	"hash/maphash"
 	"math/bits"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// hourlyKey is a cell of usage_hourly: the event's own fields only.
+// hourlyKey is a cell of usage_hourly: the event's own fields only, as words of the batch.
 type hourlyKey struct {
-	tenant, account, meter string
-	hour                   int64 // Unix seconds
-	region, platform, plan string
-	trial                  bool
+	hour                                           int64 // Unix seconds
+	tenant, account, meter, region, platform, plan word
+	trial                                          bool
 }
 
 // hourlyCell is what a run of rows adds to a cell.
 type hourlyCell struct {
+	hourlyKey
 	hi              uint64
 	quantity        usage.Quantity // signed
 	events          int64          // signed
@@ -26,78 +25,101 @@ type hourlyCell struct {
 	firstAt, lastAt int64 // Unix ms
 }
 
-// hourly builds rollup partials from the same rows as events and pieces.
-type hourly struct {
-	seed   maphash.Seed
-	index  []uint64 // open addressing, a power of two: half a hash | 1 + index into cells; 0 is free
-	keys   []hourlyKey
-	cells  []hourlyCell
-	hashes []uint64
+// word is a text of the batch: keys of numbers are compared and hashed at once, wherever the texts are.
+type word uint32
 
-	tenant     string // of the previous row, with its hash: rows of a chunk share it
-	tenantHash uint64
+// words are the texts of a batch. The empty text is 0.
+type words struct {
+	known map[string]word
+	texts []string
+	last  [6]struct { // of each field: rows of a chunk repeat most of them
+		text string
+		word word
+	}
 }
 
-// upperHalf of an index word is of a hash, the lower says which cell.
-const upperHalf = 0xffffffff << 32
+func newWords() *words { return &words{known: map[string]word{}, texts: []string{""}} }
 
-func newHourly() *hourly { return &hourly{seed: maphash.MakeSeed(), index: make([]uint64, 1024)} }
+func (w *words) reset() {
+	clear(w.known)
+	clear(w.texts) // pins no messages of the batch before
+	w.texts = w.texts[:1]
+	clear(w.last[:])
+}
+
+// of is the word of a text of one of the fields.
+func (w *words) of(field int, text string) word {
+	if text == "" {
+		return 0
+	}
+	l := &w.last[field]
+	if l.text == text {
+		return l.word
+	}
+	n, ok := w.known[text]
+	if !ok {
+		n = word(len(w.texts))
+		w.texts = append(w.texts, text)
+		w.known[text] = n
+	}
+	l.text, l.word = text, n
+	return n
+}
+
+// hourly builds rollup partials from the same rows as events and pieces.
+type hourly struct {
+	index []uint32 // open addressing, a power of two: 1 + index into cells; 0 is free
+	cells []hourlyCell
+	words *words
+}
+
+func newHourly() *hourly { return &hourly{index: make([]uint32, 1024), words: newWords()} }
 
 func (h *hourly) reset() {
 	clear(h.index)
-	clear(h.keys) // pins no strings of the batch before
-	h.keys, h.cells, h.hashes, h.tenant = h.keys[:0], h.cells[:0], h.hashes[:0], ""
+	h.cells = h.cells[:0]
+	h.words.reset()
 }
 
 // cell is the cell of k, made from q and at if it is new.
 func (h *hourly) cell(k *hourlyKey, at int64, q usage.Quantity) *hourlyCell {
-	sum := h.hash(k)
 	mask := uint64(len(h.index) - 1)
-	i := sum & mask
+	i := k.hash() & mask
 	for ; h.index[i] != 0; i = (i + 1) & mask {
-		if e := h.index[i]; e&upperHalf == sum&upperHalf && h.keys[uint32(e)-1] == *k {
-			return &h.cells[uint32(e)-1]
+		if c := &h.cells[h.index[i]-1]; c.hourlyKey == *k {
+			return c
 		}
 	}
-	h.keys = append(h.keys, *k)
-	h.hashes = append(h.hashes, sum)
-	h.cells = append(h.cells, hourlyCell{low: q, high: q, firstAt: at, lastAt: at})
-	h.index[i] = sum&upperHalf | uint64(len(h.keys))
-	if 2*len(h.keys) > len(h.index) {
+	h.cells = append(h.cells, hourlyCell{hourlyKey: *k, low: q, high: q, firstAt: at, lastAt: at})
+	h.index[i] = uint32(len(h.cells))
+	if 2*len(h.cells) > len(h.index) {
 		h.grow()
 	}
 	return &h.cells[len(h.cells)-1]
 }
 
 func (h *hourly) grow() {
-	h.index = make([]uint64, 2*len(h.index))
+	h.index = make([]uint32, 2*len(h.index))
 	mask := uint64(len(h.index) - 1)
-	for n, sum := range h.hashes {
-		i := sum & mask
+	for n := range h.cells {
+		i := h.cells[n].hash() & mask
 		for h.index[i] != 0 {
 			i = (i + 1) & mask
 		}
-		h.index[i] = sum&upperHalf | uint64(n+1)
+		h.index[i] = uint32(n + 1)
 	}
 }
 
-// hash mixes the fields; most of region, platform and plan are empty.
-func (h *hourly) hash(k *hourlyKey) uint64 {
-	if k.tenant != h.tenant {
-		h.tenant, h.tenantHash = k.tenant, maphash.String(h.seed, k.tenant)
-	}
-	sum := h.tenantHash ^ maphash.String(h.seed, k.account) ^ bits.RotateLeft64(maphash.String(h.seed, k.meter), 13)
-	for i, s := range [...]string{k.region, k.platform, k.plan} {
-		if s != "" {
-			sum ^= bits.RotateLeft64(maphash.String(h.seed, s), 20*i+23)
-		}
-	}
-	const odd = 0x9e3779b97f4a7c15 // of the golden ratio: spreads the hours, which are near each other
+// hash mixes the fields. Words are numbered as they come, so nobody can choose keys that meet.
+func (k *hourlyKey) hash() uint64 {
+	const odd = 0x9e3779b97f4a7c15 // of the golden ratio: spreads numbers that are near each other
 	hour := uint64(k.hour)
 	if k.trial {
 		hour++ // hours are multiples of 3600
 	}
-	hi, lo := bits.Mul64(sum^hour, odd)
+	hi, lo := bits.Mul64(uint64(k.account)<<32|uint64(k.tenant)^uint64(k.plan)<<16, odd)
+	sum := hi ^ lo ^ hour
+	hi, lo = bits.Mul64(sum^(uint64(k.meter)<<40|uint64(k.region)<<20|uint64(k.platform)), odd)
 	return hi ^ lo
 }
 
@@ -138,9 +160,10 @@ func trialOf(r *eventRow) bool {
 }
 
 func (h *hourly) count(r *eventRow, at int64, trial bool, q usage.Quantity, events int64) {
-	k := hourlyKey{tenant: r.tenant, account: r.event.Subject, meter: r.meter, hour: hourOf(at), trial: trial}
+	w := h.words
+	k := hourlyKey{tenant: w.of(0, r.tenant), account: w.of(1, r.event.Subject), meter: w.of(2, r.meter), hour: hourOf(at), trial: trial}
 	if m := r.event.Metered; m != nil {
-		k.region, k.platform, k.plan = m.Region, m.Platform, m.Plan
+		k.region, k.platform, k.plan = w.of(3, m.Region), w.of(4, m.Platform), w.of(5, m.Plan)
 	}
 	c := h.cell(&k, at, q)
 	c.hi = max(c.hi, r.pos.Seq)

@@ -11,7 +11,7 @@ type rows interface {
 	begin(shard uint16) // empties it
 	event(*eventRow)
 	piece(r *eventRow, n int, p *usage.Piece)
-	cell(*hourlyKey, *hourlyCell)
+	cell(*words, *hourlyCell)
 	directory(*eventRow)
 	dead(*deadRow)
 	duplicate(*duplicateRow)
@@ -41,8 +41,8 @@ func (r *router) begin(to rows, shard uint16, first uint64) {
 
 // end completes the batch: the partials of its hours.
 func (r *router) end() {
-	for i := range r.hourly.keys {
-		r.rows.cell(&r.hourly.keys[i], &r.hourly.cells[i])
+	for i := range r.hourly.cells {
+		r.rows.cell(r.hourly.words, &r.hourly.cells[i])
 	}
 }
 

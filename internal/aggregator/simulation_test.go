@@ -154,11 +154,11 @@ func (s *simRows) piece(r *eventRow, n int, p *usage.Piece) {
 	s.put(warehouse.Pieces, p.Start.Millis(), simRow{seq: r.pos.Seq, piece: &row, key: fmt.Sprintf("%s piece %d %s %v", eventKey(r), n, p.Quantity, p.Trial)})
 }
 
-func (s *simRows) cell(key *hourlyKey, c *hourlyCell) {
+func (s *simRows) cell(w *words, c *hourlyCell) {
 	own := *c
-	s.put(warehouse.Hourly, key.hour*1000, simRow{
+	s.put(warehouse.Hourly, c.hour*1000, simRow{
 		seq: c.hi, cell: &own,
-		key: fmt.Sprintf("%s %s %s %d %v", key.tenant, key.account, key.meter, key.hour, key.trial),
+		key: fmt.Sprintf("%s %s %s %d %v", w.texts[c.tenant], w.texts[c.account], w.texts[c.meter], c.hour, c.trial),
 	})
 }
 

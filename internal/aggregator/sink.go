@@ -77,8 +77,8 @@ func (b *blocks) piece(r *eventRow, n int, p *usage.Piece) {
 	b.pieces.Append(&b.part)
 }
 
-func (b *blocks) cell(k *hourlyKey, c *hourlyCell) {
-	row := k.row(c, b.shard)
+func (b *blocks) cell(w *words, c *hourlyCell) {
+	row := c.row(w, b.shard)
 	b.cells.Append(&row)
 }
 
@@ -161,10 +161,11 @@ func (r *ledgerRow) warehouse() *warehouse.LedgerRow {
 }
 
 // row is a cell as a row of usage_hourly.
-func (k *hourlyKey) row(c *hourlyCell, shard uint16) warehouse.HourlyRow {
+func (c *hourlyCell) row(w *words, shard uint16) warehouse.HourlyRow {
+	t := w.texts
 	return warehouse.HourlyRow{
-		Shard: shard, Hi: c.hi, Tenant: k.tenant, Account: k.account, Meter: k.meter, Hour: usage.At(k.hour * 1e9),
-		Region: k.region, Platform: k.platform, Trial: k.trial, Plan: k.plan, Quantity: c.quantity, Events: c.events,
+		Shard: shard, Hi: c.hi, Tenant: t[c.tenant], Account: t[c.account], Meter: t[c.meter], Hour: usage.At(c.hour * 1e9),
+		Region: t[c.region], Platform: t[c.platform], Trial: c.trial, Plan: t[c.plan], Quantity: c.quantity, Events: c.events,
 		Voids: c.voids, Rows: c.rows, Low: c.low, High: c.high, FirstAt: millis(c.firstAt), LastAt: millis(c.lastAt),
 	}
 }
