@@ -133,8 +133,8 @@ func (s *Servers) find(ctx context.Context, partition uint16) (found []*Warehous
 	return found, silent
 }
 
-// Migrate brings every server to the schema of this binary and then the reader's Distributed tables. It can
-// be repeated, as Warehouse.Migrate can.
+// Migrate brings every server to the schema of this binary, and then the Distributed tables over them. It
+// can be repeated, as Warehouse.Migrate can.
 func (s *Servers) Migrate(ctx context.Context, progress func(MigrationProgress)) error {
 	for _, w := range s.all {
 		if err := w.Migrate(ctx, progress); err != nil {
@@ -147,8 +147,10 @@ func (s *Servers) Migrate(ctx context.Context, progress func(MigrationProgress))
 	if err := s.Agree(ctx); err != nil {
 		return err
 	}
-	if err := s.reader.distribute(ctx, s.all[0]); err != nil {
-		return fmt.Errorf("distributed tables at %s: %w", s.reader.Address(), err)
+	for _, w := range append([]*Warehouse{s.reader}, s.all...) {
+		if err := s.distribute(ctx, w); err != nil {
+			return fmt.Errorf("distributed tables at %s: %w", w.options.Addr[0], err)
+		}
 	}
 	return nil
 }
@@ -178,9 +180,14 @@ func (s *Servers) MigrationStatus(ctx context.Context) ([]Migration, error) {
 // of them. Views too: everything a view joins is of one tenant, a tenant is in one partition of the log,
 // and a partition on one server, so that each server computes its tenants' rows and the reader puts them
 // together. Columns are taken from the servers as they are now.
-func (w *Warehouse) distribute(ctx context.Context, from *Warehouse) error {
-	for local, remote := range map[string]string{w.db: from.db, w.api: from.api} {
-		if err := w.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+local); err != nil {
+//
+// Every server gets them, not the reader alone: a server that answers its part of a query resolves the
+// query's subqueries by the same names (seen with two: "Database countinghouse does not exist"). So any of
+// them can be the reader.
+func (s *Servers) distribute(ctx context.Context, at *Warehouse) error {
+	r, from := s.reader, s.all[0]
+	for local, remote := range map[string]string{r.db: from.db, r.api: from.api} {
+		if err := at.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+local); err != nil {
 			return fmt.Errorf("create database %s: %w", local, err)
 		}
 		const tables = `SELECT name FROM system.tables WHERE database = @db AND NOT is_temporary AND name NOT LIKE '.%' ORDER BY name`
@@ -192,8 +199,8 @@ func (w *Warehouse) distribute(ctx context.Context, from *Warehouse) error {
 			if !plainName.MatchString(name) {
 				return fmt.Errorf("table %q of %s: want a lower-case identifier", name, from.Address())
 			}
-			create := "CREATE OR REPLACE TABLE " + local + "." + name + " ENGINE = Distributed('" + w.cfg.Cluster + "', '" + remote + "', '" + name + "')"
-			if err := w.exec(ctx, create); err != nil {
+			create := "CREATE OR REPLACE TABLE " + local + "." + name + " ENGINE = Distributed('" + r.cfg.Cluster + "', '" + remote + "', '" + name + "')"
+			if err := at.exec(ctx, create); err != nil {
 				return fmt.Errorf("create %s.%s: %w", local, name, err)
 			}
 		}
@@ -201,7 +208,7 @@ func (w *Warehouse) distribute(ctx context.Context, from *Warehouse) error {
 	return nil
 }
 
-// Agree checks that the reader's own list of servers, in its remote_servers, is ours: a reader that asks
+// Agree checks that every server's own list of servers, in its remote_servers, is ours: one that asks
 // fewer, or one of them twice, would answer wrong totals without an error. A server is known by the UUID of
 // its table of owners.
 func (s *Servers) Agree(ctx context.Context) error {
@@ -219,18 +226,20 @@ func (s *Servers) Agree(ctx context.Context) error {
 		want = append(want, ids[0])
 	}
 	all := `SELECT toString(uuid) FROM cluster('` + s.reader.cfg.Cluster + `', system.tables) WHERE database = '` + s.reader.remote + `' AND name = 'owner'`
-	have, err := Collect(ctx, s.reader, all, nil, scan)
-	if err != nil {
-		return fmt.Errorf("ask the servers by way of %s: %w", s.reader.Address(), err)
-	}
 	slices.Sort(want)
-	slices.Sort(have)
 	if len(slices.Compact(slices.Clone(want))) != len(want) {
 		return errors.New("clickhouse.servers names a server twice, under two addresses")
 	}
-	if !slices.Equal(want, have) {
-		return fmt.Errorf("remote_servers of %s asks %d servers as cluster %q, which are not the %d of clickhouse.servers: want each of them as one shard",
-			s.reader.Address(), len(have), s.reader.cfg.Cluster, len(want))
+	for _, w := range append([]*Warehouse{s.reader}, s.all...) {
+		have, err := Collect(ctx, w, all, nil, scan)
+		if err != nil {
+			return fmt.Errorf("ask the servers by way of %s: %w", w.options.Addr[0], err)
+		}
+		slices.Sort(have)
+		if !slices.Equal(want, have) {
+			return fmt.Errorf("remote_servers of %s asks %d servers as cluster %q, which are not the %d of clickhouse.servers: want each of them as one shard",
+				w.options.Addr[0], len(have), s.reader.cfg.Cluster, len(want))
+		}
 	}
 	return nil
 }
