@@ -59,3 +59,18 @@ func (p *Part) Cost() (Cost, error) {
 	c.Files = len(files)
 	return c, err
 }
+
+// FilesMax is how many descriptors the kernel lets the part have.
+func (p *Part) FilesMax() (int, error) {
+	name := filepath.Join("/proc", strconv.Itoa(p.process().PID()), "limits")
+	limits, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(limits)) {
+		if rest, found := strings.CutPrefix(line, "Max open files"); found {
+			return strconv.Atoi(strings.Fields(rest)[0])
+		}
+	}
+	return 0, fmt.Errorf("%s: no limit of open files", name)
+}
