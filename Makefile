@@ -73,10 +73,16 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 	@COUNTINGHOUSE_SOAK_MINUTES="$(or $(SOAK_MINUTES),30)" $(GO) run ./tools/testsum \
 		-- $(GO) test -json -count=1 -timeout 3h -tags soak ./test/...
 
-.PHONY: bench
+.PHONY: bench bench-all bench-drain bench-dedup bench-fill bench-store
 bench: build ## end-to-end load for BENCH_SECONDS (30); writes bench/results/latest.json
 	@$(GO) build -o $(BIN)/bench ./bench
 	@$(BIN)/bench $(BENCH)
+bench-all: build ## every line of the speed table, the large store included (filled once, 10 GB); flags in BENCH
+	@$(GO) build -o $(BIN)/bench ./bench
+	@$(BIN)/bench all $(BENCH)
+bench-drain bench-dedup bench-fill bench-store: build
+	@$(GO) build -o $(BIN)/bench ./bench
+	@$(BIN)/bench $(@:bench-%=%) $(BENCH)
 
 ##@ Change
 

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // bill is what each process has used so far.
@@ -84,44 +78,4 @@ func (s *system) forgetPeaks() {
 		// Not permitted for another user's process; the peak is then of its whole life.
 		_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(pid), "clear_refs"), []byte("5"), 0)
 	}
-}
-
-// profile fetches CPU and heap profiles of the services while they work.
-func (s *system) profile(ctx context.Context, dir string, seconds int) error {
-	if dir == "" {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []string{"ingest", "aggregator"} {
-		for name, query := range map[string]string{"cpu": "profile?seconds=" + strconv.Itoa(seconds), "allocs": "allocs?seconds=" + strconv.Itoa(seconds)} {
-			g.Go(func() error {
-				return fetch(ctx, s.endpoints.Admin[part]+"/debug/pprof/"+query, filepath.Join(dir, part+"."+name+".pprof"))
-			})
-		}
-	}
-	return g.Wait()
-}
-
-func fetch(ctx context.Context, url, file string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }() // read to its end
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, resp.Status)
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, resp.Body)
-	return errors.Join(err, f.Close())
 }

@@ -48,15 +48,15 @@ const (
 	quantityWidth = 3
 )
 
-func newBody(rnd *rand.Rand, host, token, tenant string, accounts int) *body {
-	b := &body{tenant: tenant}
+func newBody(rnd *rand.Rand, host, token string, tenant, accounts int) *body {
+	b := &body{tenant: tenantName(tenant)}
 	var text strings.Builder
 	text.WriteByte('[')
 	for i := range b.slots {
 		if i > 0 {
 			text.WriteByte(',')
 		}
-		b.slots[i] = event(&text, rnd, accounts)
+		b.slots[i] = event(&text, rnd, tenant, accounts)
 	}
 	text.WriteByte(']')
 	header := fmt.Sprintf("POST /api/v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
@@ -70,11 +70,9 @@ func newBody(rnd *rand.Rand, host, token, tenant string, accounts int) *body {
 	return b
 }
 
-func event(w *strings.Builder, rnd *rand.Rand, accounts int) slot {
-	s := slot{
-		account: fmt.Sprintf("account-%04d", rnd.IntN(accounts)), meter: meters[rnd.IntN(len(meters))],
-		consumer: fmt.Sprintf("device-%06d", rnd.IntN(100_000)),
-	}
+func event(w *strings.Builder, rnd *rand.Rand, tenant, accounts int) slot {
+	n := rnd.IntN(accounts)
+	s := slot{account: account(n), meter: meters[rnd.IntN(len(meters))], consumer: device(rnd.IntN(devices))}
 	w.WriteString(`{"specversion":"1.0","id":"`)
 	s.id = w.Len()
 	w.WriteString(strings.Repeat("0", idWidth))
@@ -85,7 +83,7 @@ func event(w *strings.Builder, rnd *rand.Rand, accounts int) slot {
 	s.quantity = w.Len()
 	w.WriteString(strings.Repeat("1", quantityWidth))
 	fmt.Fprintf(w, `","unit":"unit","region":"%s","consumer":{"type":"device","id":"%s"}}}`,
-		[]string{"eu-west", "us-east", "ap-south"}[rnd.IntN(3)], s.consumer)
+		home(tenant, accounts, n), s.consumer)
 	return s
 }
 
@@ -173,7 +171,7 @@ func prepare(ctx context.Context, s *system, o options) ([]*body, error) {
 	var bodies []*body
 	for range o.templates {
 		for i, key := range keys {
-			bodies = append(bodies, newBody(rnd, s.host, key, tenantName(i), o.accounts))
+			bodies = append(bodies, newBody(rnd, s.host, key, i, o.accounts))
 		}
 	}
 	rnd.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })

@@ -11,7 +11,7 @@ import (
 
 // Every request parses, its ids are new but for the duplicates it says it has, and those are equal.
 func TestBodyRenew(t *testing.T) {
-	b := newBody(rand.New(rand.NewPCG(1, 2)), "localhost", "key", "bench-001", 50)
+	b := newBody(rand.New(rand.NewPCG(1, 2)), "localhost", "key", 1, 50)
 	parser := usage.NewParser(usage.DefaultLimits())
 	rnd := chacha()
 	seen := map[usage.Identity]uint64{}

@@ -31,8 +31,7 @@ func dedup(ctx context.Context, o options, out io.Writer) (err error) {
 		n = o.events
 	}
 	chunks := n / chunkEvents
-	fmt.Fprintln(out, "starting NATS and ClickHouse …")
-	l, err := openLine(ctx, o)
+	l, err := openLine(ctx, o, out)
 	if err != nil {
 		return err
 	}

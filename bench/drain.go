@@ -35,8 +35,7 @@ func drain(ctx context.Context, o options, out io.Writer) (err error) {
 	if o.eventsGiven {
 		n = o.events
 	}
-	fmt.Fprintln(out, "starting NATS and ClickHouse …")
-	l, err := openLine(ctx, o)
+	l, err := openLine(ctx, o, out)
 	if err != nil {
 		return err
 	}
@@ -96,11 +95,16 @@ func (p *passes) chunks(ctx context.Context, events int64) (err error) {
 	if err := p.publish(ctx, s, events/chunkEvents, false); err != nil {
 		return err
 	}
+	p.profiles = p.o.profile
+	defer func() { p.profiles = "" }()
 	if p.ofChunks, err = p.drain(ctx, events, s.repeated(events/chunkEvents)); err != nil {
 		return err
 	}
 	p.firstInsert = p.ofChunks.first
 	p.tell("aggregator, chunks", p.ofChunks)
+	if p.o.verbose {
+		return p.statements(ctx, p.out)
+	}
 	return nil
 }
 

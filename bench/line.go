@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,9 @@ type line struct {
 	aggregator *localstack.Process
 	port       int   // of its admin server
 	chunks     int64 // messages that are in the log
+
+	profiles string // folder for those of the next drain, if any
+	out      io.Writer
 }
 
 const (
@@ -41,10 +45,13 @@ const (
 	drainPoll    = 100 * time.Millisecond
 	quietWait    = 2 * time.Minute
 	quietPoll    = 250 * time.Millisecond
+
+	profileSeconds = 10
 )
 
-func openLine(ctx context.Context, o options) (l *line, err error) {
-	l = &line{system: &system{keep: o.keep, endpoints: stack.Endpoints{PIDs: map[string]int{}, Admin: map[string]string{}}}, exe: o.exe}
+func openLine(ctx context.Context, o options, out io.Writer) (l *line, err error) {
+	fmt.Fprintln(out, "starting NATS and ClickHouse …")
+	l = &line{system: &system{keep: o.keep, endpoints: stack.Endpoints{PIDs: map[string]int{}, Admin: map[string]string{}}}, exe: o.exe, out: out}
 	if l.dir, err = os.MkdirTemp("", "countinghouse-bench-"); err != nil {
 		return nil, err
 	}
@@ -202,6 +209,8 @@ func (l *line) drain(ctx context.Context, events, repeats int64) (d drained, err
 	}
 	d.first = time.Since(began)
 	head := now.accepted - base.accepted
+	profiled := make(chan error, 1)
+	go func() { profiled <- l.profile(ctx, l.profiles, profileSeconds, l.out) }()
 	ctx, cancel := context.WithTimeout(ctx, drainWait)
 	defer cancel()
 	for {
@@ -222,6 +231,9 @@ func (l *line) drain(ctx context.Context, events, repeats int64) (d drained, err
 		return d, err
 	}
 	d.cpu, d.peak = since(before, after), after[stack.PartAggregator].peak
+	if err := <-profiled; err != nil {
+		return d, err
+	}
 	if got := now.duplicate - base.duplicate; now.accepted-base.accepted != events || got != repeats || now.stored-base.stored != events-repeats {
 		return d, fmt.Errorf("NOT EXACT: %d events with %d duplicates; the ledger has accepted %d, stored %d, duplicate %d",
 			events, repeats, now.accepted-base.accepted, now.stored-base.stored, got)

@@ -41,6 +41,7 @@ type options struct {
 	store       string // directory of the large store
 	events      int64  // of the store, or of the backlog
 	eventsGiven bool
+	timeGiven   bool // --seconds or BENCH_SECONDS
 	weigh       bool
 }
 
@@ -66,16 +67,20 @@ func flags(args []string, errs io.Writer) (options, error) {
 	f.IntVar(&o.tenants, "tenants", 200, "tenants")
 	f.IntVar(&o.accounts, "accounts", 50, "accounts per tenant")
 	f.IntVar(&o.templates, "templates", 4, "bodies prepared per tenant")
-	f.IntVar(&o.rate, "rate", 0, "load: events per second, at most; 0 is as fast as it goes")
+	f.IntVar(&o.rate, "rate", 0, "load, store: events per second, at most; 0 is as fast as it goes, for store 50,000")
 	f.IntVar(&o.fresh, "fresh", -1, "load: seconds of the freshness phase at half load; default half of --seconds, 0 leaves it out")
-	f.StringVar(&o.profile, "profile", "", "load: folder for CPU and heap profiles of ingest and aggregator under load")
+	f.StringVar(&o.profile, "profile", "", "load, drain: folder for profiles of the parts at work: pprof of ours, perf of NATS and ClickHouse")
 	f.StringVar(&o.store, "store", defaultStore(), "fill, store: directory of the large store")
-	f.Int64Var(&o.events, "events", 100_000_000, "fill: events of the store")
+	f.Int64Var(&o.events, "events", 100_000_000, "fill: events of the store; drain, dedup: of a backlog, instead of their own numbers")
 	f.BoolVar(&o.weigh, "weigh", false, "fill: weigh the tables of a store again")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	f.Visit(func(f *flag.Flag) { o.eventsGiven = o.eventsGiven || f.Name == "events" })
+	o.timeGiven = os.Getenv("BENCH_SECONDS") != ""
+	f.Visit(func(f *flag.Flag) {
+		o.eventsGiven = o.eventsGiven || f.Name == "events"
+		o.timeGiven = o.timeGiven || f.Name == "seconds"
+	})
 	if o.fresh < 0 {
 		o.fresh = max(5, o.seconds/2)
 	}

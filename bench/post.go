@@ -48,7 +48,7 @@ func load(ctx context.Context, o options, out io.Writer) (err error) {
 // loadPhase sends for o.seconds, waits until the ledger has counted everything, and takes the bill.
 func loadPhase(ctx context.Context, s *system, o options, bodies []*body, res *result, out io.Writer) error {
 	profiled := make(chan error, 1)
-	go func() { profiled <- s.profile(ctx, o.profile, o.seconds) }()
+	go func() { profiled <- s.profile(ctx, o.profile, o.seconds, out) }()
 	s.forgetPeaks()
 	before, err := s.bill()
 	if err != nil {

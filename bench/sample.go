@@ -48,7 +48,7 @@ type drawn struct {
 	id              [2]uint64
 	at              int64 // Unix ms
 	account, meter  int
-	source, region  int
+	source          int
 	device          int
 	quantity        int64
 	tenant          int
@@ -91,14 +91,17 @@ func (s *sample) own(chunk int64, j int) drawn {
 	d := drawn{id: [2]uint64{rnd.next(), rnd.next()}, tenant: s.tenantOf(chunk)}
 	d.at = s.at(chunk) - int64(rnd.below(1000))
 	d.account, d.meter, d.source = rnd.below(s.accounts), rnd.below(len(meters)), rnd.below(4)
-	d.region = (d.tenant*s.accounts + d.account) % len(regions) // an account is at home somewhere
 	d.device, d.quantity = rnd.below(devices), int64(100+rnd.below(900))
 	first := s.state(chunk, j/requestEvents*requestEvents)
 	d.correlationSeed = ^first.next()
 	return d
 }
 
-// regions that accounts are at home in.
+// home is the region of an account.
+func home(tenant, accounts, account int) string {
+	return regions[(tenant*accounts+account)%len(regions)]
+}
+
 var regions = [...]string{"eu-west", "us-east", "ap-south"} //arch:global a table
 
 // packer makes messages of a sample. One goroutine owns it.
@@ -124,7 +127,7 @@ func (p *packer) encode(dst []byte, i int64, accepted usage.Instant) ([]byte, er
 		}
 		m := &p.metered[j]
 		*m = usage.Metered{
-			Meter: meters[d.meter], Quantity: usage.Int(d.quantity), Unit: "unit", Region: regions[d.region],
+			Meter: meters[d.meter], Quantity: usage.Int(d.quantity), Unit: "unit", Region: home(d.tenant, p.accounts, d.account),
 			ConsumerType: "device", ConsumerID: device(d.device),
 		}
 		p.chunk.Events = append(p.chunk.Events, usage.Event{
@@ -161,7 +164,7 @@ func (p *packer) json(dst []byte, i int64, from, to int) []byte {
 		dst = append(dst, `","quantity":"`...)
 		dst = strconv.AppendInt(dst, d.quantity, 10)
 		dst = append(dst, `","unit":"unit","region":"`...)
-		dst = append(dst, regions[d.region]...)
+		dst = append(dst, home(d.tenant, p.accounts, d.account)...)
 		dst = append(dst, `","consumer":{"type":"device","id":"`...)
 		dst = append(dst, device(d.device)...)
 		dst = append(dst, `"}}}`...)

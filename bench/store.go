@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -350,30 +349,4 @@ func (m *onStore) figures() []figure {
 			figure{"rollup_rows_per_event", "rows of usage_hourly per event", round(float64(w.RollupRows)/float64(w.Rows), 3), "%.3f", target{}})
 	}
 	return list
-}
-
-// all runs everything and keeps the figures.
-func all(ctx context.Context, o options, out io.Writer) error {
-	o.record = true
-	began := time.Now()
-	type part struct {
-		name string
-		run  func(context.Context, options, io.Writer) error
-	}
-	var faults []error
-	for _, p := range []part{{"load", load}, {"drain", drain}, {"dedup", dedup}, {"fill", fill}, {"store", store}} {
-		own := o
-		if own.eventsGiven = o.eventsGiven && p.name == "fill"; p.name == "load" {
-			own.rate = 0
-		}
-		fmt.Fprintf(out, "\n%s %s\n", strings.ToUpper(p.name), strings.Repeat("─", 60))
-		if err := p.run(ctx, own, out); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", p.name, err))
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	fmt.Fprintf(out, "\neverything took %s\n", time.Since(began).Round(time.Second))
-	return errors.Join(faults...)
 }
