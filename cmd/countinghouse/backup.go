@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,9 +141,9 @@ func openLog(ctx context.Context, e stack.Endpoints) (*eventlog.Log, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWait)
 	defer cancel()
 	for {
-		_, err := l.Conn().Streams(ctx)
+		streams, err := l.Conn().Streams(ctx)
 		if err == nil {
-			return l, nil
+			return openPartitions(cfg, l, streams)
 		}
 		select {
 		case <-ctx.Done():
@@ -151,4 +152,24 @@ func openLog(ctx context.Context, e stack.Endpoints) (*eventlog.Log, error) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// openPartitions opens the log with as many partitions as it has: the tool is not told.
+func openPartitions(cfg eventlog.Config, l *eventlog.Log, streams []string) (*eventlog.Log, error) {
+	n := 0
+	for _, name := range streams {
+		if strings.HasPrefix(name, "USAGE_") {
+			n++
+		}
+	}
+	if n <= l.Partitions() {
+		return l, nil
+	}
+	l.Close()
+	cfg.Partitions = n
+	l, err := eventlog.Dial(cfg, zap.NewNop())
+	if err != nil {
+		return nil, usageError("--nats: %w", err)
+	}
+	return l, nil
 }

@@ -23,6 +23,7 @@ func (r *Rig) StartReporter(flags ...string) (part *Part, url string) {
 	if err != nil {
 		r.t.Fatalf("reporter: %v", err)
 	}
+	r.Reporter = part
 	return part, "http://" + loopback(ports[0])
 }
 

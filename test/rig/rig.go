@@ -49,7 +49,8 @@ type Options struct {
 	NATSDir, ClickHouseDir string // where they keep their data, a small disk for instance; default a folder of the rig's
 	LogMaxBytes            int64  // of each partition's stream; default 4 GiB
 
-	LazySync  bool    // NATS acknowledges before it syncs; ingest then refuses, unless it is told otherwise
+	Unready   bool    // ingest need not become ready
+	LazySync  bool    // NATS acknowledges before it syncs
 	NATSHosts []*Host // where servers of the log run: one, or three as a cluster; default one on loopback
 	IngestIn  *Host   // where ingest runs; default loopback
 
@@ -76,6 +77,7 @@ type Rig struct {
 	ClickHouses []*Part // all of them
 	Ingest      *Part
 	Aggregators []*Part
+	Reporter    *Part // the last that was started; nil: none
 
 	servers []*natsServer
 	asker   jetstream.JetStream // nil until somebody asks the log
@@ -134,7 +136,7 @@ func (r *Rig) start() error {
 		return err
 	}
 	log := []string{"--nats-max-bytes", fmt.Sprint(r.opts.LogMaxBytes), "--nats-replicas", r.replicas(), "--nats-partitions", fmt.Sprint(r.opts.Partitions)}
-	if r.Ingest, err = r.service("ingest", r.ports[1], !r.opts.LazySync, slices.Concat(log, []string{
+	if r.Ingest, err = r.service("ingest", r.ports[1], !r.opts.Unready, slices.Concat(log, []string{
 		"--nats", r.natsURL(r.opts.NATSOfIngest), "--listen", r.address("ingest", r.ports[0]),
 	}, r.opts.IngestFlags)...); err != nil {
 		return err
@@ -385,7 +387,7 @@ func (r *Rig) Settle() time.Duration {
 // Logs are the ends of the parts' logs, for an error.
 func (r *Rig) Logs() string {
 	var out strings.Builder
-	for _, p := range append(append(r.Servers(), r.Ingest), r.Aggregators...) {
+	for _, p := range append(append(r.Servers(), r.Ingest, r.Reporter), r.Aggregators...) {
 		if p == nil {
 			continue
 		}

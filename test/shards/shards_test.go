@@ -1,0 +1,46 @@
+package shards_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/countinghouse/countinghouse/test/fight"
+	"github.com/countinghouse/countinghouse/test/rig"
+)
+
+const (
+	partitions = 4
+	servers    = 2
+
+	recoverWithin = 15 * time.Second // row 9 of the fault table: a server that died
+)
+
+// tenants fall into all partitions, by NATS' own hash; placed checks that.
+func tenants() []string { return []string{"acme", "beta", "gamma", "delta", "omega"} }
+
+// TestShards: four partitions on two servers, two aggregators. One aggregator is killed and the other takes
+// its partitions over, on the servers they are on; one server stands still, and the partitions of the other
+// go on; servers and aggregators are killed at random. Then the oracle, the audit, the reporter and the
+// doctor are asked, all of them by way of the Distributed tables.
+func TestShards(t *testing.T) {
+	f := fight.Begin(t, "SHARDS", rig.Options{
+		Aggregators: []string{"one", "two"}, Partitions: partitions, ClickHouses: servers, Tenants: tenants(),
+	})
+	f.Limit(recoverWithin)
+	b := &both{Fight: f}
+	for range fight.Rounds(1, 10) {
+		b.aggregatorGone()
+		b.serverStill(f.Rnd.IntN(servers))
+	}
+	for range fight.Rounds(2, 40) {
+		f.Moment()
+		parts := append([]*rig.Part{f.Rig.ClickHouses[0], f.Rig.ClickHouses[1]}, f.Rig.Aggregators...)
+		part := parts[f.Rnd.IntN(len(parts))]
+		back := part.Back()
+		part.Kill()
+		f.Await(part, back)
+		b.recovered()
+	}
+	b.questions(f.Check())
+	f.End()
+}
