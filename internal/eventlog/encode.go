@@ -8,15 +8,14 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// encoder is what EncodeChunk keeps between calls: the dictionary and the encoded events, which are
-// written before the dictionary is complete but stand behind it.
+// encoder is a chunk on its way to bytes: the dictionary and the encoded events, which are written before
+// the dictionary is complete but stand behind it.
 type encoder struct {
-	dict     map[string]uint64
-	last     [slots]lastRef
-	strings  []byte // framed, as they will stand in the chunk
-	nStrings uint64
-	uuids    []byte
-	events   []byte
+	dict    dictionary
+	last    [slots]lastRef
+	strings []byte // framed, as they will stand in the chunk
+	uuids   []byte
+	events  []byte
 
 	accepted, acceptedMs int64
 	text                 bool // false once a string was not UTF-8
@@ -64,28 +63,18 @@ func EncodeChunk(dst []byte, c *Chunk) ([]byte, error) {
 		return dst, &ChunkError{Event: -1, Code: CodeRequired, Detail: "replay_of.seq"}
 	}
 	if c.enc == nil {
-		c.enc = &encoder{dict: make(map[string]uint64, 64)}
+		c.enc = &encoder{}
 	}
 	e := c.enc
 	e.reset(c.AcceptedAt)
-	defer clear(e.dict) // pins no caller's strings between calls
+	defer e.forget()
 	for i := range c.Events {
-		ev := &c.Events[i]
-		code, detail := check(ev)
-		if code == "" {
-			start := e.open(7)
-			e.event(ev)
-			e.close(start)
-			if !e.text {
-				code, detail = CodeText, "a string is not UTF-8"
-			}
-		}
-		if code != "" {
+		if code, detail := e.add(&c.Events[i]); code != "" {
 			return dst, &ChunkError{Event: i, Code: code, Detail: detail}
 		}
 	}
 	base := len(dst)
-	dst = e.assemble(dst, c)
+	dst = e.assemble(dst, c.Backfill, c.ReplayOf)
 	if len(dst)-base > ChunkBytesMax {
 		return dst[:base], &ChunkError{Event: -1, Code: CodeLimit, Detail: "chunk larger than 256 KiB"}
 	}
@@ -93,23 +82,47 @@ func EncodeChunk(dst []byte, c *Chunk) ([]byte, error) {
 }
 
 func (e *encoder) reset(accepted usage.Instant) {
-	e.last = [slots]lastRef{}
-	e.strings, e.nStrings, e.uuids, e.events = e.strings[:0], 0, e.uuids[:0], e.events[:0]
+	e.dict.reset()
+	e.forget()
+	e.strings, e.uuids, e.events = e.strings[:0], e.uuids[:0], e.events[:0]
 	e.accepted, e.acceptedMs, e.text = accepted.Nanos(), accepted.Millis(), true
 }
 
-func (e *encoder) assemble(dst []byte, c *Chunk) []byte {
-	dst = slices.Grow(dst, len(e.strings)+len(e.uuids)+len(e.events)+64)
+// forget lets go of the strings of the events encoded last.
+func (e *encoder) forget() { e.last = [slots]lastRef{} }
+
+// add encodes one event, or answers the code and detail of a ChunkError and leaves a part of it behind.
+func (e *encoder) add(ev *usage.Event) (code, detail string) {
+	if code, detail = check(ev); code != "" {
+		return code, detail
+	}
+	start := e.open(7)
+	e.event(ev)
+	e.close(start)
+	if !e.text {
+		return CodeText, "a string is not UTF-8"
+	}
+	return "", ""
+}
+
+// size is what assemble will write at most.
+func (e *encoder) size() int { return len(e.strings) + len(e.uuids) + len(e.events) + headMax }
+
+// headMax bounds what a chunk has beside strings, UUIDs and events: format, time, flags, a position.
+const headMax = 64
+
+func (e *encoder) assemble(dst []byte, backfill bool, replayOf *Position) []byte {
+	dst = slices.Grow(dst, e.size())
 	dst = append(dst, 1<<3|wireVarint, ChunkFormat, 2<<3|wireFixed64)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.accepted))
 	dst = append(dst, e.strings...)
 	if len(e.uuids) > 0 {
 		dst = appendBytes(dst, 4, e.uuids)
 	}
-	if c.Backfill {
+	if backfill {
 		dst = append(dst, 5<<3|wireVarint, 1)
 	}
-	if p := c.ReplayOf; p != nil {
+	if p := replayOf; p != nil {
 		var buf [32]byte
 		b := buf[:0]
 		b = appendVarint(b, 1, uint64(p.Shard))
@@ -122,12 +135,12 @@ func (e *encoder) assemble(dst []byte, c *Chunk) []byte {
 
 func (e *encoder) event(ev *usage.Event) {
 	b := e.events
-	idStart := len(b)
-	b = append(b, 1<<3|wireBytes, 16)
-	b, ok := appendUUID(b, ev.ID)
-	if !ok {
+	if hi, lo, ok := parseUUID(ev.ID); ok {
+		b = append(b, 1<<3|wireBytes, 16)
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, hi), lo)
+	} else {
 		e.text = e.text && utf8.ValidString(ev.ID)
-		b = appendString(b[:idStart], 2, ev.ID)
+		b = appendString(b, 2, ev.ID)
 	}
 	b = appendVarint(b, 3, e.ref(slotSource, ev.Source))
 	if ev.Metered == nil { // else the type is usage.metered and goes without saying: 2 bytes an event
@@ -199,26 +212,14 @@ func (e *encoder) ref(slot int, s string) uint64 {
 	if l.s == s {
 		return l.ref
 	}
-	r, known := e.dict[s]
-	if !known {
-		r = e.add(s)
+	hi, lo, isUUID := parseUUID(s)
+	var r uint64
+	if isUUID {
+		r = e.uuid(hi, lo)
+	} else {
+		r = e.string(s)
 	}
 	*l = lastRef{s, r}
-	return r
-}
-
-func (e *encoder) add(s string) uint64 {
-	var r uint64
-	if u, ok := appendUUID(e.uuids, s); ok {
-		e.uuids = u
-		r = uint64(len(u) / 16 * 2)
-	} else {
-		e.text = e.text && utf8.ValidString(s)
-		e.strings = appendString(e.strings, 3, s)
-		e.nStrings++
-		r = e.nStrings*2 - 1
-	}
-	e.dict[s] = r
 	return r
 }
 

@@ -103,33 +103,37 @@ func wide(b []byte) usage.Quantity {
 
 const uuidText = 36
 
-// appendUUID appends the 16 bytes of a UUID in canonical lower-case text; not ok for anything else.
-func appendUUID(b []byte, s string) ([]byte, bool) {
+// parseUUID reads a UUID in canonical lower-case text; not ok for anything else.
+func parseUUID(s string) (hi, lo uint64, ok bool) {
 	if len(s) != uuidText || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return b, false
+		return 0, 0, false
 	}
-	start := len(b)
-	for i := 0; i < uuidText; i += 2 {
-		if s[i] == '-' {
-			i++
-		}
-		hi, lo := nibble(s[i]), nibble(s[i+1])
-		if hi|lo > 15 {
-			return b[:start], false
-		}
-		b = append(b, hi<<4|lo)
-	}
-	return b, true
+	a, ok1 := unhex8(be64(s))
+	b, ok2 := unhex8(be32(s[9:])<<32 | be32(s[14:]))
+	c, ok3 := unhex8(be32(s[19:])<<32 | be32(s[24:]))
+	d, ok4 := unhex8(be64(s[28:]))
+	return a<<32 | b, c<<32 | d, ok1 && ok2 && ok3 && ok4
 }
 
-func nibble(c byte) byte {
-	if d := c - '0'; d < 10 {
-		return d
-	}
-	if d := c - 'a'; d < 6 {
-		return d + 10
-	}
-	return 255
+func be32(s string) uint64 {
+	_ = s[3]
+	return uint64(s[0])<<24 | uint64(s[1])<<16 | uint64(s[2])<<8 | uint64(s[3])
+}
+
+func be64(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0])<<56 | uint64(s[1])<<48 | uint64(s[2])<<40 | uint64(s[3])<<32 |
+		uint64(s[4])<<24 | uint64(s[5])<<16 | uint64(s[6])<<8 | uint64(s[7])
+}
+
+// unhex8 is the inverse of hex8: eight digits in big-endian ASCII. The value of a digit is its low nibble,
+// and 9 more for a letter; whether all eight were digits is told by writing them again.
+func unhex8(x uint64) (v uint64, ok bool) {
+	n := x&0x0f0f0f0f_0f0f0f0f + 9*(x>>6&0x01010101_01010101)
+	n = (n | n>>4) & 0x00ff00ff_00ff00ff
+	n = (n | n>>8) & 0x0000ffff_0000ffff
+	n = (n | n>>16) & 0xffffffff
+	return n, hex8(uint32(n)) == x
 }
 
 // putUUID writes the text form of the 16 bytes u into dst, eight digits at a time.

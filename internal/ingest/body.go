@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -17,8 +18,8 @@ import (
 const (
 	bodyFirst = 32 << 10 // what a body's buffer starts with
 	bodyKeep  = 1 << 20  // a pooled buffer larger than this is given to the garbage collector
-	// bodyCost is what a byte of a decoded body takes in memory while its events are parsed: itself,
-	// the strings of the events, and half again for the buffer that is being grown.
+	// bodyCost is what a byte of a decoded body takes in memory while its events are parsed: itself, the
+	// events, and half again for the buffer that is being grown.
 	bodyCost = 3
 	// zstdWindow bounds what a frame may make its decoder allocate; RFC 8878 recommends 8 MiB.
 	zstdWindow = 8 << 20
@@ -30,35 +31,78 @@ var (
 	errEncoding    = errors.New("unsupported Content-Encoding")
 )
 
-// scratch is what one request needs while it is read and parsed. It is pooled; nothing that outlives
-// the handler may point into it (the parser copies what events keep).
+// scratch is what one request needs until its events are packed. It is pooled; nothing that outlives
+// that may point into it.
 type scratch struct {
-	body   []byte
+	*desk // while events are parsed and packed
+	body  []byte
+	gzip  *gzip.Reader
+	zstd  *zstd.Decoder
+
+	charged int64 // of the tenant's account, given back when the events are packed
+}
+
+// desk is where the events of a request are parsed and packed. What it holds points into the body. There
+// are few, because nobody who has one waits for anything: their number, and not that of the requests,
+// is what parsed events cost in memory.
+type desk struct {
 	parser *usage.Parser
 	events []usage.Event
 	faults []usage.Fault
-	gzip   *gzip.Reader
-	zstd   *zstd.Decoder
-
-	charged int64 // of the tenant's account, given back when the answer is out
 }
+
+// desksPerCPU: one at work, and some whose goroutine was stopped in between.
+const desksPerCPU = 4
+
+// deskKeep: a desk that held more events is not kept, about 1 MB.
+const deskKeep = 2048
 
 type scratches struct {
 	pool   sync.Pool
 	limits usage.Limits
+	desks  chan *desk // nil: one that was not needed yet
+}
+
+func newScratches(limits usage.Limits) *scratches {
+	n := desksPerCPU * runtime.GOMAXPROCS(0)
+	p := &scratches{limits: limits, desks: make(chan *desk, n)}
+	for range n {
+		p.desks <- nil
+	}
+	return p
 }
 
 func (p *scratches) get() *scratch {
 	s, _ := p.pool.Get().(*scratch)
 	if s == nil {
-		s = &scratch{parser: usage.NewParser(p.limits), body: make([]byte, 0, bodyFirst)}
+		s = &scratch{body: make([]byte, 0, bodyFirst)}
 	}
 	return s
 }
 
-func (p *scratches) put(s *scratch) {
-	clear(s.events) // pins no strings
-	s.events, s.faults, s.body, s.charged = s.events[:0], s.faults[:0], s.body[:0], 0
+// sit waits for a desk.
+func (p *scratches) sit(s *scratch) {
+	if s.desk = <-p.desks; s.desk == nil {
+		s.desk = &desk{parser: usage.NewParser(p.limits)}
+		s.desk.parser.Lend()
+	}
+}
+
+// put takes back s, its desk and what it was charged.
+func (p *scratches) put(s *scratch, memory *account) {
+	memory.give(s.charged)
+	if d := s.desk; d != nil {
+		s.desk = nil
+		if cap(d.events) > deskKeep {
+			d = nil
+		} else {
+			clear(d.events) // pins no strings
+			d.events, d.faults = d.events[:0], d.faults[:0]
+			d.parser.Reclaim()
+		}
+		p.desks <- d
+	}
+	s.body, s.charged = s.body[:0], 0
 	if cap(s.body) > bodyKeep {
 		s.body = make([]byte, 0, bodyFirst)
 	}

@@ -95,20 +95,31 @@ func (s *scratch) decode(h http.Header, f form, most int) error {
 			return fmt.Errorf("%w: the Content-Type promises an array", errShape)
 		}
 	}
-	return s.parser.Batch(s.body, func(_ int, _ []byte, e usage.Event, faults []usage.Fault) error {
-		if len(s.events) >= most {
+	read := 0
+	err := s.parser.BatchInto(s.body, func() *usage.Event {
+		s.events = append(s.events, usage.Event{})
+		return &s.events[len(s.events)-1]
+	}, func(i int, _ []byte, faults []usage.Fault) error {
+		if i >= most {
 			return errEventCount
 		}
-		s.add(e, faults)
+		s.fault(i, faults)
+		read++
 		return nil
 	})
+	s.events = s.events[:read] // without the one that is no JSON, or one too many
+	return err
+}
+
+func (s *scratch) fault(event int, faults []usage.Fault) {
+	for _, f := range faults {
+		f.Index = event
+		s.faults = append(s.faults, f)
+	}
 }
 
 func (s *scratch) add(e usage.Event, faults []usage.Fault) {
-	for _, f := range faults {
-		f.Index = len(s.events)
-		s.faults = append(s.faults, f)
-	}
+	s.fault(len(s.events), faults)
 	s.events = append(s.events, e)
 }
 

@@ -42,7 +42,7 @@ func newFront(cfg *Config, keys verifier, commit *committer, metrics *telemetry.
 		cfg: cfg, keys: keys, commit: commit, metrics: metrics, logger: logger, now: now, reachable: reachable,
 		tenants:   &tenants{cfg: cfg.Limit, all: &budget{most: cfg.Limit.WaitingBytes}, byID: map[string]*tenant{}},
 		guesses:   &guesses{perMinute: cfg.Limit.Guesses, most: guessAddresses, byAddr: map[string]*rate.Limiter{}, good: map[[sha256.Size]byte]struct{}{}},
-		scratches: &scratches{limits: cfg.usageLimits()},
+		scratches: newScratches(cfg.usageLimits()),
 	}
 }
 

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,38 +35,53 @@ func (s *front) take(w http.ResponseWriter, r *http.Request, correlation string)
 	}
 	defer leave()
 
-	sc := s.scratches.get()
-	defer func() {
-		t.memory.give(sc.charged)
-		s.scratches.put(sc)
-	}()
-	if refusal := s.parse(w, r, sc, t); refusal != nil {
+	out := outcome{CorrelationID: correlation}
+	ticket, deadline, refusal := s.pack(w, r, t, who, opts, now, &out)
+	if refusal != nil || ticket == nil {
+		return out, refusal
+	}
+	if refusal := s.await(h, ticket, deadline, out.Accepted); refusal != nil {
 		return outcome{}, refusal
 	}
+	return out, nil
+}
+
+// pack is the part of the road where a request has a body: when it returns, the events that are to be
+// stored are bytes of chunks, and body and events are gone. No ticket: there is nothing to store.
+func (s *front) pack(w http.ResponseWriter, r *http.Request, t *tenant, who caller, opts options, now time.Time, out *outcome) (*ticket, time.Time, *problem.Problem) {
+	none, h := time.Time{}, w.Header()
+	sc := s.scratches.get()
+	defer s.scratches.put(sc, &t.memory)
+	if refusal := s.parse(w, r, sc, t); refusal != nil {
+		return nil, none, refusal
+	}
 	stamp{
-		tenant: who.tenant, backfill: who.backfill, correlation: correlation, traceparent: traceOf(r.Header),
+		tenant: who.tenant, backfill: who.backfill, correlation: out.CorrelationID, traceparent: traceOf(r.Header),
 		window: s.window(who), now: now,
 	}.apply(sc)
-	out := outcome{CorrelationID: correlation, Accepted: len(sc.events)}
+	out.Accepted = len(sc.events)
 	if len(sc.faults) > 0 {
-		if refusal := s.sift(sc, opts.partial, &out); refusal != nil {
-			return outcome{}, refusal
+		if refusal := s.sift(sc, opts.partial, out); refusal != nil {
+			return nil, none, refusal
 		}
 	}
 	if out.Accepted == 0 {
-		return out, nil
+		return nil, none, nil
 	}
 	if wait, ok := t.allow(now, out.Accepted); !ok {
 		t.rateHeaders(h, now)
 		retryAfter(h, wait)
 		s.count("throttled", out.Accepted)
-		return outcome{}, refuse(codeRate, fmt.Sprintf("tenant %s may send %d events a second", who.tenant, s.cfg.Limit.RateEvents))
+		return nil, none, refuse(codeRate, fmt.Sprintf("tenant %s may send %d events a second", who.tenant, s.cfg.Limit.RateEvents))
 	}
 	t.rateHeaders(h, now)
-	if refusal := s.store(r.Context(), h, laneKey{tenant: who.tenant, backfill: who.backfill, replay: opts.replay}, t, sc.events); refusal != nil {
-		return outcome{}, refusal
+	deadline := time.Now().Add(s.cfg.Commit.Wait)
+	key := laneKey{tenant: who.tenant, backfill: who.backfill, replay: opts.replay}
+	ticket, err := s.commit.submit(r.Context(), key, &t.memory, sc.events, deadline)
+	if err != nil {
+		return nil, none, s.unstored(h, err, out.Accepted)
 	}
-	return out, nil
+	return ticket, deadline, nil
 }
 
 func (s *front) count(result string, n int) {
@@ -166,6 +180,7 @@ func (s *front) parse(w http.ResponseWriter, r *http.Request, sc *scratch, t *te
 	}
 	if err == nil {
 		faultpoint.Hit("ingest/body-read")
+		s.scratches.sit(sc)
 		err = sc.decode(r.Header, f, l.Events)
 	}
 	switch {
@@ -189,7 +204,7 @@ func (s *front) parse(w http.ResponseWriter, r *http.Request, sc *scratch, t *te
 		return refuse(codeOverloaded, "too much waits for the log; nothing was stored, retry")
 	case errors.Is(err, errShape):
 		return refuse(codeShape, err.Error())
-	case errors.Is(err, usage.ErrSyntax):
+	case errors.Is(err, usage.ErrSyntax): // only decode says so: there is a desk
 		n := len(sc.events)
 		s.count("refused", max(1, n))
 		return refuse(codeBadJSON, err.Error()).With(problem.Item{Index: &n, Code: codeBadJSON, Detail: err.Error()})
@@ -254,28 +269,30 @@ func (s *front) trusted(deadline time.Time) error {
 	}
 }
 
-// store waits until every event is in the log on disk. Only a nil answer allows a 202.
-func (s *front) store(ctx context.Context, h http.Header, key laneKey, t *tenant, events []usage.Event) *problem.Problem {
-	deadline := time.Now().Add(s.cfg.Commit.Wait)
-	ticket, err := s.commit.submit(ctx, key, &t.memory, events, deadline)
-	if err == nil {
-		timer := time.NewTimer(s.cfg.Commit.Wait)
-		defer timer.Stop()
-		select {
-		case <-ticket.done: // not ctx: a client that hung up does not make the answer known earlier
-			err = ticket.err
-		case <-timer.C:
-			err = errUnconfirmed
-		}
+// await waits until every event is in the log on disk. Only a nil answer allows a 202.
+func (s *front) await(h http.Header, ticket *ticket, deadline time.Time, events int) *problem.Problem {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	var err error
+	select {
+	case <-ticket.done: // not the request's context: a client that hung up does not make the answer known earlier
+		err = ticket.err
+	case <-timer.C:
+		err = errUnconfirmed
 	}
 	if err == nil {
 		err = s.trusted(deadline)
 	}
 	if err == nil {
-		s.count("accepted", len(events))
+		s.count("accepted", events)
 		return nil
 	}
-	s.count("failed", len(events))
+	return s.unstored(h, err, events)
+}
+
+// unstored is the answer for events that are not known to be in the log.
+func (s *front) unstored(h http.Header, err error, events int) *problem.Problem {
+	s.count("failed", events)
 	retryAfter(h, time.Second)
 	switch {
 	case errors.Is(err, errOverloaded):

@@ -5,6 +5,7 @@ func (p *Parser) Strict(doc []byte) (Event, []Fault) { return p.strictEvent(doc)
 
 // Fast reports whether the fast path takes the event.
 func (p *Parser) Fast(doc []byte) bool {
-	_, end, ok := p.fastEvent(doc, string(doc), 0)
+	var e Event
+	end, ok := p.fastEvent(&e, doc, string(doc), 0)
 	return ok && isSpace(doc[end:])
 }

@@ -1,11 +1,8 @@
 package usage
 
 import (
-	"encoding/binary"
-	"math/bits"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // scanner reads usage.metered in its usual form about three times as fast as the strict path: known
@@ -17,33 +14,64 @@ type scanner struct {
 	text string // the same bytes; what it returns are slices of it
 	pos  int
 
-	ascii   bool        // the last string was plain ASCII
-	source  string      // the last source found to be a URI reference, the one copy of it
-	slab    []Metered   // handed out one by one
-	scratch []Dimension // the dimensions being read
-	dims    []Dimension // handed out in runs
+	ascii   bool          // the last string was plain ASCII
+	sources [4]string     // found to be URI references, the one copy of each
+	source  int           // which of them is replaced next
+	routes  [routes]route // how the events before were written
+	scratch []Dimension   // the dimensions being read
+	dims    []Dimension   // handed out in runs
+	slab    []Metered     // handed out one by one
+
+	lends  bool        // Parser.Lend
+	blocks [][]Metered // what slab is cut from, if it lends
+	block  int         // the next of them
+	pairs  []Dimension // what dims is cut from, if it lends
 }
 
 // slabSize is how many payloads are allocated at once. One kept event pins its neighbours (10 KB).
 const slabSize = 32
 
-// fastEvent reads the event at doc[pos:], if it has the usual form.
-func (p *Parser) fastEvent(doc []byte, text string, pos int) (e Event, end int, ok bool) {
+// fastEvent reads the event at doc[pos:] into e, which is zero, if it has the usual form; else e stays zero.
+func (p *Parser) fastEvent(e *Event, doc []byte, text string, pos int) (end int, ok bool) {
 	s := &p.fast
 	s.doc, s.text, s.pos = doc, text, pos
 	if len(s.slab) == 0 {
-		s.slab = make([]Metered, slabSize)
+		s.newSlab()
 	}
 	m := &s.slab[0]
-	if !s.event(&e, m) || !p.limits.checkMetered(m, nil) {
-		*m = Metered{}
-		return Event{}, 0, false
+	if !s.event(e, m) || !p.limits.checkMetered(m, nil) {
+		*e, *m = Event{}, Metered{}
+		return 0, false
 	}
 	s.slab = s.slab[1:]
 	e.Metered = m
 	end = s.pos
 	s.doc, s.text = nil, ""
-	return e, end, true
+	return end, true
+}
+
+func (s *scanner) newSlab() {
+	if !s.lends {
+		s.slab = make([]Metered, slabSize)
+		return
+	}
+	if s.block == len(s.blocks) {
+		s.blocks = append(s.blocks, make([]Metered, slabSize))
+	}
+	s.slab = s.blocks[s.block]
+	s.block++
+}
+
+// reclaim takes back what was lent, and lets go of the document.
+func (s *scanner) reclaim() {
+	for _, b := range s.blocks[:s.block] {
+		clear(b)
+	}
+	clear(s.pairs[:len(s.pairs)-len(s.dims)])
+	clear(s.scratch)
+	s.slab, s.block, s.dims = nil, 0, s.pairs
+	s.sources = [len(s.sources)]string{}
+	s.doc, s.text = nil, ""
 }
 
 // Bits of the members seen, to notice repetitions and omissions.
@@ -66,50 +94,43 @@ const seenRequired = seenSpec | seenID | seenSource | seenType | seenData
 
 func (s *scanner) event(e *Event, m *Metered) bool {
 	seen := 0
-	for first := true; ; first = false {
-		name, more, ok := s.memberName(first)
-		if !ok {
-			return false
-		}
-		if !more {
+	for i := 0; ; i++ {
+		bit := s.member(routeEvent, i)
+		if bit == memberEnd {
 			return seen&seenRequired == seenRequired
 		}
-		bit := 0
-		switch name {
-		case "specversion":
-			v, ok := s.str()
-			if bit = seenSpec; !ok || v != "1.0" {
-				return false
-			}
-		case "id":
-			bit, ok = seenID, s.attribute(&e.ID)
-		case "source":
-			bit, ok = seenSource, s.uri(&e.Source)
-		case "type":
-			v, _ := s.str()
-			e.Type = TypeMetered
-			bit, ok = seenType, v == TypeMetered
-		case "subject":
-			bit, ok = seenSubject, s.attribute(&e.Subject)
-		case "time":
-			bit, ok = seenTime, s.instant(&e.Time)
-		case "datacontenttype":
-			v, _ := s.str()
-			bit, ok = seenContentType, v == "application/json"
-		case "correlationid":
-			bit, ok = seenCorrelation, s.attribute(&e.CorrelationID)
-		case "causationid":
-			bit, ok = seenCausation, s.attribute(&e.CausationID)
-		case "traceparent":
-			bit, ok = seenTrace, s.attribute(&e.TraceParent)
-		case "recordedtime":
-			bit, ok = seenRecorded, s.instant(&e.RecordedTime)
-		case "data":
-			bit, ok = seenData, seen&seenType != 0 && s.metered(m, &e.Data)
-		default:
+		if seen&bit != 0 {
 			return false
 		}
-		if !ok || seen&bit != 0 {
+		ok := false
+		switch bit {
+		case seenSpec:
+			ok = s.literal(`"1.0"`)
+		case seenID:
+			ok = s.attribute(&e.ID)
+		case seenSource:
+			ok = s.uri(&e.Source)
+		case seenType:
+			e.Type = TypeMetered
+			ok = s.literal(`"` + TypeMetered + `"`)
+		case seenSubject:
+			ok = s.attribute(&e.Subject)
+		case seenTime:
+			ok = s.instant(&e.Time)
+		case seenContentType:
+			ok = s.literal(`"application/json"`)
+		case seenCorrelation:
+			ok = s.attribute(&e.CorrelationID)
+		case seenCausation:
+			ok = s.attribute(&e.CausationID)
+		case seenTrace:
+			ok = s.attribute(&e.TraceParent)
+		case seenRecorded:
+			ok = s.instant(&e.RecordedTime)
+		case seenData:
+			ok = seen&seenType != 0 && s.metered(m, &e.Data)
+		}
+		if !ok {
 			return false
 		}
 		seen |= bit
@@ -137,78 +158,81 @@ const (
 
 func (s *scanner) metered(m *Metered, rest *string) bool {
 	seen := 0
-	for first := true; ; first = false {
-		name, more, ok := s.memberName(first)
-		if !ok {
-			return false
-		}
-		if !more {
+	for i := 0; ; i++ {
+		bit := s.member(routeData, i)
+		if bit == memberEnd {
 			return seen&(seenMeter|seenQuantity) == seenMeter|seenQuantity && m.Meter != ""
 		}
-		bit := 0
-		switch name {
-		case "meter":
-			bit, ok = seenMeter, s.set(&m.Meter)
-		case "quantity":
-			bit, ok = seenQuantity, s.quantity(&m.Quantity)
-		case "unit":
-			bit, ok = seenUnit, s.set(&m.Unit)
-		case "asset":
-			bit, ok = seenAsset, s.asset(m)
-		case "start":
-			bit, ok = seenStart, s.instant(&m.Start)
-		case "end":
-			bit, ok = seenEnd, s.instant(&m.End)
-		case "region":
-			bit, ok = seenRegion, s.set(&m.Region)
-		case "platform":
-			bit, ok = seenPlatform, s.set(&m.Platform)
-		case "trial_expiry":
-			bit, ok = seenTrial, s.instant(&m.TrialExpiry)
-		case "consumer":
-			bit, ok = seenConsumer, s.consumer(m)
-		case "item":
-			bit, ok = seenItem, s.set(&m.Item)
-		case "item_version":
-			bit, ok = seenVersion, s.set(&m.ItemVersion)
-		case "plan":
-			bit, ok = seenPlan, s.set(&m.Plan)
-		case "dimensions":
-			bit, ok = seenDimensions, s.dimensions(m)
-		case "source_seq":
-			bit, ok = seenSeq, s.sequence(rest)
-		default:
+		if seen&bit != 0 {
 			return false
 		}
-		if !ok || seen&bit != 0 {
+		ok := false
+		switch bit {
+		case seenMeter:
+			ok = s.set(&m.Meter)
+		case seenQuantity:
+			ok = s.quantity(&m.Quantity)
+		case seenUnit:
+			ok = s.set(&m.Unit)
+		case seenAsset:
+			ok = s.asset(m)
+		case seenStart:
+			ok = s.instant(&m.Start)
+		case seenEnd:
+			ok = s.instant(&m.End)
+		case seenRegion:
+			ok = s.set(&m.Region)
+		case seenPlatform:
+			ok = s.set(&m.Platform)
+		case seenTrial:
+			ok = s.instant(&m.TrialExpiry)
+		case seenConsumer:
+			ok = s.consumer(m)
+		case seenItem:
+			ok = s.set(&m.Item)
+		case seenVersion:
+			ok = s.set(&m.ItemVersion)
+		case seenPlan:
+			ok = s.set(&m.Plan)
+		case seenDimensions:
+			ok = s.dimensions(m)
+		case seenSeq:
+			ok = s.sequence(rest)
+		}
+		if !ok {
 			return false
 		}
 		seen |= bit
 	}
 }
 
+// Bits of the members of asset and consumer.
+const (
+	seenPartID = 1 << iota
+	seenPartName
+	seenPartType
+)
+
 func (s *scanner) asset(m *Metered) bool {
 	seen := 0
-	for first := true; ; first = false {
-		name, more, ok := s.memberName(first)
-		if !ok {
-			return false
-		}
-		if !more {
+	for i := 0; ; i++ {
+		bit := s.member(routeAsset, i)
+		if bit == memberEnd {
 			return m.AssetID != "" && (m.AssetType == "" || isAssetType(m.AssetType))
 		}
-		bit := 0
-		switch name {
-		case "id":
-			bit, ok = 1, s.set(&m.AssetID)
-		case "name":
-			bit, ok = 2, s.set(&m.AssetName)
-		case "type":
-			bit, ok = 4, s.set(&m.AssetType)
-		default:
+		if seen&bit != 0 {
 			return false
 		}
-		if !ok || seen&bit != 0 {
+		ok := false
+		switch bit {
+		case seenPartID:
+			ok = s.set(&m.AssetID)
+		case seenPartName:
+			ok = s.set(&m.AssetName)
+		case seenPartType:
+			ok = s.set(&m.AssetType)
+		}
+		if !ok {
 			return false
 		}
 		seen |= bit
@@ -217,24 +241,22 @@ func (s *scanner) asset(m *Metered) bool {
 
 func (s *scanner) consumer(m *Metered) bool {
 	seen := 0
-	for first := true; ; first = false {
-		name, more, ok := s.memberName(first)
-		if !ok {
-			return false
-		}
-		if !more {
+	for i := 0; ; i++ {
+		bit := s.member(routeConsumer, i)
+		if bit == memberEnd {
 			return m.ConsumerID != ""
 		}
-		bit := 0
-		switch name {
-		case "id":
-			bit, ok = 1, s.set(&m.ConsumerID)
-		case "type":
-			bit, ok = 2, s.set(&m.ConsumerType)
-		default:
+		if seen&bit != 0 {
 			return false
 		}
-		if !ok || seen&bit != 0 {
+		ok := false
+		switch bit {
+		case seenPartID:
+			ok = s.set(&m.ConsumerID)
+		case seenPartType:
+			ok = s.set(&m.ConsumerType)
+		}
+		if !ok {
 			return false
 		}
 		seen |= bit
@@ -274,169 +296,13 @@ func (s *scanner) dimensions(m *Metered) bool {
 		return true
 	}
 	if len(s.dims) < n {
-		s.dims = make([]Dimension, max(4*slabSize, n))
+		s.dims = make([]Dimension, max(4*slabSize, n, 2*len(s.pairs)))
+		if s.lends {
+			s.pairs = s.dims
+		}
 	}
 	m.Dimensions = s.dims[:n:n]
 	copy(m.Dimensions, s.scratch)
 	s.dims = s.dims[n:]
 	return true
-}
-
-// memberName reads up to the next member's value, or past the end of the object (more is false).
-func (s *scanner) memberName(first bool) (name string, more, ok bool) {
-	c := s.next()
-	switch {
-	case first && c == '{':
-		s.pos++
-		if c = s.next(); c == '}' {
-			s.pos++
-			return "", false, true
-		}
-	case !first && c == ',':
-		s.pos++
-		s.next()
-	case !first && c == '}':
-		s.pos++
-		return "", false, true
-	default:
-		return "", false, false
-	}
-	if name, ok = s.str(); !ok || s.next() != ':' {
-		return "", false, false
-	}
-	s.pos++
-	s.next()
-	return name, true, true
-}
-
-// next skips white space and returns the byte there, 0 at the end.
-func (s *scanner) next() byte {
-	for s.pos < len(s.doc) {
-		c := s.doc[s.pos]
-		if c > ' ' || c != ' ' && c != '\n' && c != '\r' && c != '\t' {
-			return c
-		}
-		s.pos++
-	}
-	return 0
-}
-
-// str reads a string without escapes.
-func (s *scanner) str() (string, bool) {
-	doc, i := s.doc, s.pos
-	if i >= len(doc) || doc[i] != '"' {
-		return "", false
-	}
-	i++
-	start := i
-	s.ascii = true
-	for i+8 <= len(doc) {
-		if m := specialBytes(binary.LittleEndian.Uint64(doc[i:])); m != 0 {
-			i += bits.TrailingZeros64(m) >> 3
-			break
-		}
-		i += 8
-	}
-	for ; i < len(doc); i++ {
-		switch c := doc[i]; {
-		case c == '"':
-			v := s.text[start:i]
-			s.pos = i + 1
-			return v, s.ascii || utf8.ValidString(v)
-		case c >= utf8.RuneSelf:
-			s.ascii = false
-		case c < 0x20 || c == '\\' || c == 0x7f:
-			return "", false
-		}
-	}
-	return "", false
-}
-
-// specialBytes marks, in the top bit of each of eight bytes, those that str must look at: the closing
-// quote, backslash, control characters, DEL and everything beyond ASCII. Marks above the lowest may be
-// wrong (a borrow runs upwards), the lowest is exact.
-func specialBytes(w uint64) uint64 {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	quote := w ^ ones*'"'
-	slash := w ^ ones*'\\'
-	del := w ^ ones*0x7f
-	return ((w-ones*0x20)&^w | (quote-ones)&^quote | (slash-ones)&^slash | (del-ones)&^del | w) & tops
-}
-
-func (s *scanner) set(to *string) (ok bool) {
-	*to, ok = s.str()
-	return ok
-}
-
-// attribute reads a non-empty CloudEvents String.
-func (s *scanner) attribute(to *string) bool {
-	v, ok := s.str()
-	*to = v
-	return ok && v != "" && (s.ascii || isPrintable(v))
-}
-
-func (s *scanner) uri(to *string) bool {
-	v, ok := s.str()
-	if !ok {
-		return false
-	}
-	if v != s.source {
-		if !isURIReference(v) {
-			return false
-		}
-		s.source = strings.Clone(v)
-	}
-	*to = s.source
-	return true
-}
-
-func (s *scanner) instant(to *Instant) bool {
-	v, ok := s.str()
-	if !ok {
-		return false
-	}
-	i, err := ParseInstant(v)
-	*to = i
-	return err == nil
-}
-
-func (s *scanner) quantity(to *Quantity) bool {
-	v, ok := s.number()
-	if !ok {
-		if v, ok = s.str(); !ok {
-			return false
-		}
-	}
-	q, err := parseQuantity(v)
-	*to = q
-	return err == nil
-}
-
-// number reads what looks like a number; whoever parses it checks the grammar.
-func (s *scanner) number() (string, bool) {
-	i := s.pos
-	for i < len(s.doc) && (s.doc[i]-'0' <= 9 || s.doc[i] == '.' || s.doc[i] == '-' || s.doc[i] == '+' || s.doc[i]|0x20 == 'e') {
-		i++
-	}
-	v := s.text[s.pos:i]
-	s.pos = i
-	return v, v != ""
-}
-
-// sequence reads source_seq in its canonical spelling, the only member that stays in Event.Data.
-func (s *scanner) sequence(rest *string) bool {
-	v, ok := s.number()
-	if !ok || len(v) > 18 || !isDigits(v) || v[0] == '0' && len(v) > 1 {
-		return false
-	}
-	*rest = `{"source_seq":` + v + `}`
-	return true
-}
-
-func isAssetType(s string) bool {
-	switch s {
-	case "USER", "TRANSPORT", "TENANT", "GATEWAY", "ENDPOINT":
-		return true
-	}
-	return false
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -31,13 +32,14 @@ func DefaultLimits() Limits {
 // it returns shares no memory with them or with the document. The strings of a batch are slices of one
 // copy of its text: clone what must outlive the batch by far.
 type Parser struct {
-	limits Limits
-	extra  map[string]bool
-	tree   tree
-	split  jsontext.Decoder // cuts batches into elements
-	fast   scanner
-	paths  [maxDepth]path
-	depth  int
+	limits  Limits
+	extra   map[string]bool
+	tree    tree
+	split   jsontext.Decoder // cuts batches into elements
+	nothing bytes.Buffer     // what split reads between documents
+	fast    scanner
+	paths   [maxDepth]path
+	depth   int
 }
 
 // NewParser returns a parser for events within limits.
@@ -62,11 +64,31 @@ func NewParser(limits Limits) *Parser {
 	return p
 }
 
+// Lend makes the parser's answers borrowed, for callers that are done with them soon: from now on their
+// strings may be slices of the document, and payloads are overwritten after Reclaim. Until then neither
+// the document nor an answer may change.
+func (p *Parser) Lend() { p.fast.lends = true }
+
+// Reclaim takes back everything lent so far.
+func (p *Parser) Reclaim() {
+	p.fast.reclaim()
+	p.split.Reset(&p.nothing)
+}
+
+// view is the text of doc: a copy, or doc itself if it is lent.
+func (p *Parser) view(doc []byte) string {
+	if p.fast.lends {
+		return unsafe.String(unsafe.SliceData(doc), len(doc)) //nolint:gosec // the caller of Lend keeps doc as it is
+	}
+	return string(doc)
+}
+
 // Event reads one structured-mode CloudEvent. No faults means it is acceptable; with faults the event
 // holds what could be read, so that a dead letter can name it.
 func (p *Parser) Event(doc []byte) (Event, []Fault) {
 	if len(doc) <= p.limits.EventBytes {
-		if e, end, ok := p.fastEvent(doc, string(doc), 0); ok && isSpace(doc[end:]) {
+		var e Event
+		if end, ok := p.fastEvent(&e, doc, p.view(doc), 0); ok && isSpace(doc[end:]) {
 			return e, nil
 		}
 	}
@@ -167,6 +189,15 @@ func (r *reading) identifyLarge(doc []byte) {
 // JSON the error is ErrSyntax and what was handed over before is void; an error of each ends the walk
 // and comes back as it is.
 func (p *Parser) Batch(doc []byte, each func(i int, raw []byte, e Event, faults []Fault) error) error {
+	var e Event
+	return p.BatchInto(doc, func() *Event {
+		e = Event{}
+		return &e
+	}, func(i int, raw []byte, faults []Fault) error { return each(i, raw, e, faults) })
+}
+
+// BatchInto is Batch for callers that say where each event goes: next answers a zero Event.
+func (p *Parser) BatchInto(doc []byte, next func() *Event, each func(i int, raw []byte, faults []Fault) error) error {
 	pos := skipSpace(doc, 0)
 	if pos == len(doc) || doc[pos] != '[' {
 		e, faults := p.Event(doc)
@@ -175,27 +206,29 @@ func (p *Parser) Batch(doc []byte, each func(i int, raw []byte, e Event, faults 
 				return err
 			}
 		}
-		return each(0, doc, e, faults)
+		*next() = e
+		return each(0, doc, faults)
 	}
-	text := string(doc) // the strings of all events are slices of this one copy
+	text := p.view(doc) // the strings of all events are slices of this one
 	pos = skipSpace(doc, pos+1)
 	if pos < len(doc) && doc[pos] == ']' {
 		return atEnd(doc, pos+1)
 	}
 	for i := 0; ; i++ {
-		e, end, ok := p.fastEvent(doc, text, pos)
+		e := next()
+		end, ok := p.fastEvent(e, doc, text, pos)
 		var faults []Fault
 		if !ok || end-pos > p.limits.EventBytes {
 			var err error
 			if end, err = p.element(doc, pos); err != nil {
 				return err
 			}
-			e, faults = p.strictEvent(doc[pos:end])
+			*e, faults = p.strictEvent(doc[pos:end])
 		}
 		for j := range faults {
 			faults[j].Index = i
 		}
-		if err := each(i, doc[pos:end:end], e, faults); err != nil {
+		if err := each(i, doc[pos:end:end], faults); err != nil {
 			return err
 		}
 		pos = skipSpace(doc, end)
