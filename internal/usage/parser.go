@@ -78,7 +78,7 @@ func (p *Parser) Reclaim() {
 // view is the text of doc: a copy, or doc itself if it is lent.
 func (p *Parser) view(doc []byte) string {
 	if p.fast.lends {
-		return unsafe.String(unsafe.SliceData(doc), len(doc)) //nolint:gosec // the caller of Lend keeps doc as it is
+		return unsafe.String(unsafe.SliceData(doc), len(doc)) // the caller of Lend keeps doc as it is
 	}
 	return string(doc)
 }
