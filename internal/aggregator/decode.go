@@ -74,7 +74,10 @@ func (d *decoder) decode(m *eventlog.Message) (c *chunk) {
 	case eventlog.KindChunk:
 		d.chunk(c, m)
 	case eventlog.KindEvents:
-		d.events(c, m)
+		if panics(func() { d.events(c, m) }) != nil {
+			c.events, c.rejects = nil, nil
+			d.eventByEvent(c, m)
+		}
 	default:
 		c.rejects = []reject{{reason: reasonUndecodable, detail: fmt.Sprintf("subject ends in %.60s; publish to usage.in.<tenant>.events", m.Kind), raw: m.Data}}
 	}
@@ -114,20 +117,7 @@ func (d *decoder) events(c *chunk, m *eventlog.Message) {
 		if i >= eventlog.DirectEventsMax {
 			return errManyEvents
 		}
-		if len(faults) == 0 {
-			faults = d.window.Check(&e, m.Time)
-		}
-		if len(faults) > 0 {
-			c.rejects = append(c.rejects, reject{
-				idx: uint32(i), id: usage.Identity{Source: e.Source, ID: e.ID}, typ: e.Type, account: e.Subject,
-				reason: faults[0].Code, detail: faults[0].Error(), raw: raw,
-			})
-			return nil
-		}
-		e.RecordedTime = usage.Instant{} // honoured only through ingest with events:backfill
-		it := itemOf(c, &e, uint32(i))   // e is this call's own
-		it.raw = raw
-		c.events = append(c.events, it)
+		d.take(c, m, uint32(i), raw, &e, faults) // e is this call's own
 		return nil
 	})
 	if err == nil {
@@ -138,6 +128,51 @@ func (d *decoder) events(c *chunk, m *eventlog.Message) {
 	if errors.Is(err, errManyEvents) {
 		c.rejects[0].reason = usage.CodeManyEvents
 	}
+}
+
+// take adds an event, or what is wrong with it.
+func (d *decoder) take(c *chunk, m *eventlog.Message, idx uint32, raw []byte, e *usage.Event, faults []usage.Fault) {
+	if len(faults) == 0 {
+		faults = d.window.Check(e, m.Time)
+	}
+	if len(faults) > 0 {
+		c.rejects = append(c.rejects, reject{
+			idx: idx, id: usage.Identity{Source: e.Source, ID: e.ID}, typ: e.Type, account: e.Subject,
+			reason: faults[0].Code, detail: faults[0].Error(), raw: raw,
+		})
+		return
+	}
+	e.RecordedTime = usage.Instant{} // honoured only through ingest with events:backfill
+	it := itemOf(c, e, idx)
+	it.raw = raw
+	c.events = append(c.events, it)
+}
+
+// eventByEvent is events for a message at which that panicked: a defect of ours in reading one event makes
+// that one a dead letter, and its neighbours count.
+func (d *decoder) eventByEvent(c *chunk, m *eventlog.Message) {
+	docs, err := usage.Split(m.Data)
+	if err != nil {
+		c.rejects = []reject{{reason: reasonUndecodable, detail: err.Error(), raw: m.Data}}
+		return
+	}
+	if len(docs) > eventlog.DirectEventsMax {
+		c.rejects = []reject{{reason: usage.CodeManyEvents, detail: errManyEvents.Error(), raw: m.Data}}
+		return
+	}
+	for i, raw := range docs {
+		d.parser = usage.NewParser(usage.DefaultLimits()) // the last one may have been left anyhow
+		broken := panics(func() {
+			e, faults := d.parser.Event(raw)
+			d.take(c, m, uint32(i), raw, &e, faults)
+		})
+		if broken != nil {
+			r := poisoned(broken, raw)
+			r.idx = uint32(i)
+			c.rejects = append(c.rejects, r)
+		}
+	}
+	d.parser = usage.NewParser(usage.DefaultLimits())
 }
 
 // forbiddenHeader names a header that would change what the log keeps, or "".

@@ -22,19 +22,29 @@ func (o *opener) open(c *chunk) (items []item, rejects []reject, err error) {
 	if c.packed == nil {
 		return c.events, c.rejects, nil
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			o.packed = eventlog.Chunk{}
-			items, rejects, err = nil, []reject{poisoned(r, c.packed)}, nil
-		}
-	}()
-	return o.unpack(c)
+	broken := panics(func() { items, rejects, err = o.unpack(c, eventlog.DecodeChunk) })
+	if broken != nil { // again, event by event
+		o.packed = eventlog.Chunk{}
+		broken = panics(func() { items, rejects, err = o.unpack(c, eventlog.DecodeCarefully) })
+	}
+	if broken != nil {
+		o.packed = eventlog.Chunk{}
+		return nil, []reject{poisoned(broken, c.packed)}, nil
+	}
+	return items, rejects, err
 }
 
-// unpack decodes what ingest packed. Its events were validated at the door; DecodeChunk refuses what the
+// panics answers what do panicked with, or nil.
+func panics(do func()) (broken any) {
+	defer func() { broken = recover() }()
+	do()
+	return nil
+}
+
+// unpack decodes what ingest packed. Its events were validated at the door; decode refuses what the
 // warehouse could refuse.
-func (o *opener) unpack(c *chunk) ([]item, []reject, error) {
-	decodeErr := eventlog.DecodeChunk(c.packed, &o.packed)
+func (o *opener) unpack(c *chunk, decode func([]byte, *eventlog.Chunk) error) ([]item, []reject, error) {
+	decodeErr := decode(c.packed, &o.packed)
 	partial := (*eventlog.PartialError)(nil)
 	if decodeErr != nil && !errors.As(decodeErr, &partial) {
 		return nil, nil, fmt.Errorf("%w: shard %d seq %d was read and is now %w", errBroken, c.shard, c.seq, decodeErr)

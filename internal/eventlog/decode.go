@@ -18,6 +18,17 @@ import (
 // string for long, clone it, or it keeps the whole message alive.
 func DecodeChunk(b []byte, c *Chunk) error {
 	d := decoder{b: b, c: c}
+	return d.chunk(b, c)
+}
+
+// DecodeCarefully is DecodeChunk for a chunk at which that broke its promise and panicked: what panics is
+// the fault of the one event, CodePoison of package usage, and its neighbours are read.
+func DecodeCarefully(b []byte, c *Chunk) error {
+	d := decoder{b: b, c: c, careful: true}
+	return d.chunk(b, c)
+}
+
+func (d *decoder) chunk(b []byte, c *Chunk) error {
 	c.AcceptedAt, c.Backfill, c.ReplayOf, c.Events = usage.Instant{}, false, nil, c.Events[:0]
 	first, err := d.header()
 	if err != nil {
@@ -33,10 +44,7 @@ func DecodeChunk(b []byte, c *Chunk) error {
 		size, start := uvarint(b, at+1)
 		at = start + int(size)
 		e := &c.Events[i]
-		code, detail := d.event(e, start, at)
-		if code == "" {
-			code, detail = check(e)
-		}
+		code, detail := d.checked(e, start, at)
 		if code != "" {
 			*e = usage.Event{}
 			faults = append(faults, &ChunkError{Event: i, Code: code, Detail: detail})
@@ -48,9 +56,26 @@ func DecodeChunk(b []byte, c *Chunk) error {
 	return nil
 }
 
+// checked reads an event from b[start:end] and judges it.
+func (d *decoder) checked(e *usage.Event, start, end int) (code, detail string) {
+	if d.careful {
+		defer func() {
+			if r := recover(); r != nil {
+				code, detail = usage.CodePoison, fmt.Sprintf("decoding panicked: %.200v", r)
+			}
+		}()
+	}
+	if code, detail = d.event(e, start, end); code == "" {
+		code, detail = check(e)
+	}
+	return code, detail
+}
+
 type decoder struct {
 	b []byte
 	c *Chunk
+
+	careful bool // a panic is the fault of one event
 
 	accepted, acceptedMs int64
 	strings              int    // dictionary entries of either kind
