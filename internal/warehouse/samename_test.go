@@ -33,11 +33,12 @@ func (b *bench) squat() (stop func()) {
 	b.await("the name is taken", "1", "SELECT count() FROM system.processes WHERE query_id = '"+name+"'")
 	return func() {
 		b.query("SELECT 1") // the engine is reachable
-		if _, err := b.engine.Query(b.ctx, "KILL QUERY WHERE query_id = '"+name+"' SYNC"); err != nil {
+		// Not SYNC: that goes on killing whatever has the name, which may be the insert that waits for it.
+		if _, err := b.engine.Query(b.ctx, "KILL QUERY WHERE query_id = '"+name+"' ASYNC"); err != nil {
 			b.Error(err)
 		}
-		cancel()
 		<-done
+		cancel()
 	}
 }
 
