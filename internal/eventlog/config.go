@@ -1,9 +1,11 @@
 package eventlog
 
 import (
-	"errors"
 	"fmt"
+	"os"
 	"time"
+
+	"github.com/countinghouse/countinghouse/internal/tlsfile"
 )
 
 // Config says where the log is and how it is made. The zero value of a field means its default.
@@ -59,6 +61,17 @@ func set[T comparable](field *T, def T) {
 	}
 }
 
+// readable checks a file that is read again whenever it is needed.
+func readable(setting, file string) error {
+	if file == "" {
+		return nil
+	}
+	if _, err := os.ReadFile(file); err != nil {
+		return fmt.Errorf("%s: %w", setting, err)
+	}
+	return nil
+}
+
 // Validate lists everything that is wrong with c, each with the key to change.
 func (c Config) Validate() []error {
 	c = c.withDefaults()
@@ -74,8 +87,11 @@ func (c Config) Validate() []error {
 	bad(c.MaxBytes > 0 && c.MaxBytes < ChunkBytesMax, "max_bytes: %d is less than one chunk", c.MaxBytes)
 	bad(c.PublishTimeout < 0, "publish_timeout: %s is negative", c.PublishTimeout)
 	bad(c.InFlight < 0 || c.InFlightBytes < 0, "in_flight, in_flight_bytes: must not be negative")
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		faults = append(faults, errors.New("tls_cert, tls_key: both or neither"))
+	now := time.Now()
+	for _, err := range []error{tlsfile.Pair("tls_", c.TLSCert, c.TLSKey, now), tlsfile.Authorities("tls_", c.TLSCA, now), readable("creds", c.Creds)} {
+		if err != nil {
+			faults = append(faults, err)
+		}
 	}
 	bad(c.Creds != "" && c.User != "", "creds, user: one of the two")
 	return faults

@@ -7,6 +7,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
+	"github.com/countinghouse/countinghouse/internal/tlsfile"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
@@ -105,7 +106,9 @@ func (c *Config) Validate() error {
 	l, h := &c.Limit, &c.HTTP
 	want(c.Listen != "", "listen: must be given")
 	want(c.AdminListen != "", "admin_listen: must be given")
-	want((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls: cert and key go together")
+	if err := tlsfile.Pair("tls.", c.TLS.Cert, c.TLS.Key, time.Now()); err != nil {
+		errs = append(errs, err)
+	}
 	for name, n := range map[string]int64{
 		"http.connections": int64(h.Connections), "http.header_bytes": int64(h.HeaderBytes), "http.header_wait": int64(h.HeaderWait),
 		"http.body_wait": int64(h.BodyWait), "http.idle_wait": int64(h.IdleWait), "http.drain_wait": int64(h.DrainWait),

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/countinghouse/countinghouse/internal/tlsfile"
 )
 
 // Config says how to reach the server. Zero values are the defaults. It is the `clickhouse` section of
@@ -64,8 +66,11 @@ func (c Config) Validate() []error {
 			faults = append(faults, err)
 		}
 	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		faults = append(faults, errors.New("tls_cert, tls_key: both or neither"))
+	now := time.Now()
+	for _, err := range []error{tlsfile.Pair("tls_", c.TLSCert, c.TLSKey, now), tlsfile.Authorities("tls_", c.TLSCA, now)} {
+		if err != nil {
+			faults = append(faults, err)
+		}
 	}
 	if c.InsertTimeout < 0 || c.QueryTimeout < 0 {
 		faults = append(faults, errors.New("insert_timeout, query_timeout: must not be negative"))
