@@ -74,7 +74,12 @@ func (w *Warehouse) Migrate(ctx context.Context, progress func(MigrationProgress
 	return nil
 }
 
+// applyTimeout is for the statements of one migration: some copy a table, at about a million rows a second.
+const applyTimeout = 6 * time.Hour
+
 func (w *Warehouse) apply(ctx context.Context, m Migration, progress func(MigrationProgress)) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
 	text, err := fs.ReadFile(schema.ClickHouse, path.Join("clickhouse", m.Name))
 	if err != nil {
 		return fmt.Errorf("read migration %s: %w", m.Name, err)
