@@ -19,6 +19,10 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI_DIR = $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)-$(shell $(GO) env GOVERSION)
 GOLANGCI     = $(GOLANGCI_DIR)/golangci-lint
 
+# Static programs: nothing here needs a C library, the engine's is loaded at run time. Linking is three
+# times as fast, which the tests do often.
+export CGO_ENABLED ?= 0
+
 # The race detector runs where goroutines share memory and no foreign library is loaded; it needs a C
 # compiler, so a machine without one tests the same packages without it, and says so.
 RACED   := ./internal/control/... ./internal/eventlog/... ./internal/ingest/... ./internal/telemetry/... ./internal/config/...
@@ -52,7 +56,7 @@ test: preflight-test build ## everything: lint, unit, integration with real serv
 	@[ -n "$(RACE)" ] || echo "no C compiler on PATH: the race detector is off"
 	@$(GO) run ./tools/testsum $(if $(TALLY),-tally "$(TALLY)") -check 'lint=make lint' \
 		-- $(GO) test -json -timeout $(TIMEOUT) $(PLAIN) \
-		-- $(GO) test -json -timeout $(TIMEOUT) $(RACE) $(RACED)
+		-- env CGO_ENABLED=$(if $(RACE),1,0) $(GO) test -json -timeout $(TIMEOUT) $(RACE) $(RACED)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## gofmt, golangci-lint, import table and house rules, docs in step with the code
