@@ -35,6 +35,7 @@ func TestDecodePoison(t *testing.T) {
 		"duplicate key":            {data: with(`"id":"1"`, `"id":"1","id":"2"`), reasons: []string{"duplicate-key"}},
 		"invalid UTF-8":            {data: with(`"id":"1"`, "\"id\":\"\xff\""), reasons: []string{"bad-utf8"}},
 		"depth 10000":              {data: with(`"quantity":1`, `"quantity":`+strings.Repeat("[", 10000)), reasons: []string{"undecodable"}},
+		"depth 20000, closed":      {data: "[" + good + "," + with(`"quantity":1`, `"quantity":`+strings.Repeat("[", 20000)+strings.Repeat("]", 20000)) + "," + with(`"id":"1"`, `"id":"2"`) + "]", events: 2, reasons: []string{"too-deep"}},
 		"1e400":                    {data: with(`"quantity":1`, `"quantity":1e400`), reasons: []string{"bad-quantity"}},
 		"NaN":                      {data: with(`"quantity":1`, `"quantity":"NaN"`), reasons: []string{"bad-quantity"}},
 		"1 MB string":              {data: with(`"id":"1"`, `"id":"`+strings.Repeat("x", 1<<20)+`"`), reasons: []string{"event-too-large"}},

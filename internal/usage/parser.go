@@ -260,12 +260,41 @@ func (p *Parser) grammar(doc []byte) error {
 func (p *Parser) element(doc []byte, pos int) (end int, err error) {
 	p.split.Reset(bytes.NewBuffer(doc[pos:]), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if err := p.split.SkipValue(); err != nil {
+		if end := deepEnd(doc, pos, err); end > 0 {
+			return end, nil
+		}
 		if errors.Is(err, io.EOF) {
 			return 0, fmt.Errorf("%w: a value is missing at the end", ErrSyntax)
 		}
 		return 0, fmt.Errorf("%w: %s, counted from offset %d", ErrSyntax, strings.TrimPrefix(err.Error(), "jsontext: "), pos)
 	}
 	return pos + int(p.split.InputOffset()), nil
+}
+
+// deepEnd is the end of a value that is nested deeper than the library walks; 0 if err is about anything
+// else, or it has no end. Brackets are only counted: whoever reads the event refuses it, but its neighbours
+// must not be lost with it.
+func deepEnd(doc []byte, pos int, err error) int {
+	if !strings.Contains(err.Error(), "exceeded max depth") {
+		return 0
+	}
+	depth, text := 0, false
+	for i := pos; i < len(doc); i++ {
+		switch b := doc[i]; {
+		case text && b == '\\':
+			i++
+		case b == '"':
+			text = !text
+		case text:
+		case b == '[' || b == '{':
+			depth++
+		case b == ']' || b == '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return 0
 }
 
 func atEnd(doc []byte, pos int) error {
