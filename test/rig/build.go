@@ -2,12 +2,15 @@ package rig
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Mutation is a bug to plant: in File, Old becomes New. It is how the tests know that they see.
@@ -24,21 +27,56 @@ func Build(ctx context.Context, dir string, bugs ...Mutation) (string, error) {
 		return "", err
 	}
 	program := filepath.Join(dir, "countinghouse")
-	args := []string{"build", "-tags", "faultpoint", "-o", program}
-	if len(bugs) > 0 {
-		overlay, err := plant(root, dir, bugs)
-		if err != nil {
-			return "", err
-		}
-		args = append(args, "-overlay", overlay)
+	if len(bugs) == 0 {
+		return program, buildOnce(ctx, root, program)
 	}
+	overlay, err := plant(root, dir, bugs)
+	if err != nil {
+		return "", err
+	}
+	return program, compile(ctx, root, program, "-overlay", overlay)
+}
+
+// buildOnce builds into the user's cache, where several packages of tests, and later runs, find a program
+// that is up to date, and copies it to where it was asked for.
+func buildOnce(ctx context.Context, root, program string) error {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return compile(ctx, root, program)
+	}
+	sum := sha256.Sum256([]byte(root))
+	kept := filepath.Join(cache, "countinghouse", "test", hex.EncodeToString(sum[:8]), "countinghouse")
+	if err := os.MkdirAll(filepath.Dir(kept), 0o750); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(kept+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	if err := compile(ctx, root, kept); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(kept)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(program, text, 0o700)
+}
+
+// compile runs the compiler; a program that is up to date is left as it is.
+func compile(ctx context.Context, root, program string, more ...string) error {
+	args := append([]string{"build", "-tags", "faultpoint", "-o", program}, more...)
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/countinghouse")...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // linked in a third of the time
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
-	return program, nil
+	return nil
 }
 
 func plant(root, dir string, bugs []Mutation) (string, error) {
