@@ -109,6 +109,9 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 		msg.Header[k] = v
 	}
 	msg.Header[jetstream.MsgIDHeader] = []string{id.String()}
+	if l.isFull() {
+		return Receipt{}, fmt.Errorf("append: %w: the disk was full a moment ago", ErrFull)
+	}
 	for wait := attemptFirst; ; wait = attemptMax {
 		attempt, cancel := context.WithTimeout(ctx, wait)
 		// No retry inside: it would not look at our context.
@@ -120,6 +123,7 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			if fault := l.WriteFault(context.WithoutCancel(ctx)); errors.Is(fault, ErrFull) {
+				l.fullAt.Store(time.Now().UnixNano())
 				return Receipt{}, fmt.Errorf("append: %w", fault)
 			}
 		}

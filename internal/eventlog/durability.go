@@ -135,6 +135,12 @@ func monitor(ctx context.Context, url, path string, into any) (status int, err e
 	return resp.StatusCode, nil
 }
 
+// isFull reports that an append found the disk full so short a time ago that it is not worth another try:
+// who has waited in a queue behind it must not wait for the same silence again.
+func (l *Log) isFull() bool {
+	return time.Since(time.Unix(0, l.fullAt.Load())) < faultKeep
+}
+
 // WriteFault answers what keeps a server from writing, if one says so: ErrFull when its disk is full. A
 // server whose write failed answers no append any more, not even with an error, and goes on so when
 // there is space again until it is restarted (measured with 2.15.2); only /healthz tells. Nil if all is

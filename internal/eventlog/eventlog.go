@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -64,6 +65,7 @@ type Log struct {
 	faultMu sync.Mutex // also keeps a crowd of waiting appends to one question
 	faultAt time.Time
 	fault   error
+	fullAt  atomic.Int64 // when an append last found the disk full, Unix ns
 }
 
 // Dial opens the log on a connection of its own, which Close closes. It succeeds while NATS is down:

@@ -18,7 +18,7 @@ const connectWait = 15 * time.Second
 
 // prepare makes what must be there before a service starts: the streams of the log and the admin key.
 func (s *Stack) prepare(ctx context.Context) error {
-	disk, err := diskBytes(s.cfg.Dir)
+	disk, err := diskBytes(s.path(PartNATS))
 	if err != nil {
 		return err
 	}

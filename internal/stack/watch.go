@@ -13,7 +13,9 @@ import (
 
 const (
 	watchEvery = 5 * time.Second
-	roomBytes  = 1 << 30 // free space from which writing makes sense again
+	// From so much free space on writing makes sense again; on a small disk from a tenth of it.
+	roomBytes = 1 << 30
+	roomShare = 10
 )
 
 // watchLog restarts NATS when it stopped writing because the disk was full and there is room again: the
@@ -31,8 +33,8 @@ func (s *Stack) watchLog(ctx context.Context) {
 		if !stuck(ctx, s.Endpoints().Monitor) {
 			continue
 		}
-		var fs syscall.Statfs_t
-		if err := syscall.Statfs(s.cfg.Dir, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < roomBytes {
+		var fs syscall.Statfs_t // of its own folder, which may be a disk of its own
+		if err := syscall.Statfs(s.path(PartNATS), &fs); err != nil || !room(fs) {
 			s.log.Warn("nats cannot write: the disk is full; it is restarted when there is room", zap.Error(err))
 			continue
 		}
@@ -41,6 +43,11 @@ func (s *Stack) watchLog(ctx context.Context) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // ended already is as good
 		}
 	}
+}
+
+func room(fs syscall.Statfs_t) bool {
+	size := uint64(fs.Bsize)
+	return fs.Bavail*size >= min(roomBytes, fs.Blocks*size/roomShare)
 }
 
 // stuck reports whether the server says that it cannot write. A server that does not answer is being

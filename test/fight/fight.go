@@ -85,6 +85,15 @@ type Fight struct {
 // Begin starts a system and its load.
 func Begin(t *testing.T, name string, opts rig.Options) *Fight {
 	t.Helper()
+	if opts.Program == "" {
+		opts.Program = Program()
+	}
+	return On(t, name, func() *rig.Rig { return rig.Start(t, opts) })
+}
+
+// On is Begin on a system that is started in another way.
+func On(t *testing.T, name string, start func() *rig.Rig) *Fight {
+	t.Helper()
 	f := &Fight{T: t, Name: name, Seed: Seed()}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -92,11 +101,8 @@ func Begin(t *testing.T, name string, opts rig.Options) *Fight {
 		}
 	})
 	f.Rnd = rand.New(rand.NewPCG(f.Seed, 0))
-	if opts.Program == "" {
-		opts.Program = Program()
-	}
 	begun := time.Now()
-	f.Rig = rig.Start(t, opts)
+	f.Rig = start()
 	t.Logf("%s seed=%d: started after %s", name, f.Seed, time.Since(begun))
 	f.Load = f.Rig.StartLoad(f.Seed)
 	f.Counting(0)
@@ -190,7 +196,8 @@ func (f *Fight) Settled() oracle.Result {
 }
 
 func (f *Fight) Parts() []*rig.Part {
-	return slices.Concat(f.Rig.Servers(), f.Rig.ClickHouses, []*rig.Part{f.Rig.Ingest}, f.Rig.Aggregators)
+	parts := slices.Concat(f.Rig.Servers(), f.Rig.ClickHouses, []*rig.Part{f.Rig.Ingest}, f.Rig.Aggregators)
+	return slices.DeleteFunc(parts, func(p *rig.Part) bool { return p == nil })
 }
 
 func (f *Fight) Kills() (n int) {

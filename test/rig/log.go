@@ -82,23 +82,23 @@ func (r *Rig) startServer(i int, name string, cfg localstack.NATSConfig, in *Hos
 		err := server.Restart(ctx)
 		return server.Process(), err
 	})
-	r.servers[i] = &natsServer{server: server, part: kept, dir: cfg.Dir, trace: trace}
+	r.servers[i] = &natsServer{url: server.URL(), monitor: server.MonitorURL(), part: kept, dir: cfg.Dir, trace: trace}
 	return nil
 }
 
 // natsServer is one server of the log.
 type natsServer struct {
-	server *localstack.NATSChild
-	part   *Part
-	dir    string
-	trace  string
+	url, monitor string
+	part         *Part // nil: somebody else keeps it running
+	dir          string
+	trace        string
 }
 
 // Servers are the parts of the log: one, or those of the cluster.
 func (r *Rig) Servers() []*Part {
 	var parts []*Part
 	for _, s := range r.servers {
-		if s != nil {
+		if s != nil && s.part != nil {
 			parts = append(parts, s.part)
 		}
 	}
@@ -117,7 +117,7 @@ func (r *Rig) NATSFiles(stream string) string {
 func (r *Rig) natsURL(via func(string) string) string {
 	var urls []string
 	for _, s := range r.servers {
-		urls = append(urls, "nats://"+by(via, strings.TrimPrefix(s.server.URL(), "nats://")))
+		urls = append(urls, "nats://"+by(via, strings.TrimPrefix(s.url, "nats://")))
 	}
 	return strings.Join(urls, ",")
 }
@@ -125,7 +125,7 @@ func (r *Rig) natsURL(via func(string) string) string {
 func (r *Rig) monitorURLs() string {
 	var urls []string
 	for _, s := range r.servers {
-		urls = append(urls, s.server.MonitorURL())
+		urls = append(urls, s.monitor)
 	}
 	return strings.Join(urls, ",")
 }
@@ -147,7 +147,7 @@ func (r *Rig) Logged(ctx context.Context) (uint64, error) {
 		}
 		return info.State.LastSeq, nil
 	}
-	body, err := fetch(ctx, r.servers[0].server.MonitorURL()+"/jsz?streams=true")
+	body, err := fetch(ctx, r.servers[0].monitor+"/jsz?streams=true")
 	if err != nil {
 		return 0, err
 	}
@@ -239,7 +239,7 @@ func (r *Rig) Lead(stream string, server int) {
 // ServerOf is the number of the server that a client is connected to; -1 if none is.
 func (r *Rig) ServerOf(ctx context.Context, client string) int {
 	for i, s := range r.servers {
-		body, err := fetch(ctx, s.server.MonitorURL()+"/connz")
+		body, err := fetch(ctx, s.monitor+"/connz")
 		if err != nil {
 			continue
 		}

@@ -314,8 +314,8 @@ func (r *Rig) URL() string { return "http://" + r.address("ingest", r.ports[0]) 
 
 // Admin is where ingest and the aggregators answer how they are.
 func (r *Rig) Admin() (ingest string, aggregators []string) {
-	for i := range r.opts.Aggregators {
-		aggregators = append(aggregators, "http://"+loopback(r.ports[4+i]))
+	for _, a := range r.Aggregators {
+		aggregators = append(aggregators, "http://"+a.admin)
 	}
 	return "http://" + r.address("ingest", r.ports[1]), aggregators
 }
