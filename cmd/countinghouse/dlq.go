@@ -216,7 +216,11 @@ func (t *tool) replay(ctx context.Context, positions []string, set map[string]st
 		if err != nil {
 			return err
 		}
-		doc, source, id, err := mend(d.Raw, set)
+		raw, err := unpacked(ctx, c, &d)
+		if err != nil {
+			return fmt.Errorf("replay %s: %w", position, err)
+		}
+		doc, source, id, err := mend(raw, set)
 		if err != nil {
 			return fmt.Errorf("replay %s: %w", position, err)
 		}
