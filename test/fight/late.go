@@ -2,6 +2,7 @@ package fight
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/countinghouse/countinghouse/test/proxy"
@@ -9,18 +10,19 @@ import (
 )
 
 // LateInsert is the worst that two rivals can do to each other: the owner of the partition asks to insert,
-// its packet is delayed, and it is frozen past its lease. The other takes over and goes on. Then the packet
-// arrives, and the first owner wakes up to send the rows, at a moment when NATS cannot tell it that
-// its lease is gone. Nothing but the fence can stop that insert. warehouse and nats are what lies between
-// the aggregators and their servers.
-func (f *Fight) LateInsert(warehouse, nats *proxy.Proxy) {
+// its packet is delayed, it is cut off from NATS and frozen past its lease. The other takes over and goes on.
+// Then the packet arrives, and the first owner wakes up to send the rows, and nobody can tell it that
+// its lease is gone. Nothing but the fence can stop that insert. warehouse is what lies before ClickHouse, nats
+// what lies between each aggregator and NATS. The ledger is inserted into alone; an insert into another table has
+// siblings, which the server knows, and the next owner ends those first.
+func (f *Fight) LateInsert(table string, warehouse *proxy.Proxy, nats []*proxy.Proxy) {
 	f.T.Helper()
 	cut := &proxy.Cut{Direction: proxy.ToServer, End: proxy.Stall}
 	late := 0 // the number of the connection
 	cut.When = func(connection int, d proxy.Direction, chunk []byte) bool {
-		table, _ := InsertOf(d, chunk)
+		into, _ := InsertOf(d, chunk)
 		late = connection
-		return table == "events"
+		return into == table
 	}
 	ended := make(chan struct{})
 	over := false
@@ -40,17 +42,22 @@ func (f *Fight) LateInsert(warehouse, nats *proxy.Proxy) {
 	warehouse.Tap(tap)
 	f.await("an insert is late", cut.Fired())
 	owner, frozen := f.Owner()
+	alone := nats[slices.Index(f.Rig.Aggregators, frozen)]
+	hold := func(on bool) {
+		alone.Hold(proxy.ToServer, on)
+		alone.Hold(proxy.ToClient, on)
+	}
+	hold(true)
 	frozen.Freeze()
 	f.Rig.Until("the other aggregator owns the partition", rig.SettleWait, func(ctx context.Context) bool {
 		now := f.Rig.Owner(ctx)
 		return now != "" && now != owner
 	})
 	f.Recovered()
-	nats.Hold(proxy.ToServer, true)
 	cut.Release()
 	frozen.Thaw()
 	f.await("the late insert ends", ended)
-	nats.Hold(proxy.ToServer, false)
+	hold(false)
 	warehouse.Tap(nil)
 	warehouse.Arm(nil)
 	f.Recovered()

@@ -77,6 +77,17 @@ func Between(t testing.TB, p **Proxy) func(target string) string {
 	}
 }
 
+// BetweenEach starts a proxy each time it is told a target: a part of which there are several has one for each.
+func BetweenEach(t testing.TB, all *[]*Proxy) func(target string) string {
+	return func(target string) string {
+		t.Helper()
+		var p *Proxy
+		address := Between(t, &p)(target)
+		*all = append(*all, p)
+		return address
+	}
+}
+
 // Address is what to dial instead of the target.
 func (p *Proxy) Address() string { return p.address }
 
