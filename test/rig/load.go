@@ -32,6 +32,8 @@ type Load struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 
+	think    atomic.Int64 // nanoseconds between two requests of a producer, on average
+
 	stopping chan struct{}
 	once     sync.Once
 	running  sync.WaitGroup
@@ -56,11 +58,26 @@ const (
 // with the oracle of the first, and with sources of its own.
 func (r *Rig) StartLoad(seed uint64) *Load {
 	r.t.Helper()
+	return r.startLoad(seed, thinkTime, r.opts.Tenants)
+}
+
+// StartNoise starts producers of one tenant who take no pause, and come again at once when they are refused.
+func (r *Rig) StartNoise(seed uint64, tenant string) *Load {
+	r.t.Helper()
+	if r.tokens[tenant] == "" {
+		r.tokens[tenant] = r.Key(tenant, "events:write")
+	}
+	return r.startLoad(seed, 0, []string{tenant})
+}
+
+func (r *Rig) startLoad(seed uint64, think time.Duration, tenants []string) *Load {
+	r.t.Helper()
 	if r.oracle == nil {
 		r.oracle = oracle.New()
 	}
 	r.loads++
 	l := &Load{rig: r, oracle: r.oracle, number: r.loads, stopping: make(chan struct{}), failed: make(chan error, 1)}
+	l.Think(think)
 	l.ctx, l.cancel = context.WithCancel(r.ctx)
 	l.http = &http.Client{Timeout: attemptWait, Transport: &http.Transport{MaxIdleConnsPerHost: producersHTTP}}
 	var err error
@@ -73,7 +90,7 @@ func (r *Rig) StartLoad(seed uint64) *Load {
 		r.t.Fatalf("load: %v", err)
 	}
 	for i := range producersHTTP + producersNATS {
-		p := newProducer(l, i, seed)
+		p := newProducer(l, i, seed, tenants)
 		l.running.Go(func() { p.run(i < producersHTTP) })
 	}
 	r.t.Cleanup(func() {
@@ -83,6 +100,9 @@ func (r *Rig) StartLoad(seed uint64) *Load {
 	})
 	return l
 }
+
+// Think changes how long a producer waits between two requests, on average.
+func (l *Load) Think(pause time.Duration) { l.think.Store(int64(pause)) }
 
 // Oracle is who was told what.
 func (l *Load) Oracle() *oracle.Oracle { return l.oracle }
@@ -141,7 +161,7 @@ func (p *producer) run(viaHTTP bool) {
 			return
 		default:
 		}
-		if !p.deliver(viaHTTP, p.request(viaHTTP)) || !l.pause(time.Duration(p.rnd.Int64N(int64(2*thinkTime)))) {
+		if !p.deliver(viaHTTP, p.request(viaHTTP)) || !l.pause(time.Duration(p.rnd.Int64N(1 + 2*l.think.Load()))) {
 			return
 		}
 	}
@@ -218,10 +238,9 @@ func (p *producer) publish(q *request, id string) (acked bool, err error) {
 }
 
 // newProducer makes producer i of a load; some share a tenant, none shares ids.
-func newProducer(l *Load, i int, seed uint64) *producer {
-	tenants := l.rig.opts.Tenants
+func newProducer(l *Load, i int, seed uint64, tenants []string) *producer {
 	return &producer{
 		load: l, voids: !l.rig.opts.NoVoids, rnd: rand.New(rand.NewPCG(seed, uint64(l.number<<8|i))), tenant: tenants[i%len(tenants)],
-		source: fmt.Sprintf("/rig/%d/%d", l.number, i), hour: time.Now().UTC().Truncate(time.Hour).UnixMilli(),
+		source: fmt.Sprintf("/rig/%d/%d", l.number, i), hour: time.Now().Add(-l.rig.opts.Ago).UTC().Truncate(time.Hour).UnixMilli(),
 	}
 }

@@ -42,9 +42,10 @@ type Options struct {
 	// wrong on purpose is noticed at once, and everything stands still.
 	NoVoids bool
 
-	Tenants     []string // who sends; default Tenants()
-	Partitions  int      // of the log; default one
-	ClickHouses int      // servers that the partitions are spread over; default one, that is also read
+	Tenants     []string      // who sends; default Tenants()
+	Ago         time.Duration // how long ago the newest events happened, beside an hour
+	Partitions  int           // of the log; default one
+	ClickHouses int           // servers that the partitions are spread over; default one, that is also read
 
 	NATSDir, ClickHouseDir string // where they keep their data, a small disk for instance; default a folder of the rig's
 	LogMaxBytes            int64  // of each partition's stream; default 4 GiB
