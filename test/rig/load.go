@@ -32,7 +32,7 @@ type Load struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 
-	think    atomic.Int64 // nanoseconds between two requests of a producer, on average
+	think atomic.Int64 // nanoseconds between two requests of a producer, on average
 
 	stopping chan struct{}
 	once     sync.Once
@@ -161,7 +161,7 @@ func (p *producer) run(viaHTTP bool) {
 			return
 		default:
 		}
-		if !p.deliver(viaHTTP, p.request(viaHTTP)) || !l.pause(time.Duration(p.rnd.Int64N(1 + 2*l.think.Load()))) {
+		if !p.deliver(viaHTTP, p.request(viaHTTP)) || !l.pause(time.Duration(p.rnd.Int64N(1+2*l.think.Load()))) {
 			return
 		}
 	}
@@ -206,7 +206,7 @@ func (p *producer) post(q *request) (acked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	req.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}, "Authorization": {"Bearer " + l.rig.Token(q.tenant)}}
+	req.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}, "Authorization": {"Bearer " + p.token}}
 	begun := time.Now()
 	res, err := l.http.Do(req)
 	if err != nil {
@@ -241,6 +241,7 @@ func (p *producer) publish(q *request, id string) (acked bool, err error) {
 func newProducer(l *Load, i int, seed uint64, tenants []string) *producer {
 	return &producer{
 		load: l, voids: !l.rig.opts.NoVoids, rnd: rand.New(rand.NewPCG(seed, uint64(l.number<<8|i))), tenant: tenants[i%len(tenants)],
+		token:  l.rig.Token(tenants[i%len(tenants)]),
 		source: fmt.Sprintf("/rig/%d/%d", l.number, i), hour: time.Now().Add(-l.rig.opts.Ago).UTC().Truncate(time.Hour).UnixMilli(),
 	}
 }

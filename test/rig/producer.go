@@ -16,6 +16,7 @@ type producer struct {
 	load   *Load
 	rnd    *rand.Rand
 	tenant string
+	token  string
 	source string
 	hour   int64 // the hour the load began in, Unix ms
 	next   int
