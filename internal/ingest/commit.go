@@ -47,7 +47,8 @@ type appender interface {
 // A chunk holds events of one tenant and one kind of key (backfill or not). The first request of an
 // idle lane is published at once; what arrives while a chunk is in flight is packed together and goes
 // when the chunk is full or the one in flight returns. So a lone client waits for one fsync and a
-// thousand clients share one. Events are encoded as they are submitted: what waits is bytes of the log,
+// thousand clients share one. The log writes the chunks of a partition one after the other, an fsync
+// each, so more than a few on their way would only wait there; a chunk that waits here still grows. Events are encoded as they are submitted: what waits is bytes of the log,
 // a fifth of the JSON and a twentieth of the parsed events.
 type committer struct {
 	log      appender
@@ -56,18 +57,23 @@ type committer struct {
 	now      func() time.Time
 	linger   time.Duration
 	inFlight int // chunks in flight per lane
+	abreast  int // and per partition
 
 	mu      sync.Mutex
 	lanes   map[laneKey]*lane // bounded by the number of tenants that have a key
+	queues  map[int]*queue    // by partition
 	batches sync.Pool
 	packers sync.Pool
 	running sync.WaitGroup
 }
 
 func newCommitter(log appender, cfg CommitConfig, metrics *telemetry.Ingest, now func() time.Time, logger *zap.Logger) *committer {
+	if cfg.Abreast == 0 {
+		cfg.Abreast = DefaultConfig().Commit.Abreast
+	}
 	return &committer{
-		log: log, logger: logger, metrics: metrics, now: now, linger: cfg.Linger, inFlight: cfg.InFlight,
-		lanes: map[laneKey]*lane{},
+		log: log, logger: logger, metrics: metrics, now: now, linger: cfg.Linger, inFlight: cfg.InFlight, abreast: cfg.Abreast,
+		lanes: map[laneKey]*lane{}, queues: map[int]*queue{},
 	}
 }
 
@@ -83,9 +89,20 @@ type lane struct {
 
 	mu        sync.Mutex
 	open      *batch   // takes more events; nil when there are none
-	full      []*batch // wait for a free slot
+	full      []*batch // take no more
 	inFlight  int
+	partition int  // where its last chunk went; unknown before the first
+	queued    bool // waits for its partition
 	lingering bool
+}
+
+// unknown is the partition of a tenant that has not sent yet: only the log's server knows it.
+const unknown = -1
+
+// queue is what one partition has on its way, and the lanes that wait for it.
+type queue struct {
+	inFlight int
+	waiting  []*lane
 }
 
 // batch is a chunk being filled, or sealed and on its way, and who waits for it.
@@ -95,6 +112,7 @@ type batch struct {
 	events   int
 	deadline time.Time
 	tickets  []*ticket
+	queue    *queue // that it is in flight of
 }
 
 // ticket is one request's claim: done closes when every chunk with events of it has its answer.
@@ -225,37 +243,90 @@ func (c *committer) seal(b *batch) {
 
 func (c *committer) lane(key laneKey) *lane {
 	if key.replay != (eventlog.Position{}) {
-		return &lane{key: key} // a chunk of its own names one position; nobody joins it
+		return &lane{key: key, partition: unknown} // a chunk of its own names one position; nobody joins it
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := c.lanes[key]
 	if l == nil {
-		l = &lane{key: key}
+		l = &lane{key: key, partition: unknown}
 		c.lanes[key] = l
 	}
 	return l
 }
 
-// take chooses what is published now: full chunks while there are slots, and the open one when nothing
-// is in flight or the one in flight just returned. The caller holds l.mu.
+// take chooses what is published now, and queues the lane if there is more than its partition takes.
+// returned: a chunk of the lane just came back. The caller holds l.mu.
 func (c *committer) take(l *lane, returned bool) []*batch {
 	var starts []*batch
-	for len(l.full) > 0 && l.inFlight < c.inFlight {
-		starts = append(starts, l.full[0])
-		l.full = slices.Delete(l.full, 0, 1)
-		l.inFlight++
-	}
-	if l.open == nil || l.open.packer.Len() == 0 || l.inFlight >= c.inFlight || len(l.full) > 0 {
-		return starts
-	}
-	whole := l.open.packer.Len() >= eventlog.ChunkEventsMax
-	if whole || returned && len(starts) == 0 || l.inFlight == 0 && c.linger == 0 {
-		starts = append(starts, l.open)
-		l.open = nil
-		l.inFlight++
+	for !l.queued && c.ready(l, returned) {
+		q := c.claim(l)
+		if l.queued = q == nil; !l.queued {
+			starts = append(starts, l.next(q))
+			returned = false
+		}
 	}
 	return starts
+}
+
+// ready says whether the lane has a chunk to publish: a full one, or the open one when nothing is in
+// flight or the one in flight just returned.
+func (c *committer) ready(l *lane, returned bool) bool {
+	if l.inFlight >= c.inFlight || len(l.full) > 0 {
+		return l.inFlight < c.inFlight
+	}
+	if l.open == nil || l.open.packer.Len() == 0 {
+		return false
+	}
+	return l.open.packer.Len() >= eventlog.ChunkEventsMax || returned || l.inFlight == 0 && c.linger == 0
+}
+
+// next is the lane's oldest chunk, put in flight.
+func (l *lane) next(q *queue) *batch {
+	b := l.open
+	if len(l.full) > 0 {
+		b = l.full[0]
+		l.full = slices.Delete(l.full, 0, 1)
+	} else {
+		l.open = nil
+	}
+	l.inFlight++
+	b.queue = q
+	return b
+}
+
+// claim is a place among the chunks in flight of the lane's partition, or nil: then the lane waits for one.
+func (c *committer) claim(l *lane) *queue {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queues[l.partition]
+	if q == nil {
+		q = &queue{}
+		c.queues[l.partition] = q
+	}
+	if q.inFlight >= c.abreast {
+		q.waiting = append(q.waiting, l)
+		return nil
+	}
+	q.inFlight++
+	return q
+}
+
+// leave gives a place to the lane that waits longest, if there is one, and answers its chunk.
+func (c *committer) leave(q *queue) (*lane, *batch) {
+	c.mu.Lock()
+	if len(q.waiting) == 0 {
+		q.inFlight--
+		c.mu.Unlock()
+		return nil, nil
+	}
+	l := q.waiting[0]
+	q.waiting = slices.Delete(q.waiting, 0, 1)
+	c.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queued = false
+	return l, l.next(q) // a lane that waits has one: nobody else takes it
 }
 
 func (c *committer) lingered(ctx context.Context, l *lane) {
@@ -276,29 +347,30 @@ func (c *committer) start(ctx context.Context, l *lane, starts []*batch) {
 	}
 }
 
-// run publishes b and whatever its return sets free.
+// run publishes b, and then what its return sets free.
 func (c *committer) run(ctx context.Context, l *lane, b *batch) {
 	for b != nil {
-		err := c.publish(ctx, l.key, b)
+		partition, err := c.publish(ctx, l.key, b)
 		for _, t := range b.tickets {
 			t.settle(err)
 		}
+		next, batch := c.leave(b.queue)
 		c.release(b)
 		l.mu.Lock()
 		l.inFlight--
-		next := c.take(l, true)
-		l.mu.Unlock()
-		b = nil
-		if len(next) > 0 {
-			b = next[0]
-			c.start(ctx, l, next[1:])
+		if err == nil {
+			l.partition = partition
 		}
+		starts := c.take(l, true)
+		l.mu.Unlock()
+		c.start(ctx, l, starts)
+		l, b = next, batch
 	}
 }
 
 func (c *committer) release(b *batch) {
 	clear(b.tickets)
-	b.tickets, b.deadline = b.tickets[:0], time.Time{}
+	b.tickets, b.deadline, b.queue = b.tickets[:0], time.Time{}, nil
 	if cap(b.encoded) > encodedKeep {
 		b.encoded = nil
 	}
@@ -307,21 +379,22 @@ func (c *committer) release(b *batch) {
 
 // publish appends b under one id. The log tries again with the same bytes and id until the deadline of
 // the last request that waits for it.
-func (c *committer) publish(ctx context.Context, key laneKey, b *batch) error {
+func (c *committer) publish(ctx context.Context, key laneKey, b *batch) (partition int, err error) {
 	c.seal(b)
 	faultpoint.Hit("ingest/chunk-filled")
 	ctx, cancel := context.WithDeadline(ctx, b.deadline)
 	defer cancel()
 	began := time.Now()
-	if _, err := c.log.Append(ctx, key.tenant, uuid.New(), b.encoded); err != nil {
+	receipt, err := c.log.Append(ctx, key.tenant, uuid.New(), b.encoded)
+	if err != nil {
 		c.logger.Warn("chunk not confirmed; its requests are answered 503", zap.Error(err), zap.Int("events", b.events))
-		return fmt.Errorf("%d events: %w", b.events, err)
+		return 0, fmt.Errorf("%d events: %w", b.events, err)
 	}
 	faultpoint.Hit("ingest/acked")
 	c.metrics.Ack.Observe(time.Since(began).Seconds())
 	c.metrics.Chunks.Inc()
 	c.metrics.ChunkEvents.Add(float64(b.events))
-	return nil
+	return receipt.Partition, nil
 }
 
 // wait returns when every publish has come to an end; nothing may be submitted any more.

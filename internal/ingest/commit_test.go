@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,7 +77,7 @@ func TestCommitFaults(t *testing.T) {
 			t.Logf("seed %d", seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
 			log := &memlog{fault: fault, msgIDs: map[uuid.UUID]bool{}}
-			c := ingest.NewCommitter(log.Append, ingest.CommitConfig{Wait: 5 * time.Second, InFlight: 1 + rng.IntN(4),
+			c := ingest.NewCommitter(log.Append, ingest.CommitConfig{Wait: 5 * time.Second, InFlight: 1 + rng.IntN(4), Abreast: 1 + rng.IntN(3),
 				Linger: time.Duration(rng.IntN(2)) * time.Millisecond})
 			memory := map[string]interface{ Used() int64 }{}
 			sent, confirmed := map[string]bool{}, map[string]bool{}
@@ -179,6 +180,107 @@ func TestRequestsShareChunks(t *testing.T) {
 	if len(log.chunks) != 2 || len(log.chunks[1]) != 100 {
 		t.Errorf("101 requests made %d chunks, want the first alone and 100 together", len(log.chunks))
 	}
+}
+
+// No more chunks than configured are on their way to a partition. The others wait where requests still
+// join them, and leave in the order they came in.
+func TestChunksGrowWhileTheLogIsBusy(t *testing.T) {
+	t.Parallel()
+	const abreast, tenants, requests = 3, 20, 7
+	entered, release := make(chan string, 2*tenants), make(chan struct{})
+	log := &memlog{fault: never, msgIDs: map[uuid.UUID]bool{}}
+	c := ingest.NewCommitter(func(ctx context.Context, tenant string, id uuid.UUID, chunk []byte) (eventlog.Receipt, error) {
+		entered <- tenant
+		<-release
+		return log.Append(ctx, tenant, id, chunk)
+	}, ingest.CommitConfig{InFlight: 8, Abreast: abreast})
+	account := ingest.Account(1<<40, 1<<40)
+	var waits []func() error
+	for r := range requests {
+		for i := range tenants {
+			name := fmt.Sprintf("t%02d", i)
+			wait, err := c.Submit(t.Context(), name, account, []usage.Event{{Source: "/s", ID: fmt.Sprintf("%s-%d", name, r), Type: usage.TypeActivity}}, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			waits = append(waits, wait)
+			if r == 0 && i < abreast {
+				<-entered
+			}
+		}
+	}
+	if len(entered) != 0 {
+		t.Errorf("%d chunks more than %d are on their way", len(entered), abreast)
+	}
+	close(release)
+	for _, wait := range waits {
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Wait()
+	sizes := map[string][]int{}
+	for i, ids := range log.chunks {
+		sizes[log.tenant[i]] = append(sizes[log.tenant[i]], len(ids))
+	}
+	for i := range tenants {
+		want := []int{requests}
+		if i < abreast {
+			want = []int{1, requests - 1}
+		}
+		if name := fmt.Sprintf("t%02d", i); !slices.Equal(sizes[name], want) {
+			t.Errorf("%s: chunks of %v events, want %v", name, sizes[name], want)
+		}
+	}
+}
+
+// A partition that does not answer holds up its own tenants and nobody else.
+func TestPartitionsDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	stall, release := make(chan struct{}), make(chan struct{})
+	c := ingest.NewCommitter(func(_ context.Context, tenant string, _ uuid.UUID, _ []byte) (eventlog.Receipt, error) {
+		partition := int(tenant[0] - 'a')
+		select {
+		case <-stall:
+			if partition == 0 {
+				<-release
+			}
+		default:
+		}
+		return eventlog.Receipt{Partition: partition}, nil
+	}, ingest.CommitConfig{InFlight: 8, Abreast: 2})
+	account := ingest.Account(1<<40, 1<<40)
+	send := func(tenant string) func() error {
+		wait, err := c.Submit(t.Context(), tenant, account, []usage.Event{{Source: "/s", ID: "1", Type: usage.TypeActivity}}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wait
+	}
+	for i := range 10 { // until now nobody knows where a tenant is
+		for _, p := range []string{"a", "b"} {
+			if err := send(p + fmt.Sprint(i))(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	close(stall)
+	var held []func() error
+	for i := range 10 {
+		held = append(held, send("a"+fmt.Sprint(i)))
+	}
+	for i := range 10 {
+		if err := send("b" + fmt.Sprint(i))(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release)
+	for _, wait := range held {
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Wait()
 }
 
 // One tenant that fills its share is refused at once; another one is not.
