@@ -80,14 +80,15 @@ func (f *Fight) Owner() (string, *rig.Part) {
 	return "", nil
 }
 
-// CutNext arms a cut and waits until it has struck.
-func (f *Fight) CutNext(warehouse *proxy.Proxy, table string, at Place, end proxy.End) {
+// CutNext arms a cut and waits until it has struck. One that stalls is the caller's to release.
+func (f *Fight) CutNext(warehouse *proxy.Proxy, table string, at Place, end proxy.End) *proxy.Cut {
 	f.T.Helper()
 	cut := CutInsert(table, at, end)
 	warehouse.Arm(cut)
 	f.await("an insert into "+table+" is cut at "+at.String(), cut.Fired())
 	warehouse.Arm(nil)
 	f.T.Logf("%s cut at %s", table, at)
+	return cut
 }
 
 func (f *Fight) await(what string, done <-chan struct{}) {

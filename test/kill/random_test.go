@@ -2,8 +2,10 @@ package kill_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/countinghouse/countinghouse/test/fight"
+	"github.com/countinghouse/countinghouse/test/proxy"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
 
@@ -14,10 +16,22 @@ func TestF02KillAggregator(t *testing.T) {
 	f.End()
 }
 
-// F09: kill -9 of ClickHouse, in the middle of inserts.
+// F09: kill -9 of ClickHouse, at random and with the rows of an insert in its hands.
 func TestF09KillClickHouse(t *testing.T) {
-	f := fight.Begin(t, "F09", rig.Options{})
-	f.KillAtRandom(fight.Rounds(3, 25), func() *rig.Part { return f.Rig.ClickHouse })
+	var p *proxy.Proxy
+	f := fight.Begin(t, "F09", rig.Options{ClickHouseOfAggregator: proxy.Between(t, &p)})
+	f.Limit(15 * time.Second)
+	tables := []string{"events", "usage_hourly", "pieces", "ledger"}
+	for range fight.Rounds(2, 15) {
+		rows := fight.Place{Direction: proxy.ToServer, FromEnd: true, Bytes: f.Rnd.Int64N(2)} // with the last byte, and without
+		cut := f.CutNext(p, tables[f.Rnd.IntN(len(tables))], rows, proxy.Stall)
+		back := f.Rig.ClickHouse.Back()
+		f.Rig.ClickHouse.Kill()
+		cut.Release()
+		f.Await(f.Rig.ClickHouse, back)
+		f.Recovered()
+	}
+	f.KillAtRandom(fight.Rounds(2, 15), func() *rig.Part { return f.Rig.ClickHouse })
 	f.End()
 }
 
@@ -31,6 +45,7 @@ func TestF03KillNATS(t *testing.T) {
 // F01: kill -9 of ingest at random moments.
 func TestF01KillIngest(t *testing.T) {
 	f := fight.Begin(t, "F01", rig.Options{})
+	f.Limit(3 * time.Second)
 	f.KillAtRandom(fight.Rounds(4, 25), func() *rig.Part { return f.Rig.Ingest })
 	f.End()
 }

@@ -4,24 +4,51 @@ package kill_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/test/fight"
+	"github.com/countinghouse/countinghouse/test/oracle"
+	"github.com/countinghouse/countinghouse/test/proxy"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
 
 const (
 	soakMinutesVariable = "COUNTINGHOUSE_SOAK_MINUTES"
 	soakMinutes         = 30
-	soakCheckEvery      = 40 // faults
+	// A system is begun anew so often: the oracle remembers every event.
+	soakLife   = 5 * time.Minute
+	soakEvents = 4_000_000 // of one life, at most
+	soakLoad   = 70        // percent of what the producers get through without a pause
+	soakQuota  = 20_000    // events a second of a tenant: more than any of the load sends, less than noise does
 )
 
-// TestSoak lets every fault happen at random, for SOAK_MINUTES, with two aggregators, and asks the oracle
-// again and again.
+// soakCaps is what the parts may hold (B): 512 MiB for those of ours, what ClickHouse is configured to take.
+var soakCaps = map[string]fight.Bound{
+	"ingest":     {RSS: 512 << 20, Files: 500, Goroutines: 1000},
+	"aggregator": {RSS: 512 << 20, Files: 200, Goroutines: 300},
+	"nats":       {RSS: 1 << 30, Files: 500},
+	"clickhouse": {RSS: 8 << 30, Files: 5000},
+}
+
+// soaking is one life of the soak.
+type soaking struct {
+	*fight.Fight
+	warehouse *proxy.Proxy   // before ClickHouse
+	toLog     *proxy.Proxy   // between ingest and NATS
+	nats      []*proxy.Proxy // between each aggregator and NATS
+	points    []string
+	noises    uint64
+	faults    map[string]int
+}
+
+// TestSoak lets every fault happen at random, for SOAK_MINUTES, to two aggregators and what they need, and
+// asks the oracle at the end of every life.
 func TestSoak(t *testing.T) {
 	minutes := soakMinutes
 	if n, err := strconv.Atoi(os.Getenv(soakMinutesVariable)); err == nil && n > 0 {
@@ -30,62 +57,91 @@ func TestSoak(t *testing.T) {
 	if err := rig.CanTrace(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	points := append(fight.CrashPoints(t, "aggregator", "warehouse"), fight.CrashPoints(t, "ingest")...)
-	f := fight.Begin(t, "SOAK", rig.Options{Aggregators: []string{"one", "two"}})
-	end := time.Now().Add(time.Duration(minutes) * time.Minute)
-	for faults := 1; time.Now().Before(end); faults++ {
-		f.Moment()
-		anyFault(f, points)
-		if f.Rnd.IntN(2) == 0 {
-			f.Recovered()
-		}
-		if faults%soakCheckEvery == 0 {
-			f.Recovered()
-			f.Check()
-			f.Load = f.Rig.StartLoad(f.Seed + uint64(faults))
+	begun := time.Now()
+	end := begun.Add(time.Duration(minutes) * time.Minute)
+	var total oracle.Result
+	var worst time.Duration
+	lives, kills, faults := 0, 0, map[string]int{}
+	for time.Until(end) > 10*time.Second {
+		lives++
+		passed := t.Run(fmt.Sprintf("life %d", lives), func(t *testing.T) {
+			s, result := soak(t, min(soakLife, time.Until(end)))
+			total.Acked += result.Acked
+			total.Stored += result.Stored
+			total.Lost += result.Lost
+			total.Doubled += result.Doubled
+			kills += s.Kills()
+			worst = max(worst, s.Worst)
+			for name, n := range s.faults {
+				faults[name] += n
+			}
+		})
+		if !passed {
+			return
 		}
 	}
-	f.Recovered()
-	f.End()
+	fmt.Printf("SOAK PASS minutes=%d lives=%d kills=%d acked=%d stored=%d lost=%d doubled=%d recover=%s %s\n", int(time.Since(begun).Minutes()), lives, kills,
+		total.Acked, total.Stored, total.Lost, total.Doubled, worst.Round(time.Millisecond), counts(faults))
 }
 
-// anyFault does one thing that may happen at any time.
-func anyFault(f *fight.Fight, points []string) {
-	f.T.Helper()
-	switch n := f.Rnd.IntN(10); n {
-	case 0, 1, 2: // kill -9 of anything
-		part := f.Parts()[f.Rnd.IntN(len(f.Parts()))]
-		f.T.Logf("kill %s", part.Name)
-		part.Kill()
-	case 3: // two at once
-		a, b := f.Parts()[f.Rnd.IntN(len(f.Parts()))], f.Parts()[f.Rnd.IntN(len(f.Parts()))]
-		f.T.Logf("kill %s and %s", a.Name, b.Name)
-		a.Kill()
-		b.Kill()
-	case 4: // everything at once: the machine's power
-		f.T.Logf("kill all")
-		for _, p := range f.Parts() {
-			p.Kill()
+// soak is one life. Its seed is in its line.
+func soak(t *testing.T, lasts time.Duration) (*soaking, oracle.Result) {
+	s := &soaking{points: append(fight.CrashPoints(t, "aggregator", "warehouse"), fight.CrashPoints(t, "ingest")...), faults: map[string]int{}}
+	s.Fight = fight.Begin(t, "LIFE", rig.Options{
+		Aggregators:            []string{"one", "two"},
+		ClickHouseOfAggregator: proxy.Between(t, &s.warehouse), NATSOfIngest: proxy.Between(t, &s.toLog), NATSOfAggregator: proxy.BetweenEach(t, &s.nats),
+		IngestFlags: []string{"--limit-rate-events", strconv.Itoa(soakQuota)},
+	})
+	s.Limit(15 * time.Second)
+	costs := s.Watch()
+	end := time.Now().Add(lasts)
+	s.pace(lasts)
+	for time.Now().Before(end) {
+		s.Moment()
+		s.anyFault()
+		if s.Rnd.IntN(2) == 0 {
+			s.Recovered()
 		}
-	case 5, 6: // frozen, past every lease and time-out of a client
-		part := f.Parts()[f.Rnd.IntN(len(f.Parts()))]
-		f.T.Logf("freeze %s", part.Name)
-		part.Freeze()
-		f.While(time.Duration(1+f.Rnd.IntN(8)) * time.Second)
-		part.Thaw()
-	case 7: // a crash point: of the part that has it
-		at := fmt.Sprintf("%s:%d", points[f.Rnd.IntN(len(points))], 1+f.Rnd.IntN(8))
-		part := f.Rig.Ingest
-		if !isIngest(at) {
-			part = f.Rig.Aggregators[f.Rnd.IntN(2)]
-		}
-		f.T.Logf("%s dies at %s", part.Name, at)
-		part.Arm(faultpoint.Variable + "=" + at)
-		part.Kill()
-	default: // inside ClickHouse
-		calls := []string{"rename,renameat,renameat2", "rename,renameat,renameat2", "fsync,fdatasync", "write,pwrite64", "unlink,unlinkat"}[f.Rnd.IntN(5)]
-		diesInside(f, calls, 1+f.Rnd.IntN(5))
 	}
+	s.Recovered()
+	if above := costs.Above(soakCaps); len(above) > 0 {
+		t.Errorf("LIFE seed=%d: %s", s.Seed, above)
+	}
+	s.Note += " " + costs.String() + " " + counts(s.faults)
+	return s, s.End()
 }
 
-func isIngest(point string) bool { return len(point) > 7 && point[:7] == "ingest/" }
+// pace sets the load to its share of what the producers get through without a pause.
+func (s *soaking) pace(lasts time.Duration) {
+	const measured = 4 * time.Second
+	s.T.Helper()
+	think := func(d time.Duration) (requests int64) {
+		s.Load.Think(d)
+		before := s.Load.Requests()
+		s.While(measured)
+		return s.Load.Requests() - before
+	}
+	most := think(0)
+	if most == 0 {
+		s.T.Fatalf("LIFE seed=%d: nothing is acknowledged\n%s", s.Seed, s.Rig.Logs())
+	}
+	const perRequest = 21                                     // events, on average
+	service := measured * rig.Producers / time.Duration(most) // of one request
+	pause := service * (100 - soakLoad) / soakLoad
+	if cycle := lasts * rig.Producers * perRequest / soakEvents; service+pause < cycle {
+		pause = cycle - service
+	}
+	got := think(pause)
+	percent := 100 * got / most
+	s.Note += fmt.Sprintf(" load=%d%%", percent)
+	s.T.Logf("%d requests in %s without a pause, %d with one of %s: %d %%", most, measured, got, pause, percent)
+}
+
+// counts are how often each fault happened.
+func counts(faults map[string]int) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(faults)) {
+		out = append(out, fmt.Sprintf("%s=%d", name, faults[name]))
+	}
+	return strings.Join(out, " ")
+}

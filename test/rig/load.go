@@ -47,9 +47,11 @@ type Load struct {
 const (
 	producersHTTP = 4
 	producersNATS = 1
-	attemptWait   = 8 * time.Second // ingest answers within 5
-	natsWait      = 2 * time.Second
-	retryPause    = 25 * time.Millisecond
+	// Producers is how many one load has.
+	Producers   = producersHTTP + producersNATS
+	attemptWait = 8 * time.Second // ingest answers within 5
+	natsWait    = 2 * time.Second
+	retryPause  = 25 * time.Millisecond
 	// A pause between requests keeps the load at a level at which recovery, not throughput, is measured.
 	thinkTime = 20 * time.Millisecond
 )
@@ -89,7 +91,7 @@ func (r *Rig) startLoad(seed uint64, think time.Duration, tenants []string) *Loa
 	if l.js, err = jetstream.New(l.nc); err != nil {
 		r.t.Fatalf("load: %v", err)
 	}
-	for i := range producersHTTP + producersNATS {
+	for i := range Producers {
 		p := newProducer(l, i, seed, tenants)
 		l.running.Go(func() { p.run(i < producersHTTP) })
 	}
