@@ -97,6 +97,7 @@ func (a *App) start(ctx context.Context) error {
 		})
 	}
 	a.health.Require("partitions", a.ready)
+	a.health.Watch("log", a.losses)
 	a.health.Watch("tables", a.tables) // degraded, not down: events go on being counted
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return err

@@ -68,6 +68,9 @@ func (p *partition) takeOver(ctx context.Context, floor uint64) (*warehouse.Writ
 	p.ended[shard] = counted
 	p.zap.Error("the log is not the one that was counted: its stream was recreated or lost its end; beginning a new incarnation; see the runbook: log-recreated",
 		zap.Uint16("shard", shard), zap.Uint64("counted_to", counted), zap.Uint64("common_to", at.start), zap.Uint16("new_shard", at.shard))
+	if counted > at.start {
+		p.lose(eventlog.Gap{From: at.start + 1, To: counted})
+	}
 	next, err := p.warehouse.TakeOver(ctx, at.shard, floor, p.cfg.Name)
 	if err != nil {
 		return nil, beginning{}, err

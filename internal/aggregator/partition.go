@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,10 @@ type partition struct {
 	progress  atomic.Uint64 // last committed sequence, for status
 	loggedAt  atomic.Int64  // its logged_at, Unix ms
 	lastError atomic.Pointer[string]
+
+	losing   sync.Mutex
+	loss     loss
+	lossText atomic.Pointer[string]
 
 	difference atomic.Pointer[string] // what the last comparison of the tables found, if anything
 }
@@ -337,6 +342,7 @@ func (s *session) status(ctx context.Context) (warehouse.StatusRow, error) {
 	if err != nil {
 		return warehouse.StatusRow{}, err
 	}
+	s.lost(ctx, info)
 	now := time.Now()
 	at := s.progress.Load()
 	row := warehouse.StatusRow{

@@ -88,6 +88,7 @@ func (s *session) read(ctx context.Context) error {
 func (s *session) missing(ctx context.Context, gap *eventlog.Gap) error {
 	s.zap.Error("sequences are missing from the log; see the runbook: log-gap",
 		zap.Uint64("from", gap.From), zap.Uint64("to", gap.To))
+	s.lose(*gap)
 	for seq := gap.From; seq <= gap.To; seq++ {
 		if err := s.pass(ctx, s.decoder.gap(seq)); err != nil {
 			return err

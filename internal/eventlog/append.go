@@ -112,6 +112,7 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 	if l.isFull() {
 		return Receipt{}, fmt.Errorf("append: %w: the disk was full a moment ago", ErrFull)
 	}
+	begun := time.Now()
 	for wait := attemptFirst; ; wait = attemptMax {
 		attempt, cancel := context.WithTimeout(ctx, wait)
 		// No retry inside: it would not look at our context.
@@ -119,7 +120,7 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 		cancel()
 		if err == nil {
 			l.conn.Wrote(nil)
-			return l.receipt(ctx, msg, ack)
+			return l.receipt(ctx, msg, ack, begun)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			if fault := l.WriteFault(context.WithoutCancel(ctx)); errors.Is(fault, ErrFull) {
@@ -143,13 +144,14 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 
 // receipt trusts a fresh PubAck. A duplicate one says only that the id is known, so the stored bytes are
 // read and compared: an id sent twice with different bytes must not confirm the second.
-func (l *Log) receipt(ctx context.Context, msg *nats.Msg, ack *jetstream.PubAck) (Receipt, error) {
+func (l *Log) receipt(ctx context.Context, msg *nats.Msg, ack *jetstream.PubAck, begun time.Time) (Receipt, error) {
 	p, ok := partitionOf(ack.Stream)
 	if !ok || p >= l.cfg.Partitions {
 		return Receipt{}, fmt.Errorf("append: %w: %s was stored in stream %s", ErrSettings, msg.Subject, ack.Stream)
 	}
 	r := Receipt{Partition: p, Seq: ack.Sequence, Duplicate: ack.Duplicate}
 	if !ack.Duplicate {
+		l.confirm(r, begun)
 		return r, nil
 	}
 	stored, err := l.Get(ctx, p, ack.Sequence)

@@ -62,10 +62,11 @@ type Log struct {
 	log   *zap.Logger
 	gate  *gate
 
-	faultMu sync.Mutex // also keeps a crowd of waiting appends to one question
-	faultAt time.Time
-	fault   error
-	fullAt  atomic.Int64 // when an append last found the disk full, Unix ns
+	faultMu  sync.Mutex // also keeps a crowd of waiting appends to one question
+	faultAt  time.Time
+	fault    error
+	receipts receipts
+	fullAt   atomic.Int64 // when an append last found the disk full, Unix ns
 }
 
 // Dial opens the log on a connection of its own, which Close closes. It succeeds while NATS is down:

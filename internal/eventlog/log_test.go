@@ -455,8 +455,8 @@ func TestMessageHash(t *testing.T) {
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	bad := eventlog.Config{Partitions: 2000, Replicas: 2, MaxBytes: -1, TLSCert: "x", Creds: "c", User: "u"}
-	if faults := bad.Validate(); len(faults) != 5 {
-		t.Errorf("%d faults, want 5: %v", len(faults), faults)
+	if faults := bad.Validate(); len(faults) != 6 {
+		t.Errorf("%d faults, want 6: %v", len(faults), faults)
 	}
 	if faults := eventlog.DefaultConfig().Validate(); len(faults) > 0 {
 		t.Errorf("defaults: %v", faults)

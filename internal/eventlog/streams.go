@@ -221,6 +221,7 @@ type Info struct {
 	Bytes, MaxBytes int64  // MaxBytes -1 when unlimited
 	Replicas        int
 	Created         time.Time // changes when the stream is made anew
+	Deleted         uint64    // sequences up to Last that are not there; nothing may be deleted: damage
 
 	// Settled: every message that will ever bear an earlier timestamp is at or below Last.
 	Settled time.Time
@@ -253,6 +254,7 @@ func infoOf(i *jetstream.StreamInfo) Info {
 	return Info{
 		First: i.State.FirstSeq, Last: i.State.LastSeq, Bytes: int64(i.State.Bytes),
 		MaxBytes: i.Config.MaxBytes, Replicas: i.Config.Replicas, Created: i.Created,
+		Deleted: uint64(i.State.NumDeleted) + max(i.State.FirstSeq, 1) - 1,
 		Settled: i.TimeStamp.Add(-settleMargin - unheard(i)),
 	}
 }

@@ -89,6 +89,7 @@ func (a *App) start(ctx context.Context) error {
 	if a.keys, err = control.Open(ctx, a.log.Conn(), a.logger); err != nil {
 		return fmt.Errorf("ingest: %w", err)
 	}
+	a.health.Watch("log-loss", watchLoss(a.log, metrics))
 	a.watch = startWatch(ctx, a.log, a.cfg.AllowLossy, a.logger)
 	a.health.Require("log", a.watch.usable)
 	a.health.Require("keys", func() error {

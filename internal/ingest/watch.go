@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/telemetry"
 )
 
 const (
@@ -57,6 +58,22 @@ func startWatch(ctx context.Context, log *eventlog.Log, lossy bool, logger *zap.
 		w.run(ctx)
 	}()
 	return w
+}
+
+// watchLoss answers what the log is known to have lost of what it confirmed to this process.
+func watchLoss(log *eventlog.Log, metrics *telemetry.Ingest) func() error {
+	var lost atomic.Pointer[string]
+	log.OnLost(func(partition int, gap eventlog.Gap) {
+		text := fmt.Sprintf("partition %d of the log has lost the sequences %d to %d, which it had confirmed", partition, gap.From, gap.To)
+		lost.Store(&text)
+		metrics.LogLost.Add(float64(gap.To - gap.From + 1))
+	})
+	return func() error {
+		if text := lost.Load(); text != nil {
+			return errors.New(*text)
+		}
+		return nil
+	}
 }
 
 func (w *watch) poke() {

@@ -34,6 +34,8 @@ type Ingest struct {
 	Waiting prometheus.Gauge
 	// Problems counts answers other than 2xx by problem code.
 	Problems *prometheus.CounterVec
+	// LogLost is not 0 when the log has lost what it had confirmed: an alarm.
+	LogLost prometheus.Counter
 }
 
 // NewIngest registers the ingest metrics.
@@ -45,6 +47,7 @@ func NewIngest(reg prometheus.Registerer) *Ingest {
 		Chunks:      counter(reg, "ingest_chunks_total", "Chunks published and acknowledged.").WithLabelValues(),
 		ChunkEvents: counter(reg, "ingest_chunk_events_total", "Events in acknowledged chunks.").WithLabelValues(),
 		Waiting:     gauge(reg, "ingest_waiting_bytes", "Bytes waiting for the log.").WithLabelValues(),
+		LogLost:     counter(reg, "ingest_log_lost_messages_total", "Messages that the log had confirmed to this ingest and has lost.").WithLabelValues(),
 		Problems:    counter(reg, "ingest_problems_total", "Requests refused, by problem code.", "code"),
 	}
 }
@@ -61,6 +64,7 @@ type Aggregator struct {
 	DeadLetters   *prometheus.CounterVec
 	Difference    *prometheus.GaugeVec // accepted − (stored + duplicate + conflict + quarantined); not 0 is an alarm
 	LogUsed       *prometheus.GaugeVec
+	LogLost       *prometheus.GaugeVec // messages it had and has no more; not 0 is an alarm
 }
 
 // NewAggregator registers the aggregator metrics.
@@ -77,6 +81,7 @@ func NewAggregator(reg prometheus.Registerer) *Aggregator {
 		DeadLetters:   counter(reg, "dead_letters_total", "Quarantined events.", "reason"),
 		Difference:    gauge(reg, "reconcile_difference", "Events the ledger cannot account for.", "tenant"),
 		LogUsed:       gauge(reg, "log_bytes_used_ratio", "Share of the stream's limit in use.", "shard"),
+		LogLost:       gauge(reg, "log_lost_messages", "Messages that the log had and has no more, as far as this aggregator knows.", "partition"),
 	}
 }
 
