@@ -27,12 +27,10 @@ import (
 type line struct {
 	*system
 	exe        string
-	monitor    string
 	nats       *localstack.NATSChild
 	clickhouse *localstack.ClickHouse
 	aggregator *localstack.Process
-	port       int   // of its admin server
-	chunks     int64 // messages that are in the log
+	port       int // of its admin server
 
 	profiles string // folder for those of the next drain, if any
 	out      io.Writer
@@ -157,10 +155,8 @@ func (l *line) publish(ctx context.Context, s *sample, n int64, asJSON bool) err
 	}
 	defer p.close()
 	if asJSON {
-		l.chunks += n * chunkEvents / requestEvents
 		return p.batches(ctx, s, 0, n)
 	}
-	l.chunks += n
 	return p.chunks(ctx, s, 0, n, func(int64) error { return nil })
 }
 

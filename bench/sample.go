@@ -109,7 +109,6 @@ type packer struct {
 	*sample
 	chunk   eventlog.Chunk
 	metered []usage.Metered
-	text    []byte
 }
 
 func newPacker(s *sample) *packer {
