@@ -62,16 +62,15 @@ func (r *reader) read(m *eventlog.Message, logged int64) (out *message) {
 	out = &message{seq: m.Seq, tenant: m.Tenant, logged: max(logged, m.Time.Millis()), hash: m.Hash}
 	out.events, out.rejects = r.buf[:0], r.bad[:0]
 	defer func() {
-		if recover() != nil { // what breaks a reader is quarantined whole, and so must the ledger say
-			out.events, out.rejects = nil, []uint32{0}
-			r.parser, r.spare = usage.NewParser(usage.DefaultLimits()), nil
+		if recover() != nil {
+			r.carefully(out, m)
 		}
 	}()
 	switch {
 	case forbidden(m.Header):
 		out.rejects = append(out.rejects, 0)
 	case m.Kind == eventlog.KindChunk:
-		r.packed(out, m.Data)
+		r.packed(out, m.Data, eventlog.DecodeChunk)
 	case m.Kind == eventlog.KindEvents && isJSON(m.ContentType()):
 		r.direct(out, m)
 	default:
@@ -94,13 +93,13 @@ func (r *reader) keep(m *message) {
 }
 
 // packed is a chunk as ingest writes it.
-func (r *reader) packed(out *message, data []byte) {
+func (r *reader) packed(out *message, data []byte, decode func([]byte, *eventlog.Chunk) error) {
 	if r.spare == nil {
 		r.spare = &eventlog.Chunk{}
 	}
 	c := r.spare
 	out.chunk = c
-	err := eventlog.DecodeChunk(data, c)
+	err := decode(data, c)
 	var partial *eventlog.PartialError
 	if err != nil && !errors.As(err, &partial) {
 		out.rejects = append(out.rejects, 0)

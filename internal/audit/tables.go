@@ -55,6 +55,7 @@ type ledgerRow struct {
 type tables struct {
 	ledger                        []ledgerRow
 	raw, pieces, dead, duplicates digests
+	poison                        map[uint64][]uint32 // indexes of events, by sequence
 }
 
 // found is what the tables have at one sequence.

@@ -211,6 +211,7 @@ func (w *walk) missing(seq uint64) {
 // message compares one message with everything the tables have at its sequence.
 func (w *walk) message(ctx context.Context, m *message) error {
 	rows := w.tables.take(m.seq)
+	m.spoil(w.tables.poison[m.seq], rows.ledger)
 	w.logged = m.logged
 	w.report.Messages++
 	w.report.LastHash = hex.EncodeToString(m.hash[:])
@@ -352,5 +353,6 @@ func (w *walk) load(ctx context.Context, from, to uint64) error {
 	} {
 		g.Go(func() (err error) { t.into.rows, err = w.readPrints(ctx, t.sql, t.column, from, to); return err })
 	}
+	g.Go(func() (err error) { w.tables.poison, err = w.readPoison(ctx, from, to); return err })
 	return g.Wait()
 }

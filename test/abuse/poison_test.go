@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +52,7 @@ func TestF19Poison(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := fight.Begin(t, "F19", rig.Options{Program: program})
-	_, reporter := f.Rig.StartReporter()
+	teller, reporter := f.Rig.StartReporter()
 	s := newSender(f, "victim", "/victim")
 	nc, err := nats.Connect(f.Rig.NATSURL())
 	if err != nil {
@@ -81,10 +82,18 @@ func TestF19Poison(t *testing.T) {
 	if err := os.Rename(next, program); err != nil {
 		t.Fatal(err)
 	}
-	back := f.Rig.Aggregators[0].Back()
-	f.Rig.Aggregators[0].Kill()
-	f.Await(f.Rig.Aggregators[0], back)
+	for _, part := range []*rig.Part{f.Rig.Aggregators[0], teller} {
+		back := part.Back()
+		part.Kill()
+		f.Await(part, back)
+	}
+	f.Rig.Until("the mended reporter answers", rig.SettleWait, func(ctx context.Context) bool {
+		a := s.get(ctx, reporter+"/api/v1/freshness")
+		return a.status == http.StatusOK
+	})
 	replay(f, s, reporter, letters, broken)
+	f.Check() // the load has ended after it
+	audited(f, s, reporter)
 	f.Note = fmt.Sprintf(" poison=%d forged=%d panics=%d replayed=%d", len(want), forged, len(broken), len(broken))
 	f.End()
 }
@@ -274,5 +283,17 @@ func replay(f *fight.Fight, s *sender, reporter string, letters []letter, broken
 		if r.Result != "stored" {
 			f.T.Errorf("%s seed=%d: replayed: %s", f.Name, f.Seed, out)
 		}
+	}
+}
+
+// audited asks for the certificate: the log, read by the mended program, and the tables still tell one story.
+func audited(f *fight.Fight, s *sender, reporter string) {
+	f.T.Helper()
+	auditor := *s
+	auditor.token = f.Rig.Key(s.tenant, "reports:read")
+	a := auditor.get(f.T.Context(), reporter+"/api/v1/audit")
+	var certificate struct{ OK bool }
+	if err := json.Unmarshal(a.body, &certificate); err != nil || a.status != 200 || !certificate.OK {
+		f.T.Errorf("%s seed=%d: the audit: %.4000s", f.Name, f.Seed, a.body)
 	}
 }
