@@ -32,7 +32,8 @@ type front struct {
 	metrics   *telemetry.Ingest
 	logger    *zap.Logger
 	now       func() time.Time
-	reachable func() error // nil while the log is connected and its streams are known
+	reachable func() error              // nil while the log is connected and its streams are known
+	unreached atomic.Pointer[time.Time] // since when it is not; nil: it is, as far as requests have seen
 
 	requests atomic.Int64
 }

@@ -146,7 +146,7 @@ func (s *front) window(who caller) usage.Window {
 
 // enter takes the request in, or turns it away before a byte of its body is read.
 func (s *front) enter(h http.Header, t *tenant, now time.Time) (leave func(), refusal *problem.Problem) {
-	if err := s.reachable(); err != nil {
+	if err := s.settled(); err != nil {
 		retryAfter(h, time.Second)
 		if errors.Is(err, errUnsafe) {
 			return nil, refuse(codeUnsafe, "the log could lose events in a power cut; its operator must set it up")
@@ -169,6 +169,29 @@ func (s *front) enter(h http.Header, t *tenant, now time.Time) (leave func(), re
 		return nil, refuse(codeOverloaded, "too many requests are being served; nothing was stored, retry")
 	}
 	return leave, nil
+}
+
+// Credentials that are renewed and a NATS server that is restarted end the connection, which is back within a
+// second: requests that come meanwhile wait so long, and those that come later are refused at once.
+const reconnectGrace = 2 * time.Second
+
+// settled answers nil when the log can be reached, now or in a moment.
+func (s *front) settled() error {
+	for {
+		err := s.reachable()
+		if err == nil {
+			if s.unreached.Load() != nil {
+				s.unreached.Store(nil)
+			}
+			return nil
+		}
+		now := time.Now()
+		s.unreached.CompareAndSwap(nil, &now)
+		if since := s.unreached.Load(); errors.Is(err, errUnsafe) || since != nil && now.Sub(*since) > reconnectGrace {
+			return err
+		}
+		<-time.After(trustAgain)
+	}
 }
 
 // parse reads the body and its events into sc.
