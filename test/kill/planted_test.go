@@ -16,11 +16,12 @@ import (
 var planted = []struct {
 	name   string
 	rivals bool // it takes two aggregators
+	soak   bool // the soak is to see it too
 	bugs   []rig.Mutation
 	fault  func(f *fight.Fight, n network)
 }{
 	{
-		name: "watermark not read again after an error",
+		name: "watermark not read again after an error", soak: true,
 		bugs: []rig.Mutation{{
 			File: "internal/aggregator/partition.go",
 			Old:  "router: newRouter(writer.Watermarks()),",
@@ -37,7 +38,7 @@ var planted = []struct {
 		fault: answerLost("events"),
 	},
 	{
-		name: "ack before insert: the ledger is written first",
+		name: "ack before insert: the ledger is written first", soak: true,
 		bugs: []rig.Mutation{{
 			File: "internal/aggregator/commit.go",
 			Old:  "\tif err := run(ctx, inserts); err != nil {",
@@ -59,7 +60,7 @@ var planted = []struct {
 		fault: logDies,
 	},
 	{
-		name: "dedup mark before the row", // in a store that outlives the attempt to write the row
+		name: "dedup mark before the row", soak: true, // in a store that outlives the attempt to write the row
 		bugs: []rig.Mutation{{
 			File: "internal/aggregator/decide.go",
 			Old:  "\td.fill(&d.row, c, it, pos)\n\tif it.event.Type == usage.TypeVoided {",

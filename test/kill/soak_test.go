@@ -86,16 +86,32 @@ func TestSoak(t *testing.T) {
 
 // soak is one life. Its seed is in its line.
 func soak(t *testing.T, lasts time.Duration) (*soaking, oracle.Result) {
-	s := &soaking{points: append(fight.CrashPoints(t, "aggregator", "warehouse"), fight.CrashPoints(t, "ingest")...), faults: map[string]int{}}
-	s.Fight = fight.Begin(t, "LIFE", rig.Options{
-		Aggregators:            []string{"one", "two"},
-		ClickHouseOfAggregator: proxy.Between(t, &s.warehouse), NATSOfIngest: proxy.Between(t, &s.toLog), NATSOfAggregator: proxy.BetweenEach(t, &s.nats),
-		IngestFlags: []string{"--limit-rate-events", strconv.Itoa(soakQuota)},
-	})
+	s := beginSoak(t, rig.Options{})
 	s.Limit(15 * time.Second)
 	costs := s.Watch()
 	end := time.Now().Add(lasts)
 	s.pace(lasts)
+	s.anyFaults(end)
+	if above := costs.Above(soakCaps); len(above) > 0 {
+		t.Errorf("LIFE seed=%d: %s", s.Seed, above)
+	}
+	s.Note += " " + costs.String() + " " + counts(s.faults)
+	return s, s.End()
+}
+
+func beginSoak(t *testing.T, opts rig.Options) *soaking {
+	s := &soaking{points: append(fight.CrashPoints(t, "aggregator", "warehouse"), fight.CrashPoints(t, "ingest")...), faults: map[string]int{}}
+	opts.Aggregators = []string{"one", "two"}
+	opts.ClickHouseOfAggregator, opts.NATSOfIngest = proxy.Between(t, &s.warehouse), proxy.Between(t, &s.toLog)
+	opts.NATSOfAggregator = proxy.BetweenEach(t, &s.nats)
+	opts.IngestFlags = []string{"--limit-rate-events", strconv.Itoa(soakQuota)}
+	s.Fight = fight.Begin(t, "LIFE", opts)
+	return s
+}
+
+// anyFaults lets faults happen until end, and everything live again.
+func (s *soaking) anyFaults(end time.Time) {
+	s.T.Helper()
 	for time.Now().Before(end) {
 		s.Moment()
 		s.anyFault()
@@ -104,11 +120,36 @@ func soak(t *testing.T, lasts time.Duration) (*soaking, oracle.Result) {
 		}
 	}
 	s.Recovered()
-	if above := costs.Above(soakCaps); len(above) > 0 {
-		t.Errorf("LIFE seed=%d: %s", s.Seed, above)
+}
+
+// TestSoakPlanted shows that the soak sees: with a bug planted, faults at random make its oracle say so.
+func TestSoakPlanted(t *testing.T) {
+	const (
+		attempt  = 30 * time.Second
+		attempts = 6
+	)
+	for _, p := range planted {
+		if !p.soak {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			program, err := rig.Build(t.Context(), t.TempDir(), p.bugs...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := beginSoak(t, rig.Options{Program: program, NoVoids: true})
+			for n := range uint64(attempts) {
+				s.anyFaults(time.Now().Add(attempt))
+				if result := s.Settled(); result.Err() != nil {
+					fmt.Printf("SOAK SEEN seed=%d %q lost=%d doubled=%d phantom=%d %s: %s\n", s.Seed, p.name, result.Lost, result.Doubled, result.Phantom,
+						counts(s.faults), result.Violations[0])
+					return
+				}
+				s.Load = s.Rig.StartLoad(s.Seed + n)
+			}
+			t.Fatalf("LIFE seed=%d: %s, and the oracle sees nothing after %s", s.Seed, p.name, attempts*attempt)
+		})
 	}
-	s.Note += " " + costs.String() + " " + counts(s.faults)
-	return s, s.End()
 }
 
 // pace sets the load to its share of what the producers get through without a pause.
