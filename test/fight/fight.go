@@ -195,11 +195,13 @@ func (f *Fight) Settled() oracle.Result {
 	return result
 }
 
+// Parts are all processes of the system.
 func (f *Fight) Parts() []*rig.Part {
 	parts := slices.Concat(f.Rig.Servers(), f.Rig.ClickHouses, []*rig.Part{f.Rig.Ingest}, f.Rig.Aggregators)
 	return slices.DeleteFunc(parts, func(p *rig.Part) bool { return p == nil })
 }
 
+// Kills are ends that the fight caused.
 func (f *Fight) Kills() (n int) {
 	for _, p := range f.Parts() {
 		n += p.Kills()

@@ -28,12 +28,12 @@ const (
 	soakQuota  = 20_000    // events a second of a tenant: more than any of the load sends, less than noise does
 )
 
-// soakCaps is what the parts may hold (B): 512 MiB for those of ours, what ClickHouse is configured to take.
+// soakCaps is what the parts may hold (B).
 var soakCaps = map[string]fight.Bound{
 	"ingest":     {RSS: 512 << 20, Files: 500, Goroutines: 1000},
 	"aggregator": {RSS: 512 << 20, Files: 200, Goroutines: 300},
 	"nats":       {RSS: 1 << 30, Files: 500},
-	"clickhouse": {RSS: 8 << 30, Files: 5000},
+	"clickhouse": {RSS: 4 << 30, Files: 2000},
 }
 
 // soaking is one life of the soak.
