@@ -41,6 +41,7 @@ type Load struct {
 	retries  atomic.Int64
 	failed   chan error // the first answer that no retry can change
 	tally    tally
+	memory   memory
 	took     latencies
 }
 
@@ -190,6 +191,9 @@ func (p *producer) deliver(viaHTTP bool, q *request) bool {
 			l.oracle.Acked(q.items)
 			l.requests.Add(1)
 			p.learn(q)
+			if l.rig.opts.Remember {
+				l.memory.keep(p, viaHTTP, q)
+			}
 			return true
 		case q.give:
 			return true

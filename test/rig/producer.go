@@ -70,7 +70,7 @@ func (p *producer) item(add func(oracle.Kind, *oracle.Event, string)) (*oracle.E
 		e := p.usage()
 		add(oracle.Original, e, p.body(e))
 		return e, oracle.Original
-	case n < 8 && len(p.acked) > 0: // a known id with other content
+	case n < 8 && len(p.acked) > 0 && !p.load.rig.opts.NoConflicts: // a known id with other content
 		e := *p.sample()
 		if e.Nanos == nil {
 			return p.usage(), oracle.Original // a void is not contradicted here

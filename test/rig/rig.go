@@ -42,6 +42,10 @@ type Options struct {
 	// wrong on purpose is noticed at once, and everything stands still.
 	NoVoids bool
 
+	// NoConflicts leaves out other content under a known id: where the log loses the first, the second counts.
+	NoConflicts bool
+	Remember    bool // loads can replay what they sent
+
 	Tenants     []string      // who sends; default Tenants()
 	Ago         time.Duration // how long ago the newest events happened, beside an hour
 	Partitions  int           // of the log; default one
