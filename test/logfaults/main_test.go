@@ -4,9 +4,22 @@
 package logfaults_test
 
 import (
+	"flag"
+	"fmt"
+	"os"
 	"testing"
 
 	"github.com/countinghouse/countinghouse/test/fight"
 )
 
-func TestMain(m *testing.M) { fight.Main(m) }
+// atOnce is how many of these tests run at a time, on however few processors: they wait for elections and
+// time-outs.
+const atOnce = "4"
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fight.Main(m)
+}
