@@ -98,7 +98,7 @@ func (d *decider) decide(ctx context.Context, chunks []*chunk, to rows) (*batch,
 	if err != nil {
 		return nil, err
 	}
-	run := decision{decider: d, batch: b, known: seen, repeats: map[ident]int{}}
+	run := decision{decider: d, batch: b, known: seen, repeats: map[ident]int{}, disputed: map[ident]Position{}}
 	for _, c := range chunks {
 		b.weight += c.weight
 		b.accepted += c.accepted()
@@ -250,9 +250,10 @@ type decision struct {
 	*decider
 	batch      *batch
 	known      known
-	repeats    map[ident]int  // index into duplicates
-	duplicates []duplicateRow // of the current chunk
-	row        eventRow       // the one being made
+	repeats    map[ident]int      // index into duplicates
+	duplicates []duplicateRow     // of the current chunk
+	disputed   map[ident]Position // its conflicts, by identity and content
+	row        eventRow           // the one being made
 }
 
 // chunk decides one message and writes its ledger row.
@@ -264,6 +265,7 @@ func (d *decision) chunk(c *chunk) error {
 	l := ledgerRow{shard: c.shard, seq: c.seq, tenant: c.tenant, loggedAt: c.loggedAt, hash: c.hash, missing: c.missing}
 	l.accepted = uint32(len(items) + len(rejects))
 	clear(d.repeats)
+	clear(d.disputed)
 	d.duplicates = d.duplicates[:0]
 	next := 0 // rejects and events are each in order of idx; dead letters keep the log's order
 	for i := range items {
@@ -294,10 +296,18 @@ func (d *decision) event(c *chunk, it *item, l *ledgerRow) error {
 	id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
 	if o, ok := d.original(it.ident, it.seen, c.tenant, id, pos); ok {
 		if o.contentHash == it.contentHash {
-			d.duplicate(c, it, id, pos, o.pos())
+			d.duplicate(c, it, it.ident, id, pos, o.pos())
 			l.duplicate++
 			return nil
 		}
+		// The same contradiction again in this chunk is a duplicate of it: a flood of one is one dead letter a chunk.
+		same := ident{it.ident.a ^ it.contentHash, ^it.ident.b}
+		if first, again := d.disputed[same]; again {
+			d.duplicate(c, it, same, id, pos, first)
+			l.duplicate++
+			return nil
+		}
+		d.disputed[same] = pos
 		d.conflict(c, it, id, pos, o)
 		l.conflict++
 		return nil

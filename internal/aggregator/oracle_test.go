@@ -200,14 +200,18 @@ func (o *oracle) chunk(c *chunk) {
 	for i := range c.events {
 		o.event(c, &c.events[i], &l, repeats)
 	}
-	for id, r := range repeats {
-		o.repeats[fmt.Sprintf("%v %s x%d of %v", r.pos, id, r.n, r.of)]++
+	for _, r := range repeats {
+		if r.n > 0 {
+			o.repeats[fmt.Sprintf("%v %s x%d of %v", r.pos, r.id, r.n, r.of)]++
+		}
 	}
 	o.ledger[ledgerKey(&l)]++
 }
 
-// oracleRepeat is the first repetition of an identity in a chunk, and how many there are.
+// oracleRepeat is what a chunk says again, of an original or of a conflict of its own: the first
+// repetition, and how many there are.
 type oracleRepeat struct {
+	id      string
 	pos, of Position
 	n       int
 }
@@ -216,15 +220,21 @@ func (o *oracle) event(c *chunk, it *item, l *ledgerRow, repeats map[string]*ora
 	pos := Position{Shard: c.shard, Seq: c.seq, Idx: it.idx}
 	key := c.tenant + "/" + it.event.ID
 	if f := o.first[key]; f != nil {
-		if f.row.contentHash == it.contentHash {
-			l.duplicate++
-			if repeats[it.event.ID] == nil {
-				repeats[it.event.ID] = &oracleRepeat{pos: pos, of: f.row.pos}
-			}
-			repeats[it.event.ID].n++
-		} else {
+		what := fmt.Sprintf("%s %d", it.event.ID, it.contentHash)
+		if f.row.contentHash == it.contentHash && repeats[what] == nil {
+			repeats[what] = &oracleRepeat{id: it.event.ID, of: f.row.pos}
+		}
+		switch r := repeats[what]; {
+		case r == nil: // the first to say so in this chunk
 			l.conflict++
 			o.dead[fmt.Sprintf("%v conflict %s", pos, it.event.ID)]++
+			repeats[what] = &oracleRepeat{id: it.event.ID, of: pos}
+		default:
+			l.duplicate++
+			if r.n == 0 {
+				r.pos = pos
+			}
+			r.n++
 		}
 		return
 	}

@@ -133,9 +133,9 @@ func (w *walk) decide(d *doubt, first originals) oddity {
 		v.refuse(w.printer, idx, false)
 	}
 	w.rejected(d.message)
-	place := map[identity]int{}
+	said := map[content]saying{}
 	for i := range d.events {
-		w.event(d, &d.events[i], first, &v, place)
+		w.event(d, &d.events[i], first, &v, said)
 	}
 	for i := range v.repeats {
 		v.duplicates.add(w.printer.duplicate(&v.repeats[i]))
@@ -156,7 +156,7 @@ func (w *walk) decide(d *doubt, first originals) oddity {
 }
 
 // event decides one event (architecture 4 and 6).
-func (w *walk) event(d *doubt, e *event, first originals, v *verdict, place map[identity]int) {
+func (w *walk) event(d *doubt, e *event, first originals, v *verdict, said map[content]saying) {
 	here := warehouse.Position{Shard: w.number, Seq: d.seq, Idx: e.idx}
 	id := identity{d.tenant, e.Source, e.ID}
 	o, ok := first[id]
@@ -169,13 +169,15 @@ func (w *walk) event(d *doubt, e *event, first originals, v *verdict, place map[
 	case ok && before(o.Position, here) && o.content == e.content:
 		v.duplicate++
 		t.Duplicate++
-		if i, seen := place[id]; seen {
-			v.repeats[i].n++
+		v.repeat(said, content{id, e.content}, e.idx, o.Position)
+	case ok && before(o.Position, here):
+		if s, again := said[content{id, e.content}]; again { // of a conflict in this chunk
+			v.duplicate++
+			t.Duplicate++
+			v.repeat(said, content{id, e.content}, e.idx, s.at)
 			return
 		}
-		place[id] = len(v.repeats)
-		v.repeats = append(v.repeats, repeated{identity: id, idx: e.idx, n: 1, original: o.Position})
-	case ok && before(o.Position, here):
+		said[content{id, e.content}] = saying{at: here, repeats: -1}
 		v.conflict++
 		t.Conflict++
 		v.refuse(w.printer, e.idx, true)
@@ -189,6 +191,29 @@ func (w *walk) event(d *doubt, e *event, first originals, v *verdict, place map[
 		v.kept = append(v.kept, e)
 		v.store(w.run, w.printer, d.tenant, e)
 	}
+}
+
+// content is what an identity was said to be.
+type content struct {
+	identity
+	hash uint64
+}
+
+// saying is that something was said before in a message: where it is recorded, and its place among the
+// repeats, -1 for none.
+type saying struct {
+	at      warehouse.Position
+	repeats int
+}
+
+// repeat expects a row of duplicates, or one more in it.
+func (v *verdict) repeat(said map[content]saying, what content, idx uint32, original warehouse.Position) {
+	if s, seen := said[what]; seen && s.repeats >= 0 {
+		v.repeats[s.repeats].n++
+		return
+	}
+	said[what] = saying{at: original, repeats: len(v.repeats)}
+	v.repeats = append(v.repeats, repeated{identity: what.identity, idx: idx, n: 1, original: original})
 }
 
 // voidOfVoid reports that e voids an event.voided that came before.

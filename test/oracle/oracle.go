@@ -13,6 +13,7 @@
 package oracle
 
 import (
+	"fmt"
 	"math/big"
 	"sync"
 )
@@ -46,13 +47,16 @@ type Oracle struct {
 	mu         sync.Mutex
 	identities map[key]*identity
 
-	conflictsSent, conflictsAcked int // other content under a known id
-	poisonSent, poisonAcked       int // messages that cannot be decoded
-	acked                         int // events of every kind that were acknowledged
+	conflictsSent           int                 // other content under a known id
+	conflictsAcked          map[string]struct{} // by identity and content: the same again may be a duplicate of the first
+	poisonSent, poisonAcked int                 // messages that cannot be decoded
+	acked                   int                 // events of every kind that were acknowledged
 }
 
 // New is an oracle that has seen nothing.
-func New() *Oracle { return &Oracle{identities: map[key]*identity{}} }
+func New() *Oracle {
+	return &Oracle{identities: map[key]*identity{}, conflictsAcked: map[string]struct{}{}}
+}
 
 // Kind is what a producer does by sending an event.
 type Kind int
@@ -97,7 +101,7 @@ func (o *Oracle) Acked(items []Item) {
 	for _, it := range items {
 		switch it.Kind {
 		case Conflict:
-			o.conflictsAcked++
+			o.conflictsAcked[fmt.Sprint(it.Event.key(), it.Event.nanos())] = struct{}{}
 		case Poison:
 			o.poisonAcked++
 		default:

@@ -144,7 +144,7 @@ func (o *Oracle) checkLedger(ctx context.Context, ch ClickHouse, db string, r *R
 	must(stored == int64(r.Stored), "A: ledger stored %d, raw rows %d", stored, r.Stored)
 	must(voided == int64(r.Voided), "A: ledger voided %d, negated rows %d", voided, r.Voided)
 	must(accepted >= int64(o.acked), "D: %d events were acknowledged, the ledger accepted %d", o.acked, accepted)
-	must(conflict >= int64(o.conflictsAcked) && (conflict == 0 || o.conflictsSent > 0), "A: %d conflicts, sent %d, acknowledged %d", conflict, o.conflictsSent, o.conflictsAcked)
+	must(conflict >= int64(len(o.conflictsAcked)) && (conflict == 0 || o.conflictsSent > 0), "A: %d conflicts, sent %d, different ones acknowledged %d", conflict, o.conflictsSent, len(o.conflictsAcked))
 	must(quarantined >= int64(o.poisonAcked) && (quarantined == 0 || o.poisonSent > 0), "A: %d quarantined, sent %d, acknowledged %d", quarantined, o.poisonSent, o.poisonAcked)
 
 	if n, err = ch.Numbers(ctx, `SELECT countIf(reason = 'conflict'), countIf(reason != 'conflict'), count() - uniqExact(shard, seq, idx) FROM `+db+`.dead_letters`); err != nil {
