@@ -336,10 +336,10 @@ func (r *Rig) Warehouse() oracle.ClickHouse {
 	return oracle.ClickHouse("http://" + loopback(r.ports[3]))
 }
 
-// Counted is the highest sequence the warehouse has counted, those of all partitions together; an error
+// Counted is the highest sequence the warehouse has counted of the streams as they are now, those of all partitions together; an error
 // while it is down.
 func (r *Rig) Counted(ctx context.Context) (uint64, error) {
-	n, err := r.Warehouse().Numbers(ctx, "SELECT sum(seq) FROM (SELECT max(seq) AS seq FROM "+Database+".ledger GROUP BY bitAnd(shard, 1023))")
+	n, err := r.Warehouse().Numbers(ctx, "SELECT sum(seq) FROM (SELECT argMax(seq, (shard, seq)) AS seq FROM "+Database+".ledger GROUP BY bitAnd(shard, 1023))")
 	if err != nil {
 		return 0, err
 	}
