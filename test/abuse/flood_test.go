@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -43,12 +44,12 @@ func TestF22DuplicateFlood(t *testing.T) {
 
 	namesakes(f, other, &elsewhere)
 	conflicts := contradict(f, s)
-	checkFlood(f, s, other, conflicts)
+	letters := checkFlood(f, s, other, conflicts)
 	percent := int64(100)
 	if flooded > 0 {
 		percent = int64(100 * usual / flooded)
 	}
-	f.Note = fmt.Sprintf(" flood=%d usual=%s flooded=%s rate=%d%%", flood, usual.Round(10*time.Millisecond), flooded.Round(10*time.Millisecond), percent)
+	f.Note = fmt.Sprintf(" flood=%d contradictions=%d letters=%d usual=%s flooded=%s rate=%d%%", flood, conflicts, letters, usual.Round(10*time.Millisecond), flooded.Round(10*time.Millisecond), percent)
 	if percent < 50 {
 		t.Errorf("%s seed=%d: %d duplicates took %s of CPU time, as many different events %s", f.Name, f.Seed, flood, flooded, usual)
 	}
@@ -140,6 +141,9 @@ func namesakes(f *fight.Fight, others ...*sender) {
 	}
 }
 
+// contradictions of one kind are in one request.
+const contradictions = 200
+
 // contradict sends other content under the id, over both roads, and answers how often it is acknowledged.
 func contradict(f *fight.Fight, s *sender) (acknowledged int) {
 	f.T.Helper()
@@ -150,23 +154,33 @@ func contradict(f *fight.Fight, s *sender) (acknowledged int) {
 	defer nc.Close()
 	p := publisher(f, nc)
 	for _, units := range []int64{2, 3} {
-		e := s.named("the-one", units)
-		if a := s.send(f.T.Context(), oracle.Conflict, e); a.status != http.StatusAccepted {
+		same := slices.Repeat([]*oracle.Event{s.named("the-one", units)}, contradictions)
+		if a := s.send(f.T.Context(), oracle.Conflict, same...); a.status != http.StatusAccepted {
 			f.T.Fatalf("%s seed=%d: %s", f.Name, f.Seed, &a)
 		}
-		p.publish(subject(s, "events"), []byte(text(e)), nats.Header{jetstream.MsgIDHeader: {fmt.Sprint("contradiction-", units)}}, items(oracle.Conflict, []*oracle.Event{e}))
-		acknowledged += 2
+		p.publish(subject(s, "events"), batch(same), nats.Header{jetstream.MsgIDHeader: {fmt.Sprint("contradiction-", units)}}, items(oracle.Conflict, same))
+		acknowledged += 2 * contradictions
 	}
 	return acknowledged
 }
 
-// checkFlood looks at what became of the one id.
-func checkFlood(f *fight.Fight, s, other *sender, conflicts int) {
+// lettersMax is how often the contradictions may be recorded: of each there are two requests, and one of
+// them may be cut into two chunks.
+const lettersMax = 2 * 3
+
+// checkFlood looks at what became of the one id, and answers how often a conflict was recorded.
+func checkFlood(f *fight.Fight, s, other *sender, conflicts int) (letters int64) {
 	f.T.Helper()
-	f.Rig.Until("the conflicts are recorded", rig.SettleWait, func(ctx context.Context) bool {
-		n, err := f.Rig.Warehouse().Numbers(ctx, `SELECT count(), uniqExact(content_hash), countIf(original_hash = 0 OR content_hash = 0 OR original_hash = content_hash), uniqExact(original_hash)
+	f.Rig.Until("the conflicts are recorded, once a chunk, with both hashes", rig.SettleWait, func(ctx context.Context) bool {
+		n, err := f.Rig.Warehouse().Numbers(ctx, `SELECT count(), uniqExact(content_hash), countIf(original_hash = 0 OR content_hash = 0 OR original_hash = content_hash), uniqExact(original_hash),
+			(SELECT toInt64(sum(n)) FROM `+rig.Database+`.duplicates WHERE id = 'the-one' AND tenant = '`+s.tenant+`' AND (original_seq, original_idx) IN
+			(SELECT seq, idx FROM `+rig.Database+`.dead_letters WHERE id = 'the-one' AND tenant = '`+s.tenant+`'))
 			FROM `+rig.Database+`.dead_letters WHERE id = 'the-one' AND reason = 'conflict' AND tenant = '`+s.tenant+`'`)
-		return err == nil && n[0] == int64(conflicts) && n[1] == 2 && n[2] == 0 && n[3] == 1
+		if err != nil {
+			return false
+		}
+		letters = n[0]
+		return letters <= lettersMax && n[1] == 2 && n[2] == 0 && n[3] == 1 && letters+n[4] == int64(conflicts)
 	})
 	for _, tt := range []struct {
 		tenant, source string
@@ -177,4 +191,5 @@ func checkFlood(f *fight.Fight, s, other *sender, conflicts int) {
 			return err == nil && n[0] == 1 && n[1] == tt.units
 		})
 	}
+	return letters
 }
