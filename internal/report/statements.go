@@ -143,6 +143,9 @@ const liveSums = `
 const live = `
 SELECT` + rawKeys + withSegment + liveSums + rawSource + joinChanges + liveRows + groups
 
+// anyReturned has a row where the tenant returned credits at any time.
+const anyReturned = `SELECT toUInt8(1) FROM {{db}}.events WHERE tenant = {tenant:String} AND meter = 'credits_returned' LIMIT 1`
+
 // returned resolves returned credits to the meter of the message they are for: the earliest live charge
 // of the same message_id, whenever it happened. Without one they stay on the meter credits_returned.
 // Only live rows are read, so that nothing need be subtracted.
