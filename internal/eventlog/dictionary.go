@@ -68,10 +68,29 @@ func (d *dictionary) insert(at uint32, e entry) {
 	}
 }
 
+// hash is of a string that is not empty. Most are short, and two words hold them.
+func (d *dictionary) hash(s string) uint32 {
+	n := len(s)
+	switch {
+	case n > 16:
+		return uint32(maphash.String(d.seed, s))
+	case n >= 8:
+		return d.fold(be64(s), be64(s[n-8:]))
+	case n >= 4:
+		return d.fold(be32(s)<<32|be32(s[n-4:]), uint64(n))
+	}
+	return d.fold(uint64(s[0])<<16|uint64(s[n/2])<<8|uint64(s[n-1]), uint64(n))
+}
+
+func (d *dictionary) fold(a, b uint64) uint32 {
+	hi, lo := bits.Mul64(a^d.mix[0], b^d.mix[1])
+	return uint32(hi ^ lo)
+}
+
 // string is the reference of s, which is no UUID and enters the dictionary if it is new.
 func (e *encoder) string(s string) uint64 {
 	d := &e.dict
-	hash := uint32(maphash.String(d.seed, s))
+	hash := d.hash(s)
 	mask := uint32(len(d.slots) - 1)
 	at := hash & mask
 	for ; d.slots[at] != 0; at = (at + 1) & mask {
@@ -91,8 +110,7 @@ func (e *encoder) string(s string) uint64 {
 // uuid is the same for a UUID.
 func (e *encoder) uuid(hi, lo uint64) uint64 {
 	d := &e.dict
-	a, b := bits.Mul64(hi^d.mix[0], lo^d.mix[1])
-	hash := uint32(a ^ b)
+	hash := d.fold(hi, lo)
 	mask := uint32(len(d.slots) - 1)
 	at := hash & mask
 	for ; d.slots[at] != 0; at = (at + 1) & mask {

@@ -142,15 +142,15 @@ func (e *encoder) event(ev *usage.Event) {
 		e.text = e.text && utf8.ValidString(ev.ID)
 		b = appendString(b, 2, ev.ID)
 	}
-	b = appendVarint(b, 3, e.ref(slotSource, ev.Source))
+	b = e.attribute(b, 3, slotSource, ev.Source)
 	if ev.Metered == nil { // else the type is usage.metered and goes without saying: 2 bytes an event
-		b = appendVarint(b, 4, e.ref(slotType, ev.Type))
+		b = e.attribute(b, 4, slotType, ev.Type)
 	}
-	b = appendVarint(b, 5, e.ref(slotSubject, ev.Subject))
+	b = e.attribute(b, 5, slotSubject, ev.Subject)
 	b = e.instant(b, 6, ev.Time)
-	b = appendVarint(b, 8, e.ref(slotCorrelation, ev.CorrelationID))
+	b = e.attribute(b, 8, slotCorrelation, ev.CorrelationID)
 	if ev.Filled&usage.FilledCausation == 0 || ev.CausationID != ev.CorrelationID {
-		b = appendVarint(b, 9, e.ref(slotCausation, ev.CausationID))
+		b = e.attribute(b, 9, slotCausation, ev.CausationID)
 	}
 	if ev.Metered != nil {
 		e.events = b
@@ -164,30 +164,30 @@ func (e *encoder) event(ev *usage.Event) {
 	}
 	b = appendVarint(b, 12, uint64(ev.Filled))
 	b = appendQuantity(b, 13, ev.Credits)
-	b = appendVarint(b, 15, e.ref(slotTrace, ev.TraceParent))
+	b = e.attribute(b, 15, slotTrace, ev.TraceParent)
 	b = e.instant(b, 16, ev.RecordedTime)
 	if ev.Extensions != "" {
 		b = appendString(b, 18, ev.Extensions)
 	}
-	b = appendVarint(b, 19, e.ref(slotOther, ev.Target.Source))
-	e.events = appendVarint(b, 20, e.ref(slotOther, ev.Target.ID))
+	b = e.attribute(b, 19, slotOther, ev.Target.Source)
+	e.events = e.attribute(b, 20, slotOther, ev.Target.ID)
 }
 
 func (e *encoder) metered(m *usage.Metered) {
 	b := e.events
-	b = appendVarint(b, 1, e.ref(slotMeter, m.Meter))
+	b = e.attribute(b, 1, slotMeter, m.Meter)
 	b = appendQuantity(b, 2, m.Quantity)
-	b = appendVarint(b, 4, e.ref(slotUnit, m.Unit))
-	b = appendVarint(b, 5, e.ref(slotAssetID, m.AssetID))
-	b = appendVarint(b, 6, e.ref(slotAssetName, m.AssetName))
-	b = appendVarint(b, 7, e.ref(slotAssetType, m.AssetType))
-	b = appendVarint(b, 8, e.ref(slotRegion, m.Region))
-	b = appendVarint(b, 9, e.ref(slotPlatform, m.Platform))
-	b = appendVarint(b, 10, e.ref(slotConsumerID, m.ConsumerID))
-	b = appendVarint(b, 11, e.ref(slotConsumerType, m.ConsumerType))
-	b = appendVarint(b, 12, e.ref(slotItem, m.Item))
-	b = appendVarint(b, 13, e.ref(slotItemVersion, m.ItemVersion))
-	b = appendVarint(b, 14, e.ref(slotPlan, m.Plan))
+	b = e.attribute(b, 4, slotUnit, m.Unit)
+	b = e.attribute(b, 5, slotAssetID, m.AssetID)
+	b = e.attribute(b, 6, slotAssetName, m.AssetName)
+	b = e.attribute(b, 7, slotAssetType, m.AssetType)
+	b = e.attribute(b, 8, slotRegion, m.Region)
+	b = e.attribute(b, 9, slotPlatform, m.Platform)
+	b = e.attribute(b, 10, slotConsumerID, m.ConsumerID)
+	b = e.attribute(b, 11, slotConsumerType, m.ConsumerType)
+	b = e.attribute(b, 12, slotItem, m.Item)
+	b = e.attribute(b, 13, slotItemVersion, m.ItemVersion)
+	b = e.attribute(b, 14, slotPlan, m.Plan)
 	if len(m.Dimensions) > 0 {
 		e.events = b
 		start := e.open(15)
@@ -201,6 +201,18 @@ func (e *encoder) metered(m *usage.Metered) {
 	b = e.instant(b, 16, m.Start)
 	b = e.instant(b, 18, m.End)
 	e.events = e.instant(b, 20, m.TrialExpiry)
+}
+
+// attribute writes the reference of s; most attributes of most events are absent.
+func (e *encoder) attribute(b []byte, field, slot int, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return e.refer(b, field, slot, s)
+}
+
+func (e *encoder) refer(b []byte, field, slot int, s string) []byte {
+	return appendVarint(b, field, e.ref(slot, s))
 }
 
 // ref is the dictionary reference of s, which enters the dictionary if it is new.
