@@ -4,15 +4,22 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
+
+// handshakeWait is how long a server may take to say hello. clickhouse-go has one time-out for that and for
+// waiting until a connection of the pool is free, half a minute: a network that swallows what it is given
+// held a takeover up that long after it was whole again.
+const handshakeWait = 10 * time.Second
 
 // boundDial opens a connection of the pool as clickhouse-go does, and gives up with ctx: its own handshake
 // waits for a server that says nothing as long as its time-out, whoever has gone meanwhile, and a program
 // that is to stop would wait with it. A connection without a handshake is closed, not left behind. The password is the one of now.
 func (c Config) boundDial(ctx context.Context, id int, o *clickhouse.Options, dial clickhouse.Dial) (clickhouse.DialResult, error) {
 	own := *o
+	own.DialTimeout = min(own.DialTimeout, handshakeWait)
 	var err error
 	if own.Auth.Password, err = c.password(o.Auth.Password); err != nil {
 		return clickhouse.DialResult{}, err

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"time"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -155,7 +154,7 @@ func (w *Warehouse) dial(ctx context.Context) (*ch.Client, error) {
 		// A packet has no time limit of its own, because ch-go goes on reading after one and would lose
 		// its place inside a packet; the deadline of the context is the limit.
 		ReadTimeout:      ch.NoTimeout,
-		HandshakeTimeout: 10 * time.Second,
+		HandshakeTimeout: handshakeWait,
 	}
 	if w.cfg.Compress {
 		o.Compression = ch.CompressionLZ4
