@@ -261,6 +261,10 @@ SETTINGS cancel_http_readonly_queries_on_client_close = 1, max_execution_time = 
 		if err := q.askAll(ctx); err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}
+		if q.rows == 0 {
+			fmt.Fprintf(out, "  %s: no answer in %s\n", q.name, askMax)
+			continue
+		}
 		fmt.Fprintf(out, "  %s: %d rows, %.1f (%.1f to %.1f)\n", q.name, q.rows, ms(quantile(q.took, 0.5)), ms(q.took[0]), ms(q.took[len(q.took)-1]))
 	}
 	return nil
@@ -274,7 +278,7 @@ func (q *question) askAll(ctx context.Context) error {
 		late := limited.Err() != nil && ctx.Err() == nil
 		cancel()
 		if late {
-			q.took = []time.Duration{askMax}
+			q.took, q.rows = []time.Duration{askMax}, 0
 			return nil
 		}
 		if err != nil {
