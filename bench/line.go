@@ -184,7 +184,7 @@ func (d drained) perMillion(parts ...string) float64 {
 
 // drain lets an aggregator empty the log, and checks what it made of it.
 func (l *line) drain(ctx context.Context, events, repeats int64) (d drained, err error) {
-	if err := l.quiet(ctx); err != nil {
+	if err := l.quiet(ctx, quietWait); err != nil {
 		return d, err
 	}
 	base, err := l.counted(ctx)
@@ -265,8 +265,8 @@ func since(before, after bill) map[string]float64 {
 }
 
 // quiet waits until the warehouse has no merge to do: what one pass left behind is not the next one's.
-func (s *system) quiet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, quietWait)
+func (s *system) quiet(ctx context.Context, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for calm := 0; calm < 4; {
 		n, err := s.number(ctx, "SELECT toInt64(count()) FROM system.merges")
@@ -302,7 +302,7 @@ func (l *line) peer(ctx context.Context, loop string, messages int, events int64
 		_, dropErr := l.query(ctx, "DROP DATABASE "+database+" SYNC")
 		err = errors.Join(err, dropErr)
 	}()
-	if err := l.quiet(ctx); err != nil {
+	if err := l.quiet(ctx, quietWait); err != nil {
 		return d, err
 	}
 	config, err := json.Marshal(peers.Config{

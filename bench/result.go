@@ -19,7 +19,8 @@ type result struct {
 	LogBytesPerEvent    float64
 	DirectRowsPerSecond int
 	OfDirect            float64
-	Identities          int64 // stored when the peaks were read
+	StatementsPerM      float64 // CPU-s of ClickHouse without merges; on a store only
+	Identities          int64   // stored when the peaks were read
 
 	Events      int64
 	Seconds     float64

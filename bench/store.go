@@ -29,6 +29,8 @@ const (
 	asks        = 9     // of each question
 	// A question that takes longer is as far from its target as it gets; its figure is then this.
 	askMax = 30 * time.Second
+	// How long merges of the store are waited for: one of all its rows takes that long on a busy machine.
+	storeQuiet = 20 * time.Minute
 )
 
 // store measures what a store of many events costs, and what a small one does.
@@ -98,12 +100,32 @@ func (s *system) loaded(ctx context.Context, o options, out io.Writer) (res resu
 	if err != nil {
 		return res, err
 	}
-	if err := s.quiet(ctx); err != nil {
+	if err := s.quiet(ctx, storeQuiet); err != nil {
+		return res, err
+	}
+	began, err := s.number(ctx, `SELECT toUnixTimestamp64Micro(now64(6))`)
+	if err != nil {
 		return res, err
 	}
 	fmt.Fprintf(out, "load on %d stored events: %d events/s for %d s …\n", s.baseline.stored, o.rate, o.seconds)
-	err = loadPhase(ctx, s, o, bodies, &res, out)
+	if err := loadPhase(ctx, s, o, bodies, &res, out); err != nil {
+		return res, err
+	}
+	res.StatementsPerM, err = s.statementCPU(ctx, began, res.Events)
 	return res, err
+}
+
+// statementCPU is what ClickHouse spent on the services' statements since then, per million events: merges,
+// which come when they come and may be of everything there is, are not in it.
+func (s *system) statementCPU(ctx context.Context, began, events int64) (float64, error) {
+	if _, err := s.query(ctx, "SYSTEM FLUSH LOGS"); err != nil {
+		return 0, err
+	}
+	const native = "1" // the bench itself asks over HTTP
+	us, err := s.number(ctx, `
+SELECT toInt64(sum(ProfileEvents['UserTimeMicroseconds'] + ProfileEvents['SystemTimeMicroseconds']))
+FROM system.query_log WHERE type = 'QueryFinish' AND interface = `+native+` AND toUnixTimestamp64Micro(query_start_time_microseconds) >= `+fmt.Sprint(began))
+	return round(float64(us)/float64(events), 3), err
 }
 
 func (m *onStore) measure(ctx context.Context, s *system, o options, out io.Writer) (err error) {
@@ -221,7 +243,7 @@ type question struct {
 // ask asks each question a few times; the first time does not count, as the tables may have to come from disk.
 func (m *onStore) ask(ctx context.Context, s *system, out io.Writer) error {
 	month := m.info.month()
-	if err := s.quiet(ctx); err != nil {
+	if err := s.quiet(ctx, storeQuiet); err != nil {
 		return err
 	}
 	usage := func(ctx context.Context, tenant int, query string) (int, error) {
@@ -334,6 +356,7 @@ func (m *onStore) figures() []figure {
 		}
 		return round(sum, 3)
 	}
+	statements := func(r result) float64 { return round(cost(r, "nats", "aggregator")+r.StatementsPerM, 3) }
 	small, large := cost(m.small, "nats", "aggregator", "clickhouse"), cost(m.large, "nats", "aggregator", "clickhouse")
 	list := []figure{{"identities", "stored identities", float64(m.identities), "%.0f", target{}}}
 	for i, r := range m.restarts {
@@ -353,6 +376,9 @@ func (m *onStore) figures() []figure {
 	}
 	list = append(list,
 		figure{"cost_ratio", "CPU of an event on this store, of one on a million (NATS, aggregator, ClickHouse)", round(large/small, 3), "%.2f", atMost(1.3)},
+		figure{"cost_ratio_statements", "… ratio without ClickHouse's merges", round(statements(m.large)/statements(m.small), 3), "%.2f", target{}},
+		figure{"cost_small_statements", "… CPU-s per million without merges, on a million", statements(m.small), "%.2f", target{}},
+		figure{"cost_large_statements", "… CPU-s per million without merges, on this store", statements(m.large), "%.2f", target{}},
 		figure{"cost_small", "… CPU-s per million events on a million", small, "%.2f", target{}},
 		figure{"cost_large", "… CPU-s per million events on this store", large, "%.2f", target{}})
 	for _, part := range []string{"aggregator", "clickhouse"} {
