@@ -22,8 +22,13 @@ func (b *both) questions(want oracle.Result) {
 	b.placed()
 	_, address := b.Rig.StartReporter()
 	b.audit(address, want)
+	stored := 0
 	for _, tenant := range tenants() {
 		b.usage(address, tenant)
+		stored += b.ledger(address, tenant)
+	}
+	if stored != want.Stored {
+		b.T.Errorf("the ledgers of all tenants say %d stored, the oracle %d", stored, want.Stored)
 	}
 	b.tool("migrate", "--status")
 	if out := b.tool("doctor"); !strings.Contains(out, fmt.Sprintf("over %d servers", servers)) {
@@ -71,6 +76,33 @@ func (b *both) audit(address string, want oracle.Result) {
 		b.T.Errorf("the certificate says ok %t, stored %d, voided %d, %d shards; the oracle %d, %d, %d", c.OK, stored, voided, len(c.Shards), want.Stored, want.Voided, partitions)
 	}
 	b.Note += fmt.Sprintf(" audit=ok shards=%d", len(c.Shards))
+}
+
+// ledger is what the reporter says was stored of a tenant; every partition must be known to it.
+func (b *both) ledger(address, tenant string) (stored int) {
+	b.T.Helper()
+	token := b.Rig.Key(tenant, "usage:read")
+	var ledger struct {
+		Rows []struct {
+			Stored   int  `json:"stored"`
+			Balanced bool `json:"balanced"`
+		} `json:"rows"`
+	}
+	b.get(address, "/ledger", token, &ledger)
+	for _, r := range ledger.Rows {
+		stored += r.Stored
+		if !r.Balanced {
+			b.T.Errorf("the ledger of %s does not balance", tenant)
+		}
+	}
+	var fresh struct {
+		Rows []struct{} `json:"rows"`
+	}
+	b.get(address, "/freshness", token, &fresh)
+	if len(fresh.Rows) != partitions {
+		b.T.Errorf("freshness of %d partitions, want %d", len(fresh.Rows), partitions)
+	}
+	return stored
 }
 
 // usage compares the months that the reporter answers with the raw rows of the tenant, on its own server.

@@ -32,9 +32,9 @@ func TestShards(t *testing.T) {
 		b.aggregatorGone()
 		b.serverStill(f.Rnd.IntN(servers))
 	}
-	for range fight.Rounds(2, 40) {
+	for i := range fight.Rounds(2, 40) {
 		f.Moment()
-		parts := append([]*rig.Part{f.Rig.ClickHouses[0], f.Rig.ClickHouses[1]}, f.Rig.Aggregators...)
+		parts := [][]*rig.Part{f.Rig.ClickHouses, f.Rig.Aggregators}[i%2]
 		part := parts[f.Rnd.IntN(len(parts))]
 		back := part.Back()
 		part.Kill()
