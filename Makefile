@@ -81,7 +81,7 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 bench: build ## end-to-end load for BENCH_SECONDS (30); writes bench/results/latest.json
 	@$(GO) build -o $(BIN)/bench ./bench
 	@$(BIN)/bench $(BENCH)
-bench-all: build ## every line of the speed table, the large store included (filled once, 10 GB); flags in BENCH
+bench-all: build ## every line of the speed table, the large store included (filled once, 13 GB); flags in BENCH
 	@$(GO) build -o $(BIN)/bench ./bench
 	@$(BIN)/bench all $(BENCH)
 bench-drain bench-dedup bench-fill bench-store: build
