@@ -29,11 +29,13 @@ func (s *front) take(w http.ResponseWriter, r *http.Request, correlation string)
 		return outcome{}, refuse(codeScope, "the key lacks the scope "+scopeReplay)
 	}
 	t := s.tenants.get(who.tenant)
+	asked := time.Now()
 	leave, refusal := s.enter(h, t, now)
 	if refusal != nil {
 		return outcome{}, refusal
 	}
 	defer leave()
+	opts.wait = s.cfg.Commit.Wait - time.Since(asked) // who waited for the log before waits the less for it after
 
 	out := outcome{CorrelationID: correlation}
 	ticket, deadline, refusal := s.pack(w, r, t, who, opts, now, &out)
@@ -75,7 +77,7 @@ func (s *front) pack(w http.ResponseWriter, r *http.Request, t *tenant, who call
 		return nil, none, refuse(codeRate, fmt.Sprintf("tenant %s may send %d events a second", who.tenant, s.cfg.Limit.RateEvents))
 	}
 	t.rateHeaders(h, now)
-	deadline := time.Now().Add(s.cfg.Commit.Wait)
+	deadline := time.Now().Add(opts.wait)
 	key := laneKey{tenant: who.tenant, backfill: who.backfill, replay: opts.replay}
 	ticket, err := s.commit.submit(r.Context(), key, &t.memory, sc.events, deadline)
 	if err != nil {
@@ -92,6 +94,7 @@ func (s *front) count(result string, n int) {
 type options struct {
 	partial bool              // take the good events, list the others
 	replay  eventlog.Position // the dead letter that is sent again
+	wait    time.Duration     // for the log, at most
 }
 
 func optionsOf(r *http.Request) (options, error) {
