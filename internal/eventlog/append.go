@@ -151,7 +151,7 @@ func (l *Log) receipt(ctx context.Context, msg *nats.Msg, ack *jetstream.PubAck,
 	}
 	r := Receipt{Partition: p, Seq: ack.Sequence, Duplicate: ack.Duplicate}
 	if !ack.Duplicate {
-		l.confirm(r, begun)
+		l.confirm(r, begun, msg.Header.Get(jetstream.MsgIDHeader))
 		return r, nil
 	}
 	stored, err := l.Get(ctx, p, ack.Sequence)

@@ -2,7 +2,9 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ type receipts struct {
 type confirmed struct {
 	seq uint64
 	at  time.Time
+	id  string // of the message
 }
 
 // OnLost is told of sequences that the log confirmed to this program and has given to other messages since:
@@ -33,7 +36,7 @@ func (l *Log) OnLost(call func(partition int, lost Gap)) {
 }
 
 // confirm notes a fresh receipt of a message that was first sent at begun.
-func (l *Log) confirm(r Receipt, begun time.Time) {
+func (l *Log) confirm(r Receipt, begun time.Time, id string) {
 	c := &l.receipts
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,14 +48,53 @@ func (l *Log) confirm(r Receipt, begun time.Time) {
 		if !begun.After(had.at) { // sent before the other was confirmed: they overtook each other
 			return
 		}
-		lost := Gap{From: r.Seq, To: had.seq}
-		l.log.Error("the log has lost messages that it had confirmed: the same sequences are given again; have what was sent then sent again; see the runbook: log-gap",
-			zap.Int("partition", r.Partition), zap.Uint64("from", lost.From), zap.Uint64("to", lost.To))
-		if c.onLost != nil {
-			c.onLost(r.Partition, lost)
-		}
+		l.lost(r.Partition, Gap{From: r.Seq, To: had.seq})
 	}
-	c.highest[r.Partition] = confirmed{seq: r.Seq, at: time.Now()}
+	c.highest[r.Partition] = confirmed{seq: r.Seq, at: time.Now(), id: id}
+}
+
+// lost tells of a loss. The caller holds the lock of receipts.
+func (l *Log) lost(partition int, lost Gap) {
+	l.log.Error("the log has lost messages that it had confirmed; have what was sent then sent again; see the runbook: log-gap",
+		zap.Int("partition", partition), zap.Uint64("from", lost.From), zap.Uint64("to", lost.To))
+	if l.receipts.onLost != nil {
+		l.receipts.onLost(partition, lost)
+	}
+}
+
+// CheckReceipts asks whether the log still holds the last message that it confirmed to this program, in each
+// partition. It is for a new connection: the server may have lost the end of its log while it was away, and
+// others may have taken those sequences before anything is published here.
+func (l *Log) CheckReceipts(ctx context.Context) error {
+	l.receipts.mu.Lock()
+	highest := maps.Clone(l.receipts.highest)
+	l.receipts.mu.Unlock()
+	for p, had := range highest {
+		info, err := l.Info(ctx, p)
+		if err != nil {
+			return err
+		}
+		m, err := l.Get(ctx, p, had.seq)
+		gap := Gap{From: had.seq, To: had.seq}
+		switch {
+		case err == nil && m.MsgID() == had.id:
+			continue
+		case err == nil: // somebody else's by now; where the loss began is not known here
+		case !errors.Is(err, ErrNotFound):
+			return err
+		case info.Replicas > 1: // perhaps a new leader that is catching up
+			continue
+		case info.Last < had.seq:
+			gap.From = info.Last + 1
+		}
+		l.receipts.mu.Lock()
+		if l.receipts.highest[p] == had {
+			delete(l.receipts.highest, p) // told once
+			l.lost(p, gap)
+		}
+		l.receipts.mu.Unlock()
+	}
+	return nil
 }
 
 // Deleted lists what is missing between the first and the last sequence of a partition, and before the

@@ -131,6 +131,9 @@ func (w *watch) check(ctx context.Context) state {
 	if err := w.log.EnsureStreams(ctx); err != nil {
 		return state{fault: err}
 	}
+	if err := w.log.CheckReceipts(ctx); err != nil {
+		return state{fault: err}
+	}
 	d, err := w.log.Durability(ctx)
 	switch {
 	case err != nil:
