@@ -109,10 +109,13 @@ func (w *Warehouse) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	}
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	const exists = `SELECT count() FROM system.tables WHERE database = @db AND name = 'migrations'`
-	var n uint64
-	if err := w.conn.QueryRow(ctx, exists, named("db", w.db)).Scan(&n); err != nil {
+	const exists = `SELECT count(), countIf(engine = 'Distributed') FROM system.tables WHERE database = @db AND name = 'migrations'`
+	var n, distributed uint64
+	if err := w.conn.QueryRow(ctx, exists, named("db", w.db)).Scan(&n, &distributed); err != nil {
 		return nil, fmt.Errorf("look for the migrations of database %s: %w", w.db, err)
+	}
+	if distributed > 0 {
+		return nil, fmt.Errorf("database %s is for reading several servers, which are migrated: name them (clickhouse.servers)", w.db)
 	}
 	if n == 0 {
 		return migrations, nil

@@ -110,6 +110,9 @@ func (r *Rig) Server(i int) oracle.ClickHouse {
 	return oracle.ClickHouse("http://" + loopback(r.ports[3+2*i]))
 }
 
+// DSN is where everything can be read.
+func (r *Rig) DSN() string { return r.clickHouseConfig(nil).DSN }
+
 // ToolFlags tell the command line tool where NATS and ClickHouse are.
 func (r *Rig) ToolFlags() []string {
 	return append(r.clickHouseFlags(nil), "--nats", r.natsURL(nil))

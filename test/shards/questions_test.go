@@ -31,6 +31,10 @@ func (b *both) questions(want oracle.Result) {
 		b.T.Errorf("the ledgers of all tenants say %d stored, the oracle %d", stored, want.Stored)
 	}
 	b.tool("migrate", "--status")
+	out, err := exec.CommandContext(b.T.Context(), fight.Program(), "migrate", "--clickhouse", b.Rig.DSN()).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "clickhouse.servers") {
+		b.T.Errorf("migrate of the reader alone: %v, %s", err, out)
+	}
 	if out := b.tool("doctor"); !strings.Contains(out, fmt.Sprintf("over %d servers", servers)) {
 		b.T.Errorf("the doctor does not know of the servers:\n%s", out)
 	}
