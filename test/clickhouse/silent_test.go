@@ -20,6 +20,7 @@ const (
 	latencyFactor = 3 * 2
 	latencyNoise  = 300 * time.Millisecond
 	timerNoise    = 2 * time.Second
+	lasting       = time.Minute // a fault, in the full form
 	// receiveTimeout is when the server drops who stopped sending.
 	receiveTimeout = 5 * time.Second
 )
@@ -75,8 +76,12 @@ func silence(t *testing.T, name string, deadline time.Duration) *silent {
 	s.Fight = fight.Begin(t, name, rig.Options{
 		ClickHouseOfAggregator: proxy.Between(t, &s.proxy),
 		AggregatorFlags:        []string{"--clickhouse-insert-timeout", s.deadline.String()},
+		BatchRows:              100_000, // as the product has it: a minute's backlog is part of the recovery
 	})
 	s.Limit(recovery)
+	if fight.Soak {
+		s.Cap += lasting // there is as much to catch up with
+	}
 	s.watch = watchInserts(s.proxy)
 	s.Load.Latencies()
 	s.While(time.Second)
@@ -99,7 +104,7 @@ func (s *silent) lasts(short time.Duration, begin, end func()) {
 	begin()
 	over := time.Now().Add(short)
 	if fight.Soak {
-		over = time.Now().Add(time.Minute)
+		over = time.Now().Add(lasting)
 	}
 	s.Rig.Until("the fault is over", rig.SettleWait, func(context.Context) bool {
 		s.goroutines[1] = max(s.goroutines[1], s.goroutinesNow())
