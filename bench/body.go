@@ -142,9 +142,28 @@ func putUUID(dst []byte, x, y uint64) {
 // seed of everything but the ids: two runs send the same mix.
 const seed = 20251122
 
-// prepare makes a key for every tenant, and the bodies.
+// prepare makes a key for every tenant, unless it was made before, and the bodies.
 func prepare(ctx context.Context, s *system, o options) ([]*body, error) {
-	keys := make([]string, o.tenants)
+	if len(s.keys) != o.tenants {
+		var err error
+		if s.keys, err = s.makeKeys(ctx, o.tenants); err != nil {
+			return nil, err
+		}
+	}
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	var bodies []*body
+	for range o.templates {
+		for i, key := range s.keys {
+			bodies = append(bodies, newBody(rnd, s.host, key, i, o.accounts))
+		}
+	}
+	rnd.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
+	return bodies, nil
+}
+
+// makeKeys makes keys to send and to read, one a tenant, and that of the probes.
+func (s *system) makeKeys(ctx context.Context, tenants int) ([]string, error) {
+	keys := make([]string, tenants)
 	cfg := control.DefaultConfig()
 	cfg.URL, cfg.Name = s.endpoints.NATS, "countinghouse-bench"
 	store, err := control.Dial(ctx, cfg, zap.NewNop())
@@ -163,19 +182,7 @@ func prepare(ctx context.Context, s *system, o options) ([]*body, error) {
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	s.keys = keys
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	var bodies []*body
-	for range o.templates {
-		for i, key := range keys {
-			bodies = append(bodies, newBody(rnd, s.host, key, i, o.accounts))
-		}
-	}
-	rnd.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
-	return bodies, nil
+	return keys, g.Wait()
 }
 
 // newKey makes a key, once NATS is there.
