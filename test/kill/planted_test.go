@@ -54,8 +54,8 @@ var planted = []struct {
 		name: "ack before insert: answered before the log has it",
 		bugs: []rig.Mutation{{
 			File: "internal/ingest/commit.go",
-			Old:  "if _, err := c.log.Append(ctx, key.tenant, uuid.New(), b.encoded); err != nil {",
-			New:  "early := append([]byte(nil), b.encoded...)\n\tgo c.log.Append(context.WithoutCancel(ctx), key.tenant, uuid.New(), early)\n\tif err := error(nil); err != nil {",
+			Old:  "receipt, err := c.log.Append(ctx, key.tenant, uuid.New(), b.encoded)",
+			New:  "early := append([]byte(nil), b.encoded...)\n\tgo c.log.Append(context.WithoutCancel(ctx), key.tenant, uuid.New(), early)\n\tvar receipt eventlog.Receipt",
 		}},
 		fault: logDies,
 	},
