@@ -2,10 +2,10 @@ package rig
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/countinghouse/countinghouse/internal/localstack"
@@ -30,9 +30,6 @@ type Host struct {
 	link    string // its end of the link within the namespace
 }
 
-// networks numbers those of this process: tests may run at the same time.
-var networks atomic.Int32 //nolint:gochecknoglobals // names of devices are the kernel's, and so global
-
 // nowhere is an address that no card has: what is sent there is thrown away by whoever gets it.
 const nowhere = "02:00:00:00:00:01"
 
@@ -45,9 +42,7 @@ func NewNetwork(t *testing.T, n int) *Network {
 	if os.Geteuid() != 0 {
 		t.Fatal("root is needed to make networks to part servers in: sudo, or unshare --user --map-root-user --net --mount in which /run is a tmpfs")
 	}
-	id := int(networks.Add(1))
-	// 198.18.0.0/15 is set aside for tests of networks (RFC 2544): nobody's address is lost behind it.
-	net := &Network{t: t, bridge: fmt.Sprintf("chb%d-%d", os.Getpid()%1e6, id), prefix: fmt.Sprintf("198.18.%d.", (os.Getpid()*8+id)%256)}
+	net := free(t)
 	t.Cleanup(net.remove)
 	net.ip("link", "add", net.bridge, "type", "bridge")
 	net.ip("address", "add", net.Root()+"/24", "dev", net.bridge)
@@ -63,6 +58,25 @@ func NewNetwork(t *testing.T, n int) *Network {
 		h.ip("link", "set", h.link, "up")
 	}
 	return net
+}
+
+// free is a network whose name and addresses nobody has: others may make some at the same time. The addresses
+// are of 198.18.0.0/15, which is set aside for tests of networks (RFC 2544).
+func free(t *testing.T) *Network {
+	t.Helper()
+	for range 100 {
+		n := rand.IntN(512)
+		net := &Network{t: t, bridge: fmt.Sprintf("chb%d", n), prefix: fmt.Sprintf("198.%d.%d.", 18+n/256, n%256)}
+		taken, err := exec.Command("ip", "-oneline", "address", "show", "to", net.prefix+"0/24").CombinedOutput()
+		if err != nil {
+			t.Fatalf("ip address: %v: %s", err, taken)
+		}
+		if len(taken) == 0 {
+			return net
+		}
+	}
+	t.Fatal("no network is free: remove what killed tests have left: ip link, ip netns")
+	return nil
 }
 
 // Root is the address of everything that is in no host.
