@@ -37,7 +37,7 @@ func TestF23NoisyTenant(t *testing.T) {
 	took := time.Since(begun)
 	tally := f.Load.Tally()
 	unaffected(f, quiet, 150)
-	f.Note += fmt.Sprintf(" tried=%d×quota accepted=%d refused=%d", int(tried)*int(time.Second)/int(took)/quota, taken, refused)
+	f.Note += fmt.Sprintf(" tried=%d×quota accepted=%d refused=%d", tried*int(time.Second)/int(took)/quota, taken, refused)
 	if !tally.Only("202", "none") {
 		t.Errorf("%s seed=%d: others were answered %s", f.Name, f.Seed, tally)
 	}
