@@ -68,11 +68,8 @@ type committer struct {
 }
 
 func newCommitter(log appender, cfg CommitConfig, metrics *telemetry.Ingest, now func() time.Time, logger *zap.Logger) *committer {
-	if cfg.Abreast == 0 {
-		cfg.Abreast = DefaultConfig().Commit.Abreast
-	}
 	return &committer{
-		log: log, logger: logger, metrics: metrics, now: now, linger: cfg.Linger, inFlight: cfg.InFlight, abreast: cfg.Abreast,
+		log: log, logger: logger, metrics: metrics, now: now, linger: cfg.Linger, inFlight: cfg.InFlight, abreast: cfg.abreast(1),
 		lanes: map[laneKey]*lane{}, queues: map[int]*queue{},
 	}
 }

@@ -72,7 +72,18 @@ type CommitConfig struct {
 	Wait     time.Duration `koanf:"wait" help:"longest time a request waits for the log before it is answered 503"`
 	Linger   time.Duration `koanf:"linger" help:"how long a chunk waits for company when nothing is in flight; 0 sends at once"`
 	InFlight int           `koanf:"in_flight" help:"chunks of one tenant on their way to the log at a time"`
-	Abreast  int           `koanf:"abreast" help:"chunks on their way to one partition of the log at a time; more would only wait there, and here they still grow"`
+	Abreast  int           `koanf:"abreast" help:"chunks on their way to one partition of the log at a time; more would only wait there, and here they still grow; 0 is 8, or 32 if the log has replicas, which take several at once"`
+}
+
+// abreast is CommitConfig.Abreast with its default.
+func (c CommitConfig) abreast(replicas int) int {
+	switch {
+	case c.Abreast > 0:
+		return c.Abreast
+	case replicas > 1:
+		return 32
+	}
+	return 8
 }
 
 // DefaultConfig is a service on its usual ports with the limits of architecture 10.
@@ -90,7 +101,7 @@ func DefaultConfig() Config {
 			Requests: 2048, TenantRequests: 1024, WaitingBytes: 256 << 20, TenantWaitingBytes: 128 << 20,
 			Guesses: 30,
 		},
-		Commit: CommitConfig{Wait: 5 * time.Second, InFlight: 8, Abreast: 8},
+		Commit: CommitConfig{Wait: 5 * time.Second, InFlight: 8},
 		NATS:   eventlog.DefaultConfig(),
 		Log:    telemetry.DefaultLogConfig(),
 	}
@@ -117,13 +128,13 @@ func (c *Config) Validate() error {
 		"limit.dimensions": int64(l.Dimensions), "limit.dimension_bytes": int64(l.DimensionBytes), "limit.span": int64(l.Span),
 		"limit.past": int64(l.Past), "limit.requests": int64(l.Requests), "limit.tenant_requests": int64(l.TenantRequests),
 		"limit.waiting_bytes": l.WaitingBytes, "limit.tenant_waiting_bytes": l.TenantWaitingBytes,
-		"commit.wait": int64(c.Commit.Wait), "commit.in_flight": int64(c.Commit.InFlight), "commit.abreast": int64(c.Commit.Abreast),
+		"commit.wait": int64(c.Commit.Wait), "commit.in_flight": int64(c.Commit.InFlight),
 	} {
 		want(n > 0, "%s: must be positive", name)
 	}
 	for name, n := range map[string]int64{
 		"limit.future": int64(l.Future), "limit.rate_events": int64(l.RateEvents), "limit.rate_burst": int64(l.RateBurst),
-		"limit.guesses": int64(l.Guesses), "commit.linger": int64(c.Commit.Linger), "http.drain_delay": int64(h.DrainDelay),
+		"limit.guesses": int64(l.Guesses), "commit.linger": int64(c.Commit.Linger), "commit.abreast": int64(c.Commit.Abreast), "http.drain_delay": int64(h.DrainDelay),
 	} {
 		want(n >= 0, "%s: must not be negative", name)
 	}

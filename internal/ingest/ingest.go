@@ -104,7 +104,9 @@ func (a *App) start(ctx context.Context) error {
 	if now == nil {
 		now = time.Now
 	}
-	a.commit = newCommitter(a.log, a.cfg.Commit, metrics, now, a.logger)
+	commit := a.cfg.Commit
+	commit.Abreast = commit.abreast(nats.Replicas)
+	a.commit = newCommitter(a.log, commit, metrics, now, a.logger)
 	handler := newFront(&a.cfg, a.keys, a.commit, metrics, now, a.watch.usable, a.logger)
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return fmt.Errorf("ingest: %w", err)
