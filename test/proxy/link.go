@@ -94,7 +94,7 @@ func (p *Proxy) pump(l *link, d Direction) {
 		if !p.wait(l, d, c.due) {
 			return
 		}
-		if p.show(l, d, c) {
+		if p.lost(l, d, c) {
 			l.silent[d].Store(true)
 		}
 		if l.silent[d].Load() {
@@ -127,6 +127,7 @@ func (p *Proxy) read(l *link, d Direction, from *net.TCPConn, chunks chan<- chun
 			return
 		}
 		if err != nil {
+			p.show(l, d, nil)
 			l.put(chunks, chunk{due: c.due, err: err})
 			return
 		}
@@ -161,14 +162,21 @@ func (p *Proxy) wait(l *link, d Direction, due time.Time) bool {
 	}
 }
 
-// show lets the tap see a chunk, and answers whether it is to be lost.
-func (p *Proxy) show(l *link, d Direction, c chunk) (lost bool) {
+// lost answers whether a chunk is to be; the tap sees it first.
+func (p *Proxy) lost(l *link, d Direction, c chunk) bool {
+	if c.err == nil {
+		p.show(l, d, c.bytes)
+	}
+	r, _ := p.rule(d)
+	return r.swallow
+}
+
+func (p *Proxy) show(l *link, d Direction, bytes []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.tap != nil {
-		p.tap(l.number, d, c.bytes)
+		p.tap(l.number, d, bytes)
 	}
-	return p.rules[d].swallow
 }
 
 // deliver writes bytes, up to the cut if that is here; false ends the direction.

@@ -175,8 +175,8 @@ func (p *Proxy) Arm(c *Cut) {
 	p.cut = c
 }
 
-// Tap lets f see each chunk of every connection before it is delivered or lost, nil where the sender of a
-// direction has ended it. Connections have numbers, from 1. f is called by one goroutine at a time, and
+// Tap lets f see each chunk of every connection before it is delivered or lost, and nil when the sender of a
+// direction has ended it, at once, even if chunks before that are still on their way. Connections have numbers, from 1. f is called by one goroutine at a time, and
 // must not call the proxy. nil ends it.
 func (p *Proxy) Tap(f func(connection int, d Direction, chunk []byte)) {
 	p.mu.Lock()
