@@ -46,7 +46,7 @@ func (l *Log) streamConfig(p int) jetstream.StreamConfig {
 	return c
 }
 
-// EnsureStreams makes the streams that do not exist, takes changes of max_bytes and replicas over, and
+// EnsureStreams makes the streams that do not exist, takes changes of max_bytes and more replicas over, and
 // fails with ErrSettings when the log was made for something else: another number of partitions,
 // settings that could drop history, or a server without the subject mapping. It may be repeated and run
 // by several programs at once.
@@ -121,6 +121,8 @@ func (l *Log) ensureStream(ctx context.Context, p int) error {
 	if want.MaxBytes == 0 {
 		want.MaxBytes = have.MaxBytes
 	}
+	// Never fewer: a program that was not told of the other servers must not throw their copies away.
+	want.Replicas = max(want.Replicas, have.Replicas)
 	if have.MaxBytes == want.MaxBytes && have.Replicas == want.Replicas {
 		return nil
 	}

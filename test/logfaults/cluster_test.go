@@ -24,10 +24,11 @@ func cluster(t *testing.T, name string) (*fight.Fight, *rig.Network) {
 	net := rig.NewNetwork(t, 3)
 	f := fight.Begin(t, name, rig.Options{NATSHosts: net.Hosts(), Aggregators: []string{"one", "two"}})
 	for _, stream := range []string{usageStream, "CONTROL", "KV_LEASES"} {
-		info, err := f.Rig.Stream(t.Context(), stream)
-		if err != nil || info.Config.Replicas != 3 {
-			t.Errorf("stream %s: %d replicas, %v; want 3", stream, info.Config.Replicas, err)
-		}
+		f.Rig.Until("there are three copies of "+stream, rig.SettleWait, func(ctx context.Context) bool {
+			info, err := f.Rig.Stream(ctx, stream)
+			return err == nil && info.Config.Replicas == 3 && info.Cluster != nil && len(info.Cluster.Replicas) == 2 &&
+				info.Cluster.Replicas[0].Current && info.Cluster.Replicas[1].Current
+		})
 	}
 	return f, net
 }
@@ -80,10 +81,11 @@ func TestF16KillLeader(t *testing.T) {
 		f.Rig.Servers()[(n+1+f.Rnd.IntN(2))%3].Halt(func() { <-stay })
 		f.Load.Mark()
 		f.While(time.Duration(6+f.Rnd.IntN(fight.Rounds(2, 20))) * time.Second) // longer than a publish may take
+		f.Rig.Until("a request that was begun since is answered", rig.SettleWait, func(context.Context) bool { return f.Load.Tally().Count("") > 0 })
 		tally := f.Load.Tally()
 		told = tally.String()
 		f.T.Logf("two of three are gone: %s", told)
-		if tally.Count("503") == 0 || !tally.Only("503 log-unavailable", "503 log-unconfirmed", "503 keys-unavailable") {
+		if !tally.Only("503 log-unavailable", "503 log-unconfirmed", "503 keys-unavailable") {
 			t.Errorf("without a majority, answered %s; want 503 only", told)
 		}
 		close(stay)

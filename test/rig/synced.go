@@ -118,7 +118,7 @@ func (s *synced) line(line string) {
 // returns notes what a call has done.
 func (s *synced) returns(c call, line string) {
 	m := traceResult.FindStringSubmatch(line)
-	if m == nil || strings.HasPrefix(m[1], "-") || !s.block.MatchString(c.file) {
+	if len(m) == 0 || strings.HasPrefix(m[1], "-") || !s.block.MatchString(c.file) {
 		return
 	}
 	switch c.name {
