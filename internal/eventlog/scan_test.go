@@ -1,6 +1,7 @@
 package eventlog_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -54,8 +55,8 @@ func agree(t *testing.T, s *eventlog.Scanner, b []byte) (events int) {
 
 // refused are the events of a chunk that decoding left out; the error is about the whole of it.
 func refused(err error) (map[int]bool, error) {
-	partial, ok := err.(*eventlog.PartialError)
-	if !ok {
+	var partial *eventlog.PartialError
+	if !errors.As(err, &partial) {
 		return nil, err
 	}
 	bad := map[int]bool{}
