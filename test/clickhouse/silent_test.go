@@ -101,7 +101,10 @@ func (s *silent) lasts(short time.Duration, begin, end func()) {
 	s.watch.take()
 	s.Load.Latencies()
 	before := s.Load.Requests()
+	// With an insert under way: the last byte of its rows comes when the server is silent.
+	cut := s.CutNext(s.proxy, "events", fight.Place{Direction: proxy.ToServer, FromEnd: true, Bytes: 1}, proxy.Stall)
 	begin()
+	cut.Release()
 	over := time.Now().Add(short)
 	if fight.Soak {
 		over = time.Now().Add(lasting)
