@@ -296,7 +296,7 @@ func (d *decision) event(c *chunk, it *item, l *ledgerRow) error {
 	id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
 	if o, ok := d.original(it.ident, it.seen, c.tenant, id, pos); ok {
 		if o.contentHash == it.contentHash {
-			d.duplicate(c, it, it.ident, id, pos, o.pos())
+			d.duplicate(c, it, it.ident, id, pos, o.pos)
 			l.duplicate++
 			return nil
 		}
@@ -333,9 +333,7 @@ func (d *decision) event(c *chunk, it *item, l *ledgerRow) error {
 // store writes the row that was made, and remembers its identity until the batch is retired at least.
 func (d *decision) store(it *item, pos Position, voided bool, l *ledgerRow) {
 	l.stored++
-	d.memory.put(entry{
-		ident: it.ident, contentHash: it.contentHash, shard: pos.Shard, seq: pos.Seq, idx: pos.Idx, isVoid: it.event.Type == usage.TypeVoided, voided: voided,
-	})
+	d.memory.put(newEntry(it.ident, it.contentHash, pos, it.event.Type == usage.TypeVoided, voided))
 	d.batch.stored = append(d.batch.stored, it.idHash)
 	d.router.event(&d.row)
 }
@@ -343,6 +341,7 @@ func (d *decision) store(it *item, pos Position, voided bool, l *ledgerRow) {
 // found is the first occurrence of an identity, and where it was decided but not yet retired, its batch.
 type found struct {
 	entry
+	pos   Position
 	batch *batch
 }
 
@@ -350,13 +349,13 @@ type found struct {
 // the filter has not seen is neither in the warehouse nor in what memory knows of it.
 func (d *decision) original(k ident, seen bool, tenant string, id usage.Identity, pos Position) (found, bool) {
 	if o, b := d.memory.inFlight(k); o != nil {
-		return found{entry: *o, batch: b}, true
+		return found{entry: *o, pos: o.pos(Partition(pos.Shard)), batch: b}, true
 	}
 	if !seen {
 		return found{}, false
 	}
 	if o := d.memory.recent(k); o != nil {
-		return found{entry: *o}, true
+		return found{entry: *o, pos: o.pos(Partition(pos.Shard))}, true
 	}
 	if len(d.known) == 0 {
 		return found{}, false
@@ -366,10 +365,7 @@ func (d *decision) original(k ident, seen bool, tenant string, id usage.Identity
 		return found{}, false
 	}
 	o := s.original
-	return found{entry: entry{
-		ident: k, contentHash: o.ContentHash, shard: o.Position.Shard, seq: o.Position.Seq, idx: o.Position.Idx,
-		isVoid: o.Type == usage.TypeVoided, voided: s.voided && s.voidedAt.Before(pos),
-	}}, true
+	return found{pos: o.Position, entry: newEntry(k, o.ContentHash, o.Position, o.Type == usage.TypeVoided, s.voided && s.voidedAt.Before(pos))}, true
 }
 
 // void decides an event.voided whose own identity is new and whose row is made. The first void naming a
@@ -378,7 +374,7 @@ func (d *decision) original(k ident, seen bool, tenant string, id usage.Identity
 func (d *decision) void(c *chunk, it *item, l *ledgerRow) error {
 	row, t := &d.row, it.event.Target
 	target, ok := d.original(d.memory.hash.of(c.tenant, t), true, c.tenant, t, row.pos)
-	if ok && target.isVoid {
+	if ok && target.isVoid() {
 		d.quarantine(c, &reject{
 			idx: it.idx, id: usage.Identity{Source: it.event.Source, ID: it.event.ID}, typ: it.event.Type, account: it.event.Subject,
 			reason: reasonVoidOfVoid, detail: "the target is itself an event.voided; send the original event again under a new id", raw: rawOf(it),
@@ -387,7 +383,7 @@ func (d *decision) void(c *chunk, it *item, l *ledgerRow) error {
 	}
 	var neg *eventRow
 	switch {
-	case ok && target.voided:
+	case ok && target.voided():
 		row.voidEffect = voidAlready
 	case ok:
 		row.voidEffect = voidActed
@@ -434,23 +430,23 @@ func (d *decision) negate(k identityKey, target found, void *eventRow) (eventRow
 	}
 	s := d.known[k]
 	if s == nil || s.row == nil {
-		return eventRow{}, fmt.Errorf("%w: no stored row of %s/%s at seq %d to void", errBroken, k.source, k.id, target.seq)
+		return eventRow{}, fmt.Errorf("%w: no stored row of %s/%s at seq %d to void", errBroken, k.source, k.id, target.pos.Seq)
 	}
 	return negation(s.row, void.pos, void.causation, max(s.row.recordedAt, void.recordedAt)), nil
 }
 
 // remake makes the row of an original that is still in flight.
 func (d *decision) remake(o found) (row eventRow, err error) {
-	c := o.batch.chunkAt(o.seq)
+	c := o.batch.chunkAt(o.pos.Seq)
 	items, _, err := d.again.open(c)
 	if err != nil {
 		return row, err
 	}
-	i, ok := slices.BinarySearchFunc(items, o.idx, func(it item, idx uint32) int { return cmp.Compare(it.idx, idx) })
+	i, ok := slices.BinarySearchFunc(items, o.pos.Idx, func(it item, idx uint32) int { return cmp.Compare(it.idx, idx) })
 	if !ok {
-		return row, fmt.Errorf("%w: shard %d seq %d has no event %d any more", errBroken, c.shard, c.seq, o.idx)
+		return row, fmt.Errorf("%w: shard %d seq %d has no event %d any more", errBroken, c.shard, c.seq, o.pos.Idx)
 	}
-	d.fill(&row, c, &items[i], o.pos())
+	d.fill(&row, c, &items[i], o.pos)
 	return row, nil
 }
 

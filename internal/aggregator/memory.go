@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 
+	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
@@ -36,15 +37,46 @@ func (h *hasher) of(tenant string, id usage.Identity) ident {
 type entry struct {
 	ident
 	contentHash uint64
-	seq         uint64
-	idx         uint32
-	shard       uint16 // an earlier one than the session's where a void is of an event counted before
-	isVoid      bool   // its type is event.voided
-	voided      bool   // a negation of it was decided
+	at          uint64 // packed: where it stands and what became of it
 }
 
-// pos is where the first occurrence stands.
-func (e *entry) pos() Position { return Position{Shard: e.shard, Seq: e.seq, Idx: e.idx} }
+// Of entry.at: sequence, index, incarnation, and two bits. The incarnation is an earlier one than the
+// session's where a void is of an event that was counted before; the partition is the session's.
+const (
+	entryVoid   = 1 << 0 // its type is event.voided
+	entryVoided = 1 << 1 // a negation of it was decided
+
+	incarnationAt   = 2
+	incarnationBits = 16 - incarnationShift
+	idxAt           = incarnationAt + incarnationBits
+	idxBits         = 12
+	seqAt           = idxAt + idxBits
+)
+
+// A message has fewer events than there is room for, and no stream will ever have 2^44 messages.
+var _ [1<<idxBits - eventlog.DirectEventsMax]struct{}
+
+func newEntry(k ident, contentHash uint64, p Position, isVoid, voided bool) entry {
+	at := p.Seq<<seqAt | uint64(p.Idx)<<idxAt | uint64(Incarnation(p.Shard))<<incarnationAt
+	if isVoid {
+		at |= entryVoid
+	}
+	if voided {
+		at |= entryVoided
+	}
+	return entry{ident: k, contentHash: contentHash, at: at}
+}
+
+func (e *entry) isVoid() bool { return e.at&entryVoid != 0 }
+func (e *entry) voided() bool { return e.at&entryVoided != 0 }
+func (e *entry) seq() uint64  { return e.at >> seqAt }
+func (e *entry) idx() uint32  { return uint32(e.at>>idxAt) & (1<<idxBits - 1) }
+
+// pos is where the first occurrence stands, in the given partition of the log.
+func (e *entry) pos(partition uint16) Position {
+	incarnation := uint16(e.at>>incarnationAt) & (1<<incarnationBits - 1)
+	return Position{Shard: Shard(partition, incarnation), Seq: e.seq(), Idx: e.idx()}
+}
 
 // memory is every identity decided since progress, kept until the covering ledger row is committed
 // (architecture 4 a), and the youngest of those committed: a retry comes soon, and is then known without
@@ -60,8 +92,8 @@ type memory struct {
 	spare   []*generation // recycled
 }
 
-// recentIdentities are about 45 bytes each, and ten seconds of retries at 150,000 events a second.
-const recentIdentities = 3 << 19
+// recentIdentities are about 42 bytes each, and ten seconds of retries at 200,000 events a second.
+const recentIdentities = 1 << 21
 
 // mergedIdentities is the size up to which small batches share a generation: few are to be searched.
 const mergedIdentities = 1 << 17
@@ -164,10 +196,10 @@ func (m *memory) put(e entry) { m.live[len(m.live)-1].put(e) }
 // this batch, not as long as the original's: after the original is retired the warehouse shows its row,
 // but not yet the negation that is still in flight (simulation, seed 97).
 func (m *memory) void(o entry) {
-	o.voided = true
+	o.at |= entryVoided
 	g := m.live[len(m.live)-1]
 	if own := g.find(o.ident); own != nil {
-		own.voided = true
+		own.at |= entryVoided
 		return
 	}
 	g.put(o)

@@ -63,7 +63,7 @@ func (d *decision) conflict(c *chunk, it *item, id usage.Identity, pos Position,
 	d.router.dead(&deadRow{
 		pos: pos, tenant: c.tenant, id: id, typ: it.event.Type, account: it.event.Subject, reason: reasonConflict,
 		detail: "another event with this source and id and other content was stored first; send a correction as event.voided plus a new id",
-		raw:    rawOf(it), recordedAt: c.loggedAt, contentHash: it.contentHash, original: o.pos(), originalHash: o.contentHash,
+		raw:    rawOf(it), recordedAt: c.loggedAt, contentHash: it.contentHash, original: o.pos, originalHash: o.contentHash,
 	})
 }
 
