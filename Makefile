@@ -77,6 +77,10 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 	@COUNTINGHOUSE_SOAK_MINUTES="$(or $(SOAK_MINUTES),30)" $(GO) run ./tools/testsum \
 		-- $(GO) test -json -count=1 -timeout 3h -tags soak ./test/...
 
+.PHONY: planted
+planted: build ## known bugs built into the product, one by one: the fault tests must see each
+	@$(GO) run ./tools/testsum -- $(GO) test -json -count=1 -timeout 30m -tags planted ./test/kill -run 'TestPlanted$$'
+
 .PHONY: bench bench-all bench-drain bench-dedup bench-fill bench-store
 bench: build ## end-to-end load for BENCH_SECONDS (30); writes bench/results/latest.json
 	@$(GO) build -o $(BIN)/bench ./bench
