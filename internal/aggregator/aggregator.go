@@ -47,7 +47,7 @@ type App struct {
 
 // gcPercent lets the heap grow by less than Go's default before it is collected. What lives is tables of
 // numbers and bytes, which cost the collector next to nothing to look through, and little is thrown away.
-const gcPercent = 20
+const gcPercent = 10
 
 // Start begins to take partitions and returns. NATS and ClickHouse may be down: the work begins when
 // they are there. ctx bounds the start only.

@@ -92,8 +92,8 @@ type memory struct {
 	spare   []*generation // recycled
 }
 
-// recentIdentities are about 42 bytes each, and ten seconds of retries at 200,000 events a second.
-const recentIdentities = 1 << 21
+// recentIdentities are about 42 bytes each, and seven seconds of retries at 200,000 events a second.
+const recentIdentities = 3 << 19
 
 // mergedIdentities is the size up to which small batches share a generation: few are to be searched.
 const mergedIdentities = 1 << 17

@@ -113,12 +113,12 @@ func (s *session) pass(ctx context.Context, c *chunk) error {
 // Every insert has a fixed price: files made and synced in four tables. A small batch pays it at once,
 // to be fresh; one that is filling fast waits flushPatience times as long, and pays it less often.
 const (
-	flushPatience = 2
+	flushPatience = 3
 	fillsFast     = 50 // BatchRows/fillsFast events within FlushWait
 )
 
 // decide gathers chunks into batches: until there are BatchRows events, or FlushWait has passed since
-// the first (twice that under load) and the warehouse is idle. It alone touches the decider.
+// the first (three times that under load) and the warehouse is idle. It alone touches the decider.
 func (s *session) decide(ctx context.Context) error {
 	var (
 		pending []*chunk
