@@ -32,9 +32,8 @@ const (
 	batchRows = 100_000
 	// Half of the second that freshness is promised in: the other half is for the insert.
 	flushWait = 250 * time.Millisecond
-	// Of the log, at about 70 bytes an event: a batch being gathered and one being inserted. Decoded, an
-	// event takes ten times that.
-	inFlightBytes = 16 << 20
+	// Of the log, at about 100 bytes an event with its identity: a batch being gathered and one being inserted.
+	inFlightBytes = 24 << 20
 	leaseTTL      = 5 * time.Second
 )
 

@@ -21,11 +21,15 @@ func newCredit(limit int64) *credit {
 // chunkOverhead is charged beside a message's own bytes, so that empty messages are bounded too.
 const chunkOverhead = 512
 
-// take waits until c fits. A chunk larger than the whole limit takes all of it.
-func (c *credit) take(ctx context.Context, ch *chunk) error {
+// take waits until ch fits; full is called if it has to wait. A chunk larger than the whole limit takes
+// all of it.
+func (c *credit) take(ctx context.Context, ch *chunk, full func()) error {
 	ch.weight = min(ch.weight, c.limit)
-	if err := c.free.Acquire(ctx, ch.weight); err != nil {
-		return err
+	if !c.free.TryAcquire(ch.weight) {
+		full()
+		if err := c.free.Acquire(ctx, ch.weight); err != nil {
+			return err
+		}
 	}
 	c.used.Add(ch.weight)
 	return nil

@@ -27,11 +27,12 @@ type session struct {
 	decoder *decoder
 	after   beginning // where to read on
 
-	chunks  chan *chunk  // decoded, in order
-	batches chan *batch  // decided, to be stored
-	stored  chan *batch  // committed, to be retired
-	free    chan *blocks // not in use: one is filled while another is sent
-	credit  *credit      // bytes between the log and the warehouse
+	chunks  chan *chunk   // decoded, in order
+	batches chan *batch   // decided, to be stored
+	stored  chan *batch   // committed, to be retired
+	free    chan *blocks  // not in use: one is filled while another is sent
+	credit  *credit       // bytes between the log and the warehouse
+	starved chan struct{} // nothing more can come before what is here is stored
 	lag     lag
 }
 
@@ -48,6 +49,7 @@ func (s *session) run(ctx context.Context) error {
 		s.free <- newBlocks()
 	}
 	s.credit = newCredit(s.cfg.InFlightBytes)
+	s.starved = make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.read(ctx) })
 	g.Go(func() error { return s.decide(ctx) })
@@ -97,8 +99,16 @@ func (s *session) missing(ctx context.Context, gap *eventlog.Gap) error {
 	return nil
 }
 
+// starve tells decide that no chunk can come before some have left.
+func (s *session) starve() {
+	select {
+	case s.starved <- struct{}{}:
+	default: // told already
+	}
+}
+
 func (s *session) pass(ctx context.Context, c *chunk) error {
-	if err := s.credit.take(ctx, c); err != nil {
+	if err := s.credit.take(ctx, c, s.starve); err != nil {
 		return err
 	}
 	s.lag.read(c)
@@ -118,7 +128,8 @@ const (
 )
 
 // decide gathers chunks into batches: until there are BatchRows events, or FlushWait has passed since
-// the first (three times that under load) and the warehouse is idle. It alone touches the decider.
+// the first (three times that under load), or nothing more can come, and the warehouse is idle. It alone
+// touches the decider.
 func (s *session) decide(ctx context.Context) error {
 	var (
 		pending []*chunk
@@ -126,11 +137,12 @@ func (s *session) decide(ctx context.Context) error {
 		flying  int // batches handed to store and not retired yet
 		due     bool
 		patient bool // the batch has been given more time
+		starved bool // no more can come before some have left
 	)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if len(pending) > 0 && (rows >= s.cfg.BatchRows || due && flying == 0) {
+		if len(pending) > 0 && (rows >= s.cfg.BatchRows || (due || starved && len(s.chunks) == 0) && flying == 0) {
 			var to *blocks
 			select {
 			case to = <-s.free:
@@ -146,7 +158,7 @@ func (s *session) decide(ctx context.Context) error {
 				return err
 			}
 			clear(pending)
-			pending, rows, due, patient = pending[:0], 0, false, false
+			pending, rows, due, patient, starved = pending[:0], 0, false, false, false
 		}
 		select {
 		case <-ctx.Done():
@@ -154,6 +166,9 @@ func (s *session) decide(ctx context.Context) error {
 		case b := <-s.stored:
 			s.retire(b)
 			flying--
+			starved = false
+		case <-s.starved:
+			starved = true
 		case <-timer.C:
 			if due = patient || rows < s.cfg.BatchRows/fillsFast; !due {
 				patient = true
