@@ -98,7 +98,7 @@ func (d *decider) decide(ctx context.Context, chunks []*chunk, to rows) (*batch,
 	if err != nil {
 		return nil, err
 	}
-	run := decision{decider: d, batch: b, known: seen, repeats: map[ident]int{}, disputed: map[ident]Position{}}
+	run := decision{decider: d, batch: b, known: seen, repeats: map[saying]int{}, disputed: map[saying]Position{}}
 	for _, c := range chunks {
 		b.weight += c.weight
 		b.accepted += c.accepted()
@@ -245,15 +245,21 @@ func (d *decider) retire(b *batch) {
 	d.spare = b
 }
 
+// saying is what an event says of an identity.
+type saying struct {
+	ident
+	contentHash uint64
+}
+
 // decision is the state of deciding one batch.
 type decision struct {
 	*decider
 	batch      *batch
 	known      known
-	repeats    map[ident]int      // index into duplicates
-	duplicates []duplicateRow     // of the current chunk
-	disputed   map[ident]Position // its conflicts, by identity and content
-	row        eventRow           // the one being made
+	repeats    map[saying]int      // index into duplicates
+	duplicates []duplicateRow      // of the current chunk
+	disputed   map[saying]Position // its conflicts
+	row        eventRow            // the one being made
 }
 
 // chunk decides one message and writes its ledger row.
@@ -295,19 +301,18 @@ func (d *decision) event(c *chunk, it *item, l *ledgerRow) error {
 	pos := Position{Shard: c.shard, Seq: c.seq, Idx: it.idx}
 	id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
 	if o, ok := d.original(it.ident, it.seen, c.tenant, id, pos); ok {
+		says := saying{it.ident, it.contentHash}
+		first, again := d.disputed[says]
 		if o.contentHash == it.contentHash {
-			d.duplicate(c, it, it.ident, id, pos, o.pos)
+			first, again = o.pos, true
+		}
+		// A contradiction that comes again in this chunk is a duplicate of it: a flood of one is one dead letter a chunk.
+		if again {
+			d.duplicate(c, it, says, id, pos, first)
 			l.duplicate++
 			return nil
 		}
-		// The same contradiction again in this chunk is a duplicate of it: a flood of one is one dead letter a chunk.
-		same := ident{it.ident.a ^ it.contentHash, ^it.ident.b}
-		if first, again := d.disputed[same]; again {
-			d.duplicate(c, it, same, id, pos, first)
-			l.duplicate++
-			return nil
-		}
-		d.disputed[same] = pos
+		d.disputed[says] = pos
 		d.conflict(c, it, id, pos, o)
 		l.conflict++
 		return nil

@@ -1,6 +1,7 @@
 package aggregator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,10 +18,10 @@ import (
 // lost does not come back, and what the warehouse booked as missing stays in the ledger, where every
 // comparison of the tables finds it again.
 type loss struct {
-	gaps    []eventlog.Gap
-	deleted uint64    // as the server counted them when they were listed
-	seen    uint64    // the highest last sequence
-	shorter time.Time // since when the log ends before it; zero: it does not
+	gaps    []eventlog.Gap // apart from each other, in order
+	deleted uint64         // as the server counted them when they were listed
+	seen    uint64         // the highest last sequence
+	shorter time.Time      // since when the log ends before it; zero: it does not
 }
 
 // lossesMax bounds what is named; the metric counts everything.
@@ -55,33 +56,59 @@ func (p *partition) lost(ctx context.Context, info eventlog.Info) {
 	}
 }
 
-// lose raises the alarm for a run of sequences, once.
+// lose raises the alarm for a run of sequences, once. What is known of two sides, the reader and the server's
+// count, may overlap.
 func (p *partition) lose(gap eventlog.Gap) {
 	p.losing.Lock()
 	defer p.losing.Unlock()
-	l := &p.loss
-	if slices.Contains(l.gaps, gap) {
+	if !p.loss.add(gap) {
 		return
 	}
-	l.gaps = append(l.gaps, gap)
 	p.zap.Error("the log has lost messages; have what was sent then sent again; see the runbook: log-gap",
 		zap.Uint64("from", gap.From), zap.Uint64("to", gap.To))
-	n := uint64(0)
-	var named []string
+	p.metrics.LogLost.WithLabelValues(strconv.Itoa(int(p.id))).Set(float64(p.loss.messages()))
+}
+
+// add joins a run to those that are known; false if all of it was.
+func (l *loss) add(gap eventlog.Gap) bool {
+	from, _ := slices.BinarySearchFunc(l.gaps, gap.From, func(g eventlog.Gap, seq uint64) int { return cmp.Compare(g.To+1, seq) })
+	to := from
+	for ; to < len(l.gaps) && l.gaps[to].From <= gap.To+1; to++ {
+		if l.gaps[to].From <= gap.From && gap.To <= l.gaps[to].To {
+			return false
+		}
+		gap.From, gap.To = min(gap.From, l.gaps[to].From), max(gap.To, l.gaps[to].To)
+	}
+	l.gaps = slices.Replace(l.gaps, from, to, gap)
+	return true
+}
+
+func (l *loss) messages() (n uint64) {
 	for _, g := range l.gaps {
 		n += g.To - g.From + 1
+	}
+	return n
+}
+
+// lossError says what is known to be lost.
+func (p *partition) lossError() error {
+	p.losing.Lock()
+	defer p.losing.Unlock()
+	if len(p.loss.gaps) == 0 {
+		return nil
+	}
+	var named []string
+	for _, g := range p.loss.gaps[:min(len(p.loss.gaps), lossesMax)] {
 		named = append(named, fmt.Sprintf("%d-%d", g.From, g.To))
 	}
-	p.metrics.LogLost.WithLabelValues(strconv.Itoa(int(p.id))).Set(float64(n))
-	text := fmt.Sprintf("partition %d of the log has lost %d messages, run countinghouse audit: sequences %s", p.id, n, strings.Join(named[:min(len(named), lossesMax)], ", "))
-	p.lossText.Store(&text)
+	return fmt.Errorf("partition %d of the log has lost %d messages, run countinghouse audit: sequences %s", p.id, p.loss.messages(), strings.Join(named, ", "))
 }
 
 // losses says what the log is known to have lost.
 func (a *App) losses() error {
 	for _, p := range a.partitions {
-		if e := p.lossText.Load(); e != nil {
-			return fmt.Errorf("%s", *e)
+		if err := p.lossError(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -92,7 +92,7 @@ type memory struct {
 	spare   []*generation // recycled
 }
 
-// recentIdentities are about 42 bytes each, and seven seconds of retries at 200,000 events a second.
+// recentIdentities are 40 to 60 bytes each, and seven seconds of retries at 200,000 events a second.
 const recentIdentities = 3 << 19
 
 // mergedIdentities is the size up to which small batches share a generation: few are to be searched.

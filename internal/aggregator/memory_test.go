@@ -36,6 +36,13 @@ func TestMemoryIsBounded(t *testing.T) {
 			if len(m.retired) > 2*m.keep/mergedIdentities+1 {
 				t.Errorf("%d tables to search", len(m.retired))
 			}
+			bytes := 0
+			for _, g := range m.retired {
+				bytes += cap(g.entries)*int(unsafe.Sizeof(entry{})) + 4*cap(g.index)
+			}
+			if most := 64*m.kept + 4096*len(m.retired); bytes > most {
+				t.Errorf("%d bytes for %d identities, want at most %d", bytes, m.kept, most)
+			}
 			last := tt.batches*tt.identities - 1
 			if last >= 0 && !m.has(ident{a: uint64(last) * 0x9e3779b97f4a7c15, b: uint64(tt.identities - 1)}) {
 				t.Error("the youngest is forgotten")

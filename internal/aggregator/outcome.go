@@ -44,14 +44,14 @@ func (d *decision) fill(r *eventRow, c *chunk, it *item, pos Position) {
 	}
 }
 
-// duplicate notes a repeated delivery; repetitions within a chunk share a row. of tells what they repeat.
-func (d *decision) duplicate(c *chunk, it *item, of ident, id usage.Identity, pos, first Position) {
+// duplicate notes a repeated delivery; repetitions within a chunk share a row.
+func (d *decision) duplicate(c *chunk, it *item, says saying, id usage.Identity, pos, first Position) {
 	d.note(resultDuplicate)
-	if i, ok := d.repeats[of]; ok {
+	if i, ok := d.repeats[says]; ok {
 		d.duplicates[i].n++
 		return
 	}
-	d.repeats[of] = len(d.duplicates)
+	d.repeats[says] = len(d.duplicates)
 	d.duplicates = append(d.duplicates, duplicateRow{
 		pos: pos, n: 1, tenant: c.tenant, id: id, idHash: it.idHash, recordedAt: c.loggedAt, original: first,
 	})

@@ -39,9 +39,8 @@ type partition struct {
 	loggedAt  atomic.Int64  // its logged_at, Unix ms
 	lastError atomic.Pointer[string]
 
-	losing   sync.Mutex
-	loss     loss
-	lossText atomic.Pointer[string]
+	losing sync.Mutex // of loss.gaps
+	loss   loss
 
 	difference atomic.Pointer[string] // what the last comparison of the tables found, if anything
 }

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -84,12 +85,22 @@ func split(args []string) [][]string {
 	return commands
 }
 
+// environment leaves out what the caller's shell tells the product: whoever has followed the README has a
+// token and an address there, which are those of another stack than the tests'.
+func environment(all []string) []string {
+	forTests := []string{"COUNTINGHOUSE_DATA=", "COUNTINGHOUSE_BIN=", "COUNTINGHOUSE_ENGINE_CACHE=", "COUNTINGHOUSE_SOAK_MINUTES="}
+	return slices.DeleteFunc(slices.Clone(all), func(v string) bool {
+		return strings.HasPrefix(v, "COUNTINGHOUSE_") && !slices.ContainsFunc(forTests, func(name string) bool { return strings.HasPrefix(v, name) })
+	})
+}
+
 // check is a command that counts as one test.
 type check struct{ name, command string }
 
 func (c check) run(ctx context.Context, sum *summary) {
 	start := time.Now()
 	cmd := exec.CommandContext(ctx, "bash", "-c", c.command)
+	cmd.Env = environment(os.Environ())
 	output, err := cmd.CombinedOutput()
 	sum.check(c.name, err == nil, time.Since(start), string(output))
 }
@@ -97,6 +108,7 @@ func (c check) run(ctx context.Context, sum *summary) {
 // runTests feeds one command's test2json stream to the summary.
 func runTests(ctx context.Context, command []string, sum *summary) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = environment(os.Environ())
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	stdout, err := cmd.StdoutPipe()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -136,4 +137,13 @@ func module(t *testing.T, code string) string {
 		t.Fatal("these tests need the go command on PATH: ", err)
 	}
 	return dir
+}
+
+// TestCallersSettingsStayOut: a token that the README had somebody export made tests of the tool fail.
+func TestCallersSettingsStayOut(t *testing.T) {
+	t.Parallel()
+	all := []string{"PATH=/bin", "COUNTINGHOUSE_TOKEN=chk_x", "COUNTINGHOUSE_INGEST__LISTEN=:1", "COUNTINGHOUSE_DATA=../data"}
+	if got, want := environment(all), []string{"PATH=/bin", "COUNTINGHOUSE_DATA=../data"}; !slices.Equal(got, want) {
+		t.Errorf("environment = %q, want %q", got, want)
+	}
 }
