@@ -56,6 +56,31 @@ type Plan struct{ Service, Plan, Status string }
 type State struct {
 	accounts map[string]*account
 	meters   map[string]Meter
+	rulings  []Ruling
+
+	entitlements  entitlements
+	assets        assets
+	prices        prices
+	elastic       elastic
+	subscriptions subscriptions
+	gaps          gaps
+}
+
+// Ruling is an event that breaks a rule: stored, without effect, as long as the rest of the events is what it
+// is. It heals by itself when a late event makes it legal.
+type Ruling struct {
+	Source, ID, Type, Account string
+	At, RecordedAt            int64
+	Rule                      string // "rule:<name>"
+	Detail                    string
+}
+
+// Rulings are the events that have no effect, in fold order.
+func (s *State) Rulings() []Ruling { return s.rulings }
+
+// refuse records that an event has no effect because of a rule.
+func (s *State) refuse(e *parsed, rule, detail string) {
+	s.rulings = append(s.rulings, Ruling{e.Source, e.ID, e.Type, e.Account, e.At, e.RecordedAt, "rule:" + rule, detail})
 }
 
 // change is one step of a history; it holds from at on, inclusive.
@@ -148,6 +173,27 @@ func (s *State) apply(e *parsed) {
 		if a := s.existing(e.Account); a != nil {
 			a.deleted.set(e.At, "deleted")
 		}
+	default:
+		s.applyDomain(e)
+	}
+}
+
+// applyDomain folds what is not about the account tree. Each domain decodes its own data.
+func (s *State) applyDomain(e *parsed) {
+	domain, _, _ := strings.Cut(e.Type, ".")
+	switch domain {
+	case "entitlement":
+		s.entitlements.apply(s, e)
+	case "asset":
+		s.assets.apply(s, e)
+	case "price":
+		s.prices.apply(s, e)
+	case "instance", "lineitem", "ratetable":
+		s.elastic.apply(s, e)
+	case "subscription", "inventory", "renewal_inventory":
+		s.subscriptions.apply(s, e)
+	case "ingest":
+		s.gaps.apply(s, e)
 	}
 }
 

@@ -53,6 +53,13 @@ func rank(typ string) int {
 		return 3
 	case "service.plan_set", "service.status_set", "service.period_set":
 		return 4
+	case "entitlement.set":
+		return 5
+	case "asset.registered", "asset.renamed", "asset.removed", "asset.trial_set":
+		return 6
+	case "price.set", "ingest.gap_declared", "ingest.gap_closed", "instance.created", "ratetable.published", "lineitem.mapped", "lineitem.changed",
+		"subscription.ordered", "subscription.modified", "subscription.renewed", "subscription.cancelled", "inventory.changed", "renewal_inventory.changed":
+		return 7
 	}
 	return 0
 }

@@ -55,6 +55,7 @@ const (
 	callerKey contextKey = iota
 	correlationKey
 	csvKey
+	queryKey // the query string, of reports
 )
 
 func correlationOf(ctx context.Context) string {
@@ -87,6 +88,7 @@ func newServer(s *server) http.Handler {
 	s.registerUsage()
 	s.registerMonths()
 	s.registerEvents()
+	s.registerReports()
 	s.registerLedger()
 	s.registerKeys()
 	s.registerDocs()
@@ -209,6 +211,7 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 	if !e.whole {
 		ctx = huma.WithContext(ctx, warehouse.Bounded(ctx.Context(), warehouse.Bounds{Time: s.limit.QueryTime, Memory: s.limit.QueryMemory}))
 	}
+	ctx = huma.WithValue(ctx, queryKey, map[string][]string(r.URL.Query()))
 	next(huma.WithValue(huma.WithValue(ctx, callerKey, who), csvKey, err == nil && ct == csvType))
 }
 

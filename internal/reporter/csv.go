@@ -40,6 +40,9 @@ func whole[N int | int64 | uint16 | uint32 | uint64](n N) cell { return plain(fm
 
 // writeCSV writes RFC 4180 with CRLF and a header line (reports.md 2.5).
 func writeCSV(w io.Writer, v any) error {
+	if r, ok := v.(reportAnswer); ok {
+		return r.writeCSV(w)
+	}
 	t, ok := v.(table)
 	if !ok {
 		return fmt.Errorf("%T has no rows", v)

@@ -2,6 +2,7 @@ package reporter
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"reflect"
 	"slices"
@@ -20,14 +21,9 @@ const (
 
 func parseQuery(raw string) (url.Values, error) { return url.ParseQuery(raw) }
 
-func sortedNames(query url.Values) []string {
-	names := make([]string, 0, len(query))
-	for name := range query {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func sortedNames(query url.Values) []string { return sortedKeys(query) }
+
+func sortedKeys[M ~map[string]V, V any](m M) []string { return slices.Sorted(maps.Keys(m)) }
 
 func problemType() reflect.Type { return reflect.TypeFor[problem.Problem]() }
 

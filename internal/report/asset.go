@@ -1,0 +1,3 @@
+package report
+
+func assetReports() []Definition { return nil }

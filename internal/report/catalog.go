@@ -1,0 +1,256 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+// Definition is a report people ask for by name (interfaces.md 3): its parameters and how it is made.
+type Definition struct {
+	Name, Title, Doc string
+	Parameters       []Parameter
+	// Columns of every row, in order; nil where they depend on the parameters.
+	Columns []sheet.Column
+	// Run makes the report. A parameter that is missing or not allowed is an *Error that names it.
+	Run func(ctx context.Context, r *Reports, ask Ask) (*Answer, error)
+}
+
+// Parameter of a report. as_of and version belong to every report and are not listed.
+type Parameter struct {
+	Name, Doc, Example string
+	Required           bool
+	Values             []string // the allowed ones; nil: any
+}
+
+// Ask is a question for a report, its common parts settled.
+type Ask struct {
+	Tenant string
+	Cut    Cut
+	Export bool // for a file rather than a screen: where the two differ (sta-usage)
+	Now    time.Time
+	values map[string]string
+}
+
+// Text is a parameter's value, "" where it was not given.
+func (a Ask) Text(name string) string { return a.values[name] }
+
+// List is a comma-separated parameter; nil where it was not given.
+func (a Ask) List(name string) []string {
+	var list []string
+	for part := range strings.SplitSeq(a.values[name], ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+// Month reads a parameter as YYYY-MM.
+func (a Ask) Month(name string) (usage.Month, error) {
+	m, err := usage.ParseMonth(a.values[name])
+	if err != nil {
+		return m, wrong(name, "want a month as YYYY-MM")
+	}
+	return m, nil
+}
+
+// Date reads a parameter as YYYY-MM-DD: the Unix ms of its first instant, UTC.
+func (a Ask) Date(name string) (int64, error) {
+	t, err := time.Parse(time.DateOnly, a.values[name])
+	if err != nil {
+		return 0, wrong(name, "want a date as YYYY-MM-DD")
+	}
+	return t.UnixMilli(), nil
+}
+
+// Instant reads a parameter as RFC 3339; fallback stands where it was not given.
+func (a Ask) Instant(name string, fallback int64) (int64, error) {
+	if a.values[name] == "" {
+		return fallback, nil
+	}
+	at, err := usage.ParseInstant(a.values[name])
+	if err != nil || !at.Storable() {
+		return 0, wrong(name, "want an RFC 3339 time with offset, such as 2026-03-01T00:00:00Z")
+	}
+	return at.Millis(), nil
+}
+
+// wrong is a parameter with a value that is not allowed.
+func wrong(parameter, detail string) *Error {
+	return &Error{Code: CodeParameter, Parameter: parameter, Detail: detail}
+}
+
+// Answer is what a report says.
+type Answer struct {
+	sheet.Table
+	FileName  string // suggested, without extension
+	Delimiter byte   // of CSV, where the report has a parameter for it; 0: the caller's choice
+	Document  any    // the JSON answer where it is no table (sta-monthly-summary); Table has the same as rows
+	// Extra are fields of JSON rows that are no columns (tree_complete of sta-usage), by row; nil: none.
+	Extra func(row sheet.Row) map[string]any
+}
+
+// Query asks for a report.
+type Query struct {
+	Tenant, Report string
+	Values         map[string]string // parameters, but for as_of and version
+	AsOf           int64             // Unix ms; directory.Latest: the watermark
+	Version        int               // of the month named by parameter month; 0: none asked for
+	Export         bool
+}
+
+// Result is an answer and what it is an answer to.
+type Result struct {
+	*Answer
+	Report    string
+	Values    map[string]string
+	AsOf      Instant
+	Version   int
+	State     string // of the month, where the question is about one
+	Positions map[string]uint64
+}
+
+// Definitions are all reports, in the order of interfaces.md 3.
+func Definitions() []Definition {
+	return slices.Concat(staReports(), tenantReports(), assetReports(), elasticReports(), subscriptionReports(), monthlyReports())
+}
+
+// Define is the definition of a report; false if there is none of that name.
+func Define(name string) (Definition, bool) {
+	all := Definitions()
+	i := slices.IndexFunc(all, func(d Definition) bool { return d.Name == name })
+	if i < 0 {
+		return Definition{}, false
+	}
+	return all[i], true
+}
+
+// Run makes a report at a cut: the one of as_of, of a closed version, or the watermark.
+func (r *Reports) Run(ctx context.Context, q Query) (*Result, error) {
+	d, ok := Define(q.Report)
+	if !ok {
+		return nil, &Error{Code: CodeNotFound, Detail: "no report " + q.Report}
+	}
+	if err := d.check(q.Values); err != nil {
+		return nil, err
+	}
+	result := &Result{Report: d.Name, Values: q.Values, Version: q.Version}
+	ask := Ask{Tenant: q.Tenant, Export: q.Export, Now: r.now(), values: q.Values}
+	var err error
+	if ask.Cut, err = r.cut(ctx, q); err != nil {
+		return nil, err
+	}
+	result.AsOf, result.Positions = Instant(ask.Cut.AsOf), ask.Cut.positions()
+	if m, err := usage.ParseMonth(q.Values["month"]); err == nil {
+		info, err := r.Month(ctx, q.Tenant, m)
+		if err != nil {
+			return nil, err
+		}
+		result.State = info.State
+	}
+	if result.Answer, err = d.Run(ctx, r, ask); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// check finds unknown parameters, missing ones, and values that are not allowed.
+func (d Definition) check(values map[string]string) error {
+	known := make([]string, len(d.Parameters))
+	for i, p := range d.Parameters {
+		known[i] = p.Name
+		value := values[p.Name]
+		switch {
+		case value == "" && p.Required:
+			return wrong(p.Name, "must be given: "+p.Doc)
+		case value != "" && p.Values != nil && !slices.Contains(p.Values, value):
+			return wrong(p.Name, "want one of "+strings.Join(p.Values, ", "))
+		}
+	}
+	for name := range values {
+		if !slices.Contains(known, name) {
+			return wrong(name, fmt.Sprintf("no such parameter of %s; known: %s", d.Name, strings.Join(known, ", ")))
+		}
+	}
+	return nil
+}
+
+// Cut is a state of the log (architecture 7): what was recorded at or before AsOf and stands at or below
+// the position of its shard.
+type Cut struct {
+	AsOf   int64             // Unix ms
+	Shards map[uint16]uint64 // a shard that is not here is left out whole; nil: no bound
+	// Now says that the cut is the watermark of this moment, so that rollups may answer: they hold that and
+	// perhaps a little more.
+	Now bool
+}
+
+// Params are the parameters of inCut.
+func (c Cut) params(into map[string]any) map[string]any {
+	shards, seqs := []uint16{}, []uint64{}
+	for shard, seq := range c.Shards {
+		shards, seqs = append(shards, shard), append(seqs, seq)
+	}
+	into["as_of"], into["cut_shards"], into["cut_seqs"] = min(c.AsOf, Forever), shards, seqs
+	into["cut_rest"] = uint64(0)
+	if c.Shards == nil {
+		into["cut_rest"] = uint64(1<<64 - 1)
+	}
+	return into
+}
+
+// inCut is the condition of rows that belong to a cut: they have recorded_at, shard and seq. A negation
+// carries the later instant and position of the two, so it is in the cut exactly when the void was.
+const inCut = `recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+    AND seq <= transform(shard, {cut_shards:Array(UInt16)}, {cut_seqs:Array(UInt64)}, {cut_rest:UInt64})`
+
+func (c Cut) positions() map[string]uint64 {
+	p := map[string]uint64{}
+	for shard, seq := range c.Shards {
+		p[strconv.Itoa(int(shard))] = seq
+	}
+	return p
+}
+
+// cut settles what a query is about.
+func (r *Reports) cut(ctx context.Context, q Query) (Cut, error) {
+	w, err := r.Watermark(ctx)
+	if err != nil {
+		return Cut{}, err
+	}
+	if q.Version != 0 {
+		m, err := usage.ParseMonth(q.Values["month"])
+		if err != nil {
+			return Cut{}, wrong("version", "a version is of a month: give month as well, as YYYY-MM")
+		}
+		return r.versionCut(ctx, q.Tenant, m, q.Version)
+	}
+	if err := w.settle(q.AsOf); err != nil {
+		return Cut{}, err
+	}
+	c := Cut{AsOf: int64(w.At), Shards: map[uint16]uint64{}, Now: true}
+	if q.AsOf != directory.Latest {
+		c.AsOf, c.Now = q.AsOf, false
+	}
+	for shard, seq := range w.Positions {
+		n, err := strconv.ParseUint(shard, 10, 16)
+		if err != nil {
+			return Cut{}, fmt.Errorf("shard %q: %w", shard, err)
+		}
+		c.Shards[uint16(n)] = seq
+	}
+	return c, nil
+}
+
+// versionCut is the cut of a closed version.
+func (r *Reports) versionCut(_ context.Context, _ string, m usage.Month, version int) (Cut, error) {
+	return Cut{}, &Error{Code: CodeNoVersion, Parameter: "version", Detail: "month " + m.String() + " has no version " + strconv.Itoa(version) + ": it is not closed"}
+}

@@ -1,0 +1,3 @@
+package report
+
+func elasticReports() []Definition { return nil }

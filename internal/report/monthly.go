@@ -1,0 +1,3 @@
+package report
+
+func monthlyReports() []Definition { return nil }

@@ -1,0 +1,3 @@
+package report
+
+func staReports() []Definition { return nil }

@@ -1,0 +1,3 @@
+package report
+
+func subscriptionReports() []Definition { return nil }
