@@ -137,7 +137,9 @@ func (s *server) registerReports() {
 			op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}})
 		}
 		register(s, endpoint{Operation: op, scopes: []string{scopeReports}, rows: true, report: true},
-			func(ctx context.Context, who caller, _ *reportInput) (*reportOutput, error) { return s.report(ctx, who, d.Name) })
+			func(ctx context.Context, who caller, _ *reportInput) (*reportOutput, error) {
+				return s.report(ctx, who, d.Name)
+			})
 	}
 }
 
