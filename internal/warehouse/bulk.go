@@ -83,7 +83,7 @@ func (w *Warehouse) reader(ctx context.Context) (*ch.Client, error) {
 	for {
 		select {
 		case c := <-w.readers.idle:
-			if c.Ping(ctx) == nil { // the server may have been restarted meanwhile
+			if alive(ctx, c) {
 				return c, nil
 			}
 			_ = c.Close()
@@ -95,6 +95,14 @@ func (w *Warehouse) reader(ctx context.Context) (*ch.Client, error) {
 			return c, nil
 		}
 	}
+}
+
+// alive asks an idle connection: the server may have been restarted meanwhile, or the network may swallow all.
+func alive(ctx context.Context, c *ch.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // a ping looks at ctx before it waits, not while
+	return c.Ping(ctx) == nil && stop()
 }
 
 // column names a result column.

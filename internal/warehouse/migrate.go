@@ -111,7 +111,7 @@ func (w *Warehouse) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	defer cancel()
 	const exists = `SELECT count(), countIf(engine = 'Distributed') FROM system.tables WHERE database = @db AND name = 'migrations'`
 	var n, distributed uint64
-	if err := w.conn.QueryRow(ctx, exists, named("db", w.db)).Scan(&n, &distributed); err != nil {
+	if err := w.pool.get().QueryRow(ctx, exists, named("db", w.db)).Scan(&n, &distributed); err != nil {
 		return nil, fmt.Errorf("look for the migrations of database %s: %w", w.db, err)
 	}
 	if distributed > 0 {
@@ -121,7 +121,7 @@ func (w *Warehouse) MigrationStatus(ctx context.Context) ([]Migration, error) {
 		return migrations, nil
 	}
 	const landed = `SELECT name, argMax(hash, applied_at), max(applied_at) FROM {{db}}.migrations GROUP BY name`
-	rows, err := w.conn.Query(ctx, w.expand(landed))
+	rows, err := w.pool.get().Query(ctx, w.expand(landed))
 	if err != nil {
 		return nil, fmt.Errorf("read the migrations of database %s: %w", w.db, err)
 	}

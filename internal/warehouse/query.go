@@ -2,6 +2,7 @@ package warehouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,7 +20,15 @@ func (w *Warehouse) expand(sql string) string {
 func (w *Warehouse) exec(ctx context.Context, sql string, args ...any) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	return w.conn.Exec(ctx, sql, args...)
+	return w.unanswered(w.pool.get().Exec(ctx, sql, args...))
+}
+
+// unanswered looks whether a statement ended because its time was over, and returns its error.
+func (w *Warehouse) unanswered(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		w.distrust()
+	}
+	return err
 }
 
 // Named binds a value to @name in a statement.
@@ -37,9 +46,9 @@ type Rows interface {
 func (w *Warehouse) Query(ctx context.Context, sql string, args []any, scan func(Rows) error) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	rows, err := w.conn.Query(bounded(ctx), w.expand(sql), args...)
+	rows, err := w.pool.get().Query(bounded(ctx), w.expand(sql), args...)
 	if err != nil {
-		return fmt.Errorf("query: %w", err)
+		return fmt.Errorf("query: %w", w.unanswered(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -48,7 +57,7 @@ func (w *Warehouse) Query(ctx context.Context, sql string, args []any, scan func
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read rows: %w", err)
+		return fmt.Errorf("read rows: %w", w.unanswered(err))
 	}
 	return nil
 }

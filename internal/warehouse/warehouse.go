@@ -40,7 +40,7 @@ type Warehouse struct {
 	log     *zap.Logger
 	cfg     Config
 	options *clickhouse.Options
-	conn    driver.Conn
+	pool    *pool
 	readers readers
 	db, api string
 	remote  string // the servers' database, where db holds Distributed tables over them
@@ -86,11 +86,11 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 			remote = server.Auth.Database
 		}
 	}
-	conn, err := clickhouse.Open(options)
+	conns, err := newPool(log, func() (driver.Conn, error) { return clickhouse.Open(options) })
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse at %s: %w", options.Addr[0], err)
 	}
-	return &Warehouse{log: log, cfg: cfg, options: options, conn: conn, readers: newReaders(), db: db, api: apiOf(db), remote: remote}, nil
+	return &Warehouse{log: log, cfg: cfg, options: options, pool: conns, readers: newReaders(), db: db, api: apiOf(db), remote: remote}, nil
 }
 
 // apiOf is the database of the analysts' views.
@@ -111,7 +111,7 @@ func (w *Warehouse) API() string { return w.api }
 func (w *Warehouse) Ping(ctx context.Context) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	if err := w.conn.Ping(ctx); err != nil {
+	if err := w.pool.get().Ping(ctx); err != nil {
 		return fmt.Errorf("ping ClickHouse at %s: %w", w.options.Addr[0], err)
 	}
 	return nil
@@ -120,7 +120,7 @@ func (w *Warehouse) Ping(ctx context.Context) error {
 // Close ends the pool. Writers have connections of their own and are closed by themselves.
 func (w *Warehouse) Close() error {
 	w.readers.close()
-	if err := w.conn.Close(); err != nil {
+	if err := w.pool.get().Close(); err != nil {
 		return fmt.Errorf("close ClickHouse: %w", err)
 	}
 	return nil

@@ -109,6 +109,9 @@ func (wr *Writer) spend(err error) {
 	defer wr.mu.Unlock()
 	if wr.spent == nil {
 		wr.spent = err
+		if errors.Is(err, ErrUnknown) {
+			wr.w.distrust()
+		}
 	}
 }
 
