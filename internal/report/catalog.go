@@ -193,7 +193,7 @@ type Cut struct {
 	Now bool
 }
 
-// Params are the parameters of inCut.
+// params are the parameters of inCut.
 func (c Cut) params(into map[string]any) map[string]any {
 	shards, seqs := []uint16{}, []uint64{}
 	for shard, seq := range c.Shards {
@@ -233,12 +233,17 @@ func (r *Reports) cut(ctx context.Context, q Query) (Cut, error) {
 		}
 		return r.versionCut(ctx, q.Tenant, m, q.Version)
 	}
-	if err := w.settle(q.AsOf); err != nil {
+	return w.cut(q.AsOf)
+}
+
+// cut is the state of the log as of an instant (directory.Latest: the watermark itself).
+func (w Watermark) cut(asOf int64) (Cut, error) {
+	if err := w.settle(asOf); err != nil {
 		return Cut{}, err
 	}
 	c := Cut{AsOf: int64(w.At), Shards: map[uint16]uint64{}, Now: true}
-	if q.AsOf != directory.Latest {
-		c.AsOf, c.Now = q.AsOf, false
+	if asOf != directory.Latest {
+		c.AsOf, c.Now = asOf, false
 	}
 	for shard, seq := range w.Positions {
 		n, err := strconv.ParseUint(shard, 10, 16)

@@ -19,7 +19,7 @@ const Forever = 7_258_118_399_999 // 2199-12-31T23:59:59.999Z
 type question struct {
 	tenant    string
 	from, to  int64 // Unix ms, [from, to)
-	asOf      int64 // directory.Latest: as known now
+	cut       Cut   // what is known; rollups may answer where it is the watermark
 	window    string
 	meters    []string // nil: all
 	notMeters []string
@@ -83,7 +83,7 @@ func newCells(q question) *cells {
 func (r *Reports) sums(ctx context.Context, q question) (*cells, error) {
 	c := newCells(q)
 	from, to := q.from, q.from // what the rollup answers: nothing, unless whole hours lie within
-	if q.asOf == directory.Latest && q.by.rollup() {
+	if q.cut.Now && q.by.rollup() {
 		first, last := (q.from+hourMillis-1)/hourMillis*hourMillis, q.to/hourMillis*hourMillis
 		if first < last {
 			from, to = first, last
@@ -171,8 +171,8 @@ func (r *Reports) read(ctx context.Context, c *cells, statement string, from, to
 func (c *cells) params(from, to int64) map[string]any {
 	q := c.q
 	list := func(s []string) []string { return append([]string{}, s...) } // nil is NULL to the driver
-	return map[string]any{
-		"tenant": q.tenant, "from": from, "to": to, "as_of": min(q.asOf, Forever), "window": q.window,
+	return q.cut.held().params(map[string]any{
+		"tenant": q.tenant, "from": from, "to": to, "window": q.window,
 		"any_meter": q.meters == nil, "meters": list(q.meters), "not_meters": list(q.notMeters),
 		"any_account": q.accounts == nil, "accounts": list(q.accounts),
 		"changed": list(c.changed), "changes": append([][]int64{}, c.changes...),
@@ -180,7 +180,16 @@ func (c *cells) params(from, to int64) map[string]any {
 		"by_account": q.by.account || q.by.plan, "by_plan": q.by.plan, "by_region": q.by.region,
 		"by_platform": q.by.platform, "by_trial": q.by.trial, "by_consumer": q.by.consumer, "by_item": q.by.item,
 		"dimensions": list(q.by.dimensions), "unique": q.unique,
+	})
+}
+
+// held is the cut that rollups hold: all there is, where it is the watermark. Raw rows and the directory of the
+// same question must not hold less than they do.
+func (c Cut) held() Cut {
+	if c.Now {
+		return Cut{AsOf: directory.Latest}
 	}
+	return c
 }
 
 // scan adds a row to the cell it belongs to.

@@ -3,7 +3,6 @@ package report
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
@@ -43,6 +42,7 @@ type Month struct {
 	Month     string
 	State     string
 	AsOf      Instant
+	Positions map[string]uint64 // of the cut that was answered
 	Watermark Watermark
 	Rows      []MonthRow // by account, plan, meter, unit, region, platform, trial
 }
@@ -52,15 +52,13 @@ type MonthQuery struct {
 	Tenant  string
 	Month   usage.Month
 	AsOf    int64  // Unix ms; directory.Latest for as known now
-	Version int    // 0: current; no others exist before issue 4
+	Version int    // of a closed month; 0: none asked for
+	Cut     *Cut   // instead of AsOf and Version
 	Resume  string // Month.ID of the answer whose next page this is: the same rows, while they are kept
 }
 
 // MonthUsage computes the monthly aggregates.
 func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) {
-	if q.Version != 0 {
-		return nil, &Error{Code: CodeNoVersion, Parameter: "version", Detail: "month " + q.Month.String() + " has no version " + strconv.Itoa(q.Version) + ": it is not closed"}
-	}
 	if m := r.pages.get(q.Resume); m != nil {
 		return m, nil
 	}
@@ -68,26 +66,31 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := w.settle(q.AsOf); err != nil {
-		return nil, err
-	}
-	id := monthID(q, w)
-	if m := r.pages.get(id); m != nil && q.AsOf != directory.Latest {
-		return m, nil // nothing that is in a settled as_of can change
-	}
-	m := &Month{ID: id, Month: q.Month.String(), State: monthState(q.Month, r.now()), AsOf: w.At, Watermark: w}
-	if q.AsOf != directory.Latest {
-		m.AsOf = Instant(q.AsOf)
-	}
-	state, err := r.directory(ctx, q.Tenant, q.AsOf)
+	cut, err := r.cutOf(ctx, q, w)
 	if err != nil {
 		return nil, err
 	}
-	if m.Rows, err = r.monthRows(ctx, q, state); err != nil {
+	id := monthID(q, cut)
+	if m := r.pages.get(id); m != nil && !cut.Now {
+		return m, nil // nothing that is in a settled cut can change
+	}
+	m := &Month{ID: id, Month: q.Month.String(), State: monthState(q.Month, r.now()), AsOf: Instant(cut.AsOf), Positions: cut.positions(), Watermark: w}
+	if m.Rows, err = r.MonthRows(ctx, q.Tenant, q.Month, cut); err != nil {
 		return nil, err
 	}
 	r.pages.put(id, m)
 	return m, nil
+}
+
+// cutOf is what a question about a month is asked of.
+func (r *Reports) cutOf(ctx context.Context, q MonthQuery, w Watermark) (Cut, error) {
+	switch {
+	case q.Cut != nil:
+		return *q.Cut, nil
+	case q.Version != 0:
+		return r.versionCut(ctx, q.Tenant, q.Month, q.Version)
+	}
+	return w.cut(q.AsOf)
 }
 
 // monthState is what a month that was never closed is at the instant now.
@@ -98,10 +101,20 @@ func monthState(m usage.Month, now time.Time) string {
 	return StateProvisional
 }
 
+// MonthRows are the monthly aggregates of a tenant at a cut, in the order of CompareMonthRows: what a close
+// stores. They are computed anew, and nothing of them is kept.
+func (r *Reports) MonthRows(ctx context.Context, tenant string, month usage.Month, cut Cut) ([]MonthRow, error) {
+	state, err := r.directoryAt(ctx, tenant, cut.held())
+	if err != nil {
+		return nil, err
+	}
+	return r.monthRows(ctx, tenant, month, cut, state)
+}
+
 // monthRows sums own usage, then lets it rise through the tree.
-func (r *Reports) monthRows(ctx context.Context, q MonthQuery, state *directory.State) ([]MonthRow, error) {
+func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Month, cut Cut, state *directory.State) ([]MonthRow, error) {
 	ask := question{
-		tenant: q.Tenant, from: q.Month.Start().Millis(), to: q.Month.End().Millis(), asOf: q.AsOf, state: state,
+		tenant: tenant, from: month.Start().Millis(), to: month.End().Millis(), cut: cut, state: state,
 		by: grouping{account: true, plan: true, region: true, platform: true, trial: true},
 	}
 	var other, unique []string

@@ -19,8 +19,8 @@ type pages struct {
 }
 
 // monthID names a computed month: the same id, the same rows.
-func monthID(q MonthQuery, w Watermark) string {
-	return fmt.Sprintf("%s %s %d %v", q.Tenant, q.Month, q.AsOf, w.Positions)
+func monthID(q MonthQuery, c Cut) string {
+	return fmt.Sprintf("%s %s %t %d %v", q.Tenant, q.Month, c.Now, c.AsOf, c.positions())
 }
 
 func (p *pages) get(id string) *Month {

@@ -97,14 +97,14 @@ FROM
     WHERE ` + chosen + `
     AND meter NOT IN ('', 'credits_returned') AND pieces <= 1
     AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
-    AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+    AND ` + inCut + `
     UNION ALL
     SELECT account, meter, at, plan, region, platform, trial, consumer_id, item, dimensions, quantity,
         sign, if(piece = 0, sign, 0) AS n, recorded_at, shard, seq, idx, source, id
     FROM {{db}}.pieces
     WHERE ` + chosen + `
     AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
-    AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+    AND ` + inCut + `
 ) AS u`
 
 const rawSums = `
@@ -125,7 +125,7 @@ WHERE sign = 1 AND (source, id) NOT IN
 (
     SELECT source, id FROM {{db}}.events
     WHERE ` + chosen + `
-    AND sign = -1 AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+    AND sign = -1 AND ` + inCut + `
 )`
 
 const liveSums = `
@@ -163,13 +163,13 @@ FROM
         WHERE tenant = {tenant:String} AND meter = 'credits_returned' AND sign = 1
         AND ({any_account:Bool} OR account IN (SELECT arrayJoin({accounts:Array(String)})))
         AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
-        AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+        AND ` + inCut + `
         AND (source, id) NOT IN
         (
             SELECT source, id
             FROM {{db}}.events
             WHERE tenant = {tenant:String} AND meter = 'credits_returned' AND sign = -1
-            AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+            AND ` + inCut + `
         )
     ) AS r
     LEFT JOIN
@@ -181,7 +181,7 @@ FROM
                 min((at, source, id)) AS first
             FROM {{db}}.events
             WHERE tenant = {tenant:String} AND meter IN ('sms_credits', 'voice_credits') AND type = 'message.charged'
-            AND recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+            AND ` + inCut + `
             AND JSONExtractString(data, 'message_id') IN
             (
                 SELECT JSONExtractString(data, 'message_id')

@@ -35,6 +35,7 @@ type UsageQuery struct {
 	Window   string
 	GroupBy  []string
 	AsOf     int64 // Unix ms; directory.Latest for as known now
+	Cut      *Cut  // instead of AsOf
 	RowsMax  int   // more are not even fetched: warehouse.BoundRows; 0 is no limit
 }
 
@@ -83,16 +84,17 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := w.settle(q.AsOf); err != nil {
+	cut, err := r.cutOf(ctx, MonthQuery{AsOf: q.AsOf, Cut: q.Cut}, w)
+	if err != nil {
 		return nil, err
 	}
-	state, err := r.directory(ctx, q.Tenant, q.AsOf)
+	state, err := r.directoryAt(ctx, q.Tenant, cut.held())
 	if err != nil {
 		return nil, err
 	}
 	meter := state.Meter(q.Meter)
 	ask := question{
-		tenant: q.Tenant, from: q.From, to: q.To, asOf: q.AsOf, window: q.Window, meters: []string{q.Meter},
+		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: []string{q.Meter},
 		accounts: q.Accounts, by: groupingOf(q.GroupBy), state: state, unique: meter.Aggregation == "unique",
 	}
 	if len(q.Accounts) == 0 {
@@ -115,10 +117,7 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	if err != nil {
 		return nil, err
 	}
-	u := &Usage{Meter: meter, AsOf: w.At, Watermark: w, Rows: shapeUsage(c, q, meter.Aggregation)}
-	if q.AsOf != directory.Latest {
-		u.AsOf = Instant(q.AsOf)
-	}
+	u := &Usage{Meter: meter, AsOf: Instant(cut.AsOf), Watermark: w, Rows: shapeUsage(c, q, meter.Aggregation)}
 	return u, nil
 }
 

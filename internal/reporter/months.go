@@ -190,7 +190,7 @@ func (s *server) monthUsage(ctx context.Context, who caller, in *monthUsageInput
 		rows = rows[afterPlace(rows, place):]
 	}
 	out := &monthUsageOutput{Body: monthUsageAnswer{
-		Month: answer.Month, State: answer.State, AsOf: answer.AsOf, Positions: answer.Watermark.Positions, Watermark: answer.Watermark, Rows: rows,
+		Month: answer.Month, State: answer.State, AsOf: answer.AsOf, Positions: answer.Positions, Watermark: answer.Watermark, Rows: rows,
 	}}
 	if limit == 0 || len(rows) <= limit {
 		return out, nil
