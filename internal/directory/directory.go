@@ -30,6 +30,14 @@ type Event struct {
 	RecordedAt int64
 	Void       bool   // the negation of the event of this source and id: it never happened
 	Data       string // JSON
+	Position          // of the delivery; it decides nothing here
+}
+
+// Position is where the log has an event.
+type Position struct {
+	Shard uint16
+	Seq   uint64
+	Idx   uint32
 }
 
 // Meter is what meter.defined says. The zero value of a field means nobody said.

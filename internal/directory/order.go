@@ -3,6 +3,7 @@ package directory
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -43,26 +44,30 @@ type parsed struct {
 }
 
 // ranks is the order of types within one instant; a type that is not here does not concern the fold.
-func rank(typ string) int {
-	switch typ {
-	case "meter.defined":
-		return 1
-	case "account.created":
-		return 2
-	case "account.renamed", "account.reparented", "account.converted", "account.deleted":
-		return 3
-	case "service.plan_set", "service.status_set", "service.period_set":
-		return 4
-	case "entitlement.set":
-		return 5
-	case "asset.registered", "asset.renamed", "asset.removed", "asset.trial_set":
-		return 6
-	case "price.set", "ingest.gap_declared", "ingest.gap_closed", "instance.created", "ratetable.published", "lineitem.mapped", "lineitem.changed",
-		"subscription.ordered", "subscription.modified", "subscription.renewed", "subscription.cancelled", "inventory.changed", "renewal_inventory.changed":
-		return 7
+func ranks() map[string]int {
+	order := [...][]string{
+		{"meter.defined"},
+		{"account.created"},
+		{"account.renamed", "account.reparented", "account.converted", "account.deleted"},
+		{"service.plan_set", "service.status_set", "service.period_set"},
+		{"entitlement.set"},
+		{"asset.registered", "asset.renamed", "asset.removed", "asset.trial_set"},
+		{
+			"price.set", "ingest.gap_declared", "ingest.gap_closed", "instance.created", "ratetable.published", "lineitem.mapped", "lineitem.changed",
+			"subscription.ordered", "subscription.modified", "subscription.renewed", "subscription.cancelled", "inventory.changed", "renewal_inventory.changed",
+		},
 	}
-	return 0
+	ranks := map[string]int{}
+	for i, types := range order {
+		for _, typ := range types {
+			ranks[typ] = i + 1
+		}
+	}
+	return ranks
 }
+
+// Types are the types of events that the fold reads, sorted; others change nothing in it.
+func Types() []string { return slices.Sorted(maps.Keys(ranks())) }
 
 type identity struct{ source, id string }
 
@@ -74,12 +79,13 @@ func canonical(events []Event, asOf int64) []*parsed {
 			voided[identity{e.Source, e.ID}] = true
 		}
 	}
+	ranks := ranks()
 	seen := make(map[identity]bool, len(events))
 	all := make([]*parsed, 0, len(events))
 	for i := range events {
 		e := &events[i]
 		key := identity{e.Source, e.ID}
-		r := rank(e.Type)
+		r := ranks[e.Type]
 		if e.Void || e.RecordedAt > asOf || r == 0 || voided[key] || seen[key] {
 			continue
 		}

@@ -8,80 +8,216 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// booksMax bounds the directories kept folded; a tenant of 10,000 accounts takes about 20 MB.
-const booksMax = 32
+const (
+	// booksMax bounds the tenants whose directory is kept.
+	booksMax = 64
+	// booksBytes bounds what they take together, roughly; the one being asked may be larger. A tenant of
+	// 10,000 accounts with three events each takes about 20 MB.
+	booksBytes = 384 << 20
+	// foldsMax bounds the earlier states kept of a tenant, each about as large as its events.
+	foldsMax = 4
+)
 
-// books keeps each tenant's directory folded until its events change.
+// books keeps each tenant's directory folded, now and at some earlier cuts, until its events change.
 type books struct {
 	mu      sync.Mutex
-	tenants map[string]book
+	tenants map[string]*book
+	clock   uint64 // counts uses: the book used longest ago goes first
 }
 
+// book is the directory of a tenant. Its events are read once: rows of a shard come in the order of the
+// log, each batch at once, so that only what is beyond the last known position need be read again. Should
+// rows at or below it ever differ (a repair, a rebuild), their fingerprint does too, and all is read anew.
 type book struct {
-	rows, hash uint64 // of the tenant's directory events: what the fold was made from
-	events     []directory.Event
-	state      *directory.State
+	turn   chan struct{} // taken by who reads or changes what is below
+	used   uint64        // guarded by books.mu, as is bytes
+	bytes  int
+	prints fingerprint // of the rows behind events
+	known  map[uint16]uint64
+	events []directory.Event
+	folds  []fold // most recently used first
 }
 
-const directoryFingerprint = `
-SELECT count(), groupBitXor(cityHash64(shard, seq, idx, sign))
+// fingerprint tells sets of rows apart.
+type fingerprint struct{ rows, hash uint64 }
+
+type fold struct {
+	of    fingerprint // of the events in it
+	state *directory.State
+}
+
+const directoryRead = `
 FROM {{db}}.directory_events
-WHERE tenant = {tenant:String}`
+WHERE tenant = {tenant:String} AND type IN {types:Array(String)}`
+
+// What is at or below the known positions, and how many rows there are beyond.
+const directoryFingerprint = `
+SELECT countIf(known), groupBitXorIf(cityHash64(shard, seq, idx, sign), known), countIf(NOT known)
+FROM
+(
+    SELECT shard, seq, idx, sign, seq <= transform(shard, {shards:Array(UInt16)}, {seqs:Array(UInt64)}, toUInt64(0)) AS known` + directoryRead + `
+)`
 
 const directoryEvents = `
-SELECT type, source, id, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), sign, data
-FROM {{db}}.directory_events
-WHERE tenant = {tenant:String}`
+SELECT type, source, id, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), sign, data, shard, seq, idx,
+    cityHash64(shard, seq, idx, sign)` + directoryRead + `
+    AND seq > transform(shard, {shards:Array(UInt16)}, {seqs:Array(UInt64)}, toUInt64(0))`
 
 // directory is the tenant's directory as of asOf (directory.Latest: as known now).
 func (r *Reports) directory(ctx context.Context, tenant string, asOf int64) (*directory.State, error) {
-	b, err := r.book(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	if asOf == directory.Latest {
-		return b.state, nil
-	}
-	return directory.Fold(b.events, asOf), nil
+	return r.directoryAt(ctx, tenant, Cut{AsOf: asOf})
 }
 
-func (r *Reports) book(ctx context.Context, tenant string) (book, error) {
-	var now book
-	params := map[string]any{"tenant": tenant}
-	err := r.query(ctx, "read the directory", directoryFingerprint, params, func(row warehouse.Rows) error {
-		return row.Scan(&now.rows, &now.hash)
+// directoryAt is the tenant's directory as the events of the cut tell it. A state is shared: it is read, never
+// changed.
+func (r *Reports) directoryAt(ctx context.Context, tenant string, cut Cut) (*directory.State, error) {
+	b := r.books.of(tenant)
+	select {
+	case b.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-b.turn }()
+	if err := r.refresh(ctx, tenant, b); err != nil {
+		return nil, err
+	}
+	state := b.at(cut)
+	r.books.keep(tenant, b)
+	return state, nil
+}
+
+// of is the tenant's book, an empty one if there is none.
+func (b *books) of(tenant string) *book {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one := b.tenants[tenant]
+	if one == nil {
+		one = &book{turn: make(chan struct{}, 1), known: map[uint16]uint64{}}
+		b.tenants[tenant] = one
+	}
+	b.clock++
+	one.used = b.clock
+	return one
+}
+
+// keep says how large a book has become and lets go of others, those used longest ago first.
+func (b *books) keep(tenant string, one *book) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one.bytes = one.size()
+	for {
+		total, oldest := 0, ""
+		for name, other := range b.tenants {
+			total += other.bytes
+			if name != tenant && (oldest == "" || other.used < b.tenants[oldest].used) {
+				oldest = name
+			}
+		}
+		if oldest == "" || total <= booksBytes && len(b.tenants) <= booksMax {
+			return
+		}
+		delete(b.tenants, oldest) // who is reading it keeps it until then
+	}
+}
+
+// size is roughly what a book takes: each fold is as large as what it was made from.
+func (b *book) size() int {
+	const overhead = 160 // the row itself and the headers of its texts
+	n := 0
+	for i := range b.events {
+		e := &b.events[i]
+		n += overhead + len(e.Source) + len(e.ID) + len(e.Account) + len(e.Data)
+	}
+	return n * (1 + len(b.folds))
+}
+
+// refresh reads what the warehouse has and the book has not.
+func (r *Reports) refresh(ctx context.Context, tenant string, b *book) error {
+	params := func() map[string]any {
+		shards, seqs := []uint16{}, []uint64{}
+		for shard, seq := range b.known {
+			shards, seqs = append(shards, shard), append(seqs, seq)
+		}
+		return map[string]any{"tenant": tenant, "types": directory.Types(), "shards": shards, "seqs": seqs}
+	}
+	var now fingerprint
+	var beyond uint64
+	err := r.query(ctx, "read the directory", directoryFingerprint, params(), func(row warehouse.Rows) error {
+		return row.Scan(&now.rows, &now.hash, &beyond)
 	})
 	if err != nil {
-		return book{}, err
+		return err
 	}
-	r.books.mu.Lock()
-	known, ok := r.books.tenants[tenant]
-	r.books.mu.Unlock()
-	if ok && known.rows == now.rows && known.hash == now.hash {
-		return known, nil
+	if now != b.prints {
+		b.prints, b.known, b.events, b.folds = fingerprint{}, map[uint16]uint64{}, nil, nil
+		beyond += now.rows
 	}
-	err = r.query(ctx, "read the directory", directoryEvents, params, func(row warehouse.Rows) error {
+	if beyond == 0 {
+		return nil
+	}
+	prints, events, known := b.prints, b.events[:len(b.events):len(b.events)], map[uint16]uint64{}
+	err = r.query(ctx, "read the directory", directoryEvents, params(), func(row warehouse.Rows) error {
 		var e directory.Event
 		var sign int8
-		err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data)
+		var hash uint64
+		err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data, &e.Shard, &e.Seq, &e.Idx, &hash)
 		e.Void = sign < 0
-		now.events = append(now.events, e)
+		events, prints.rows, prints.hash = append(events, e), prints.rows+1, prints.hash^hash
+		known[e.Shard] = max(known[e.Shard], e.Seq)
 		return err
 	})
 	if err != nil {
-		return book{}, err
+		return err // what was read is left out whole
 	}
-	// Rows that arrived between the two reads are in the fold already; the fingerprint is older and
-	// makes the next question read again.
-	now.state = directory.Fold(now.events, directory.Latest)
-	r.books.mu.Lock()
-	defer r.books.mu.Unlock()
-	if len(r.books.tenants) >= booksMax {
-		for other := range r.books.tenants { // any: a miss costs one read
-			delete(r.books.tenants, other)
-			break
+	for shard, seq := range b.known {
+		known[shard] = max(known[shard], seq)
+	}
+	b.prints, b.events, b.known = prints, events, known
+	return nil
+}
+
+// at is the fold of the events in a cut. Cuts that hold the same events share a state.
+func (b *book) at(cut Cut) *directory.State {
+	of := fingerprint{}
+	for i := range b.events {
+		if e := &b.events[i]; cut.has(e) {
+			of.rows++
+			of.hash ^= mix(e)
 		}
 	}
-	r.books.tenants[tenant] = now
-	return now, nil
+	for i, f := range b.folds {
+		if f.of == of {
+			copy(b.folds[1:i+1], b.folds[:i])
+			b.folds[0] = f
+			return f.state
+		}
+	}
+	events := b.events
+	if of.rows < uint64(len(events)) {
+		events = make([]directory.Event, 0, of.rows)
+		for i := range b.events {
+			if cut.has(&b.events[i]) {
+				events = append(events, b.events[i])
+			}
+		}
+	}
+	f := fold{of, directory.Fold(events, directory.Latest)}
+	b.folds = append([]fold{f}, b.folds[:min(len(b.folds), foldsMax)]...)
+	return f.state
+}
+
+// has reports whether an event is in the cut: what inCut says in SQL.
+func (c Cut) has(e *directory.Event) bool {
+	return e.RecordedAt <= c.AsOf && (c.Shards == nil || e.Seq <= c.Shards[e.Shard])
+}
+
+// mix is a hash of an event's row by its position: splitmix64, whose bits do not cancel under XOR.
+func mix(e *directory.Event) uint64 {
+	x := e.Seq*0x9e3779b97f4a7c15 + uint64(e.Shard)<<48 + uint64(e.Idx)<<1
+	if e.Void {
+		x++
+	}
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }

@@ -50,7 +50,7 @@ type Reports struct {
 
 // New answers from db; now is the clock that decides which months are open.
 func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
-	return &Reports{db: db, now: now, books: books{tenants: map[string]book{}}, pages: pages{months: map[string]*Month{}}}
+	return &Reports{db: db, now: now, books: books{tenants: map[string]*book{}}, pages: pages{months: map[string]*Month{}}}
 }
 
 // bind turns parameters into arguments of a statement.
