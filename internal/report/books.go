@@ -208,7 +208,11 @@ func (b *book) at(cut Cut) *directory.State {
 
 // has reports whether an event is in the cut: what inCut says in SQL.
 func (c Cut) has(e *directory.Event) bool {
-	return e.RecordedAt <= c.AsOf && (c.Shards == nil || e.Seq <= c.Shards[e.Shard])
+	asOf := c.AsOf
+	if c.Base != nil && e.Seq <= c.Base.Shards[e.Shard] {
+		asOf = max(asOf, c.Base.AsOf)
+	}
+	return e.RecordedAt <= asOf && (c.Shards == nil || e.Seq <= c.Shards[e.Shard])
 }
 
 // mix is a hash of an event's row by its position: splitmix64, whose bits do not cancel under XOR.

@@ -191,6 +191,9 @@ type Cut struct {
 	// Now says that the cut is the watermark of this moment, so that rollups may answer: they hold that and
 	// perhaps a little more.
 	Now bool
+	// Base, if set, is an earlier cut whose rows are in this one as well, whatever AsOf says: what a closed
+	// version had, with what came after it up to AsOf.
+	Base *Cut
 }
 
 // params are the parameters of inCut.
@@ -204,12 +207,22 @@ func (c Cut) params(into map[string]any) map[string]any {
 	if c.Shards == nil {
 		into["cut_rest"] = uint64(1<<64 - 1)
 	}
+	shards, seqs = []uint16{}, []uint64{}
+	into["base_as_of"] = into["as_of"]
+	if c.Base != nil {
+		into["base_as_of"] = min(max(c.AsOf, c.Base.AsOf), Forever)
+		for shard, seq := range c.Base.Shards {
+			shards, seqs = append(shards, shard), append(seqs, seq)
+		}
+	}
+	into["base_shards"], into["base_seqs"] = shards, seqs
 	return into
 }
 
 // inCut is the condition of rows that belong to a cut: they have recorded_at, shard and seq. A negation
 // carries the later instant and position of the two, so it is in the cut exactly when the void was.
-const inCut = `recorded_at <= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')
+const inCut = `recorded_at <= fromUnixTimestamp64Milli(if(seq <= transform(shard, {base_shards:Array(UInt16)}, {base_seqs:Array(UInt64)}, toUInt64(0)),
+        {base_as_of:Int64}, {as_of:Int64}), 'UTC')
     AND seq <= transform(shard, {cut_shards:Array(UInt16)}, {cut_seqs:Array(UInt64)}, {cut_rest:UInt64})`
 
 func (c Cut) positions() map[string]uint64 {
