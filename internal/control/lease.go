@@ -66,6 +66,7 @@ type Lease struct {
 type Leases struct {
 	conn   *eventlog.Conn
 	log    *zap.Logger
+	area   string // before the names of its leases: "" for those of aggregators
 	holder string
 	nonce  string // of this process: tells a member from its own predecessor
 	ttl    time.Duration
@@ -96,6 +97,16 @@ type sighting struct {
 // Leases starts watching. holder names this member and is unique among the living: one that starts under
 // the name of another takes its leases at once. ttl 0 is LeaseTTL. It outlives ctx until Close.
 func (s *Store) Leases(ctx context.Context, holder string, ttl time.Duration) (*Leases, error) {
+	return s.leases(ctx, "", holder, ttl)
+}
+
+// RebuildLeases are like Leases, and have nothing to do with them: who may rebuild the warehouse, which is one
+// lease, of partition 0.
+func (s *Store) RebuildLeases(ctx context.Context, holder string, ttl time.Duration) (*Leases, error) {
+	return s.leases(ctx, "rebuild.", holder, ttl)
+}
+
+func (s *Store) leases(ctx context.Context, area, holder string, ttl time.Duration) (*Leases, error) {
 	if holder == "" {
 		return nil, fmt.Errorf("%w: a member needs a name", ErrInvalid)
 	}
@@ -105,7 +116,7 @@ func (s *Store) Leases(ctx context.Context, holder string, ttl time.Duration) (*
 	nonce := make([]byte, 8)
 	_, _ = rand.Read(nonce) // never fails (Go 1.24)
 	l := &Leases{
-		conn: s.conn, log: s.log, holder: holder, nonce: hex.EncodeToString(nonce), ttl: ttl, now: s.now,
+		conn: s.conn, log: s.log, area: area, holder: holder, nonce: hex.EncodeToString(nonce), ttl: ttl, now: s.now,
 		seen: map[string]sighting{}, changed: make(chan struct{}, 1),
 	}
 	ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -137,7 +148,7 @@ func (l *Leases) Valid(lease Lease) bool { return l.now().Sub(lease.renewed) < l
 func (l *Leases) Acquire(ctx context.Context, partition int) (Lease, error) {
 	ctx, cancel := l.bounded(ctx)
 	defer cancel()
-	key := partitionKey + strconv.Itoa(partition)
+	key := l.area + partitionKey + strconv.Itoa(partition)
 	kv, err := l.bucket(ctx)
 	if err != nil {
 		return Lease{}, fmt.Errorf("acquire lease: %w", err)
@@ -171,7 +182,7 @@ func (l *Leases) Acquire(ctx context.Context, partition int) (Lease, error) {
 func (l *Leases) Renew(ctx context.Context, lease Lease) (Lease, error) {
 	ctx, cancel := l.bounded(ctx)
 	defer cancel()
-	key := partitionKey + strconv.Itoa(lease.Partition)
+	key := l.area + partitionKey + strconv.Itoa(lease.Partition)
 	kv, err := l.bucket(ctx)
 	if err != nil {
 		return lease, fmt.Errorf("renew lease: %w", err)
@@ -209,7 +220,7 @@ func (l *Leases) Release(ctx context.Context, lease Lease) error {
 	if err != nil {
 		return fmt.Errorf("release lease: %w", err)
 	}
-	_, err = kv.Update(ctx, partitionKey+strconv.Itoa(lease.Partition), []byte(`{"holder":"","nonce":""}`), lease.Revision)
+	_, err = kv.Update(ctx, l.area+partitionKey+strconv.Itoa(lease.Partition), []byte(`{"holder":"","nonce":""}`), lease.Revision)
 	l.conn.Wrote(err)
 	if conflict(err) {
 		return fmt.Errorf("release lease of partition %d: %w", lease.Partition, ErrLost)
@@ -231,7 +242,7 @@ func (l *Leases) Holders() map[int]string {
 	defer l.mu.Unlock()
 	holders := map[int]string{}
 	for key, have := range l.seen {
-		if digits, ok := strings.CutPrefix(key, partitionKey); ok && have.Holder != "" && l.now().Sub(have.since) < l.ttl {
+		if digits, ok := strings.CutPrefix(key, l.area+partitionKey); ok && have.Holder != "" && l.now().Sub(have.since) < l.ttl {
 			if p, err := strconv.Atoi(digits); err == nil {
 				holders[p] = have.Holder
 			}
