@@ -1,6 +1,239 @@
 package directory
 
-// elastic is instances, rate tables and line items of elastic tokens.
-type elastic struct{}
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+)
 
-func (d *elastic) apply(_ *State, _ *parsed) {}
+// elastic is instances, rate tables and line items of elastic tokens.
+//
+// An instance is known from its creation, or from the first line item mapped to it, whichever happened first;
+// its account is that of its first creation. A line item is known from its first mapping; what changes it
+// before has no effect. OBSOLETE is for ever (reports.md D-39).
+type elastic struct {
+	instances map[string]*instance
+	items     map[string]*lineItem
+	series    map[string][]*rateTable
+}
+
+type instance struct {
+	account string
+	created bool
+	since   int64
+}
+
+type lineItem struct {
+	steps    []LineItem
+	obsolete bool
+}
+
+// LineItem is a number of elastic tokens that an instance may use, as it was at an instant.
+type LineItem struct {
+	ActivationID, InstanceID string
+	Quantity                 string // exact decimal
+	Start, End               int64  // Unix ms; End 0: none
+	State                    string // DEPLOYED, INACTIVE or OBSOLETE
+	Series                   string
+	Since                    int64 // when this became so
+}
+
+// rateTable is what items cost from EffectiveFrom on, known since it was published.
+type rateTable struct {
+	version              string
+	effective, published int64
+	rates                map[rateKey]string
+}
+
+type rateKey struct{ item, version string }
+
+// Rate is what an item costs.
+type Rate struct {
+	Cost            string // tokens of one, an exact decimal
+	Series, Version string // of the table
+}
+
+type elasticData struct {
+	InstanceID    string          `json:"instance_id"`
+	ActivationID  string          `json:"activation_id"`
+	Quantity      json.RawMessage `json:"quantity"`
+	Start         string          `json:"start"`
+	End           string          `json:"end"`
+	State         string          `json:"state"`
+	Series        string          `json:"series"`
+	Version       string          `json:"version"`
+	EffectiveFrom string          `json:"effective_from"`
+	Items         []struct {
+		Item        string          `json:"item"`
+		Name        string          `json:"name"`
+		ItemVersion string          `json:"item_version"`
+		Version     string          `json:"version"`
+		Charge      json.RawMessage `json:"charge"`
+		Rate        json.RawMessage `json:"rate"`
+		Cost        json.RawMessage `json:"cost"`
+		MeterCost   json.RawMessage `json:"meter_cost"`
+	} `json:"items"`
+}
+
+func (d *elastic) apply(s *State, e *parsed) {
+	var in elasticData
+	if json.Unmarshal([]byte(e.Data), &in) != nil {
+		return
+	}
+	switch e.Type {
+	case "instance.created":
+		i := d.instance(in.InstanceID, e.At)
+		if i.created {
+			s.refuse(e, "instance-exists", "instance "+in.InstanceID+" was created before; it stays with account "+i.account)
+			return
+		}
+		i.account, i.created = e.Account, true
+	case "ratetable.published":
+		d.publish(e, &in)
+	case "lineitem.mapped", "lineitem.changed":
+		d.change(s, e, &in)
+	}
+}
+
+// instance is the instance, made known at the instant. Events come in time order.
+func (d *elastic) instance(id string, at int64) *instance {
+	if d.instances == nil {
+		d.instances = map[string]*instance{}
+	}
+	i := d.instances[id]
+	if i == nil {
+		i = &instance{since: at}
+		d.instances[id] = i
+	}
+	return i
+}
+
+func (d *elastic) publish(e *parsed, in *elasticData) {
+	t := &rateTable{version: in.Version, effective: instantOf(in.EffectiveFrom), published: e.At, rates: map[rateKey]string{}}
+	for _, i := range in.Items {
+		cost := cmp.Or(decimalOf(i.Charge), decimalOf(i.Rate), decimalOf(i.Cost), decimalOf(i.MeterCost))
+		if item := cmp.Or(i.Item, i.Name); item != "" && cost != "" {
+			t.rates[rateKey{item, cmp.Or(i.ItemVersion, i.Version)}] = cost
+		}
+	}
+	if d.series == nil {
+		d.series = map[string][]*rateTable{}
+	}
+	d.series[in.Series] = append(d.series[in.Series], t)
+}
+
+func (d *elastic) change(s *State, e *parsed, in *elasticData) {
+	mapped := e.Type == "lineitem.mapped"
+	item := d.items[in.ActivationID]
+	if item == nil {
+		if !mapped {
+			return // nobody has mapped it yet: a late mapping with an earlier time makes this count
+		}
+		if d.items == nil {
+			d.items = map[string]*lineItem{}
+		}
+		item = &lineItem{}
+		d.items[in.ActivationID] = item
+	}
+	if item.obsolete && in.State != "" && in.State != "OBSOLETE" {
+		s.refuse(e, "line-item-obsolete", "line item "+in.ActivationID+" is OBSOLETE and stays so")
+		return
+	}
+	next := LineItem{ActivationID: in.ActivationID}
+	if n := len(item.steps); n > 0 {
+		next = item.steps[n-1]
+	}
+	next.Since = e.At
+	if mapped {
+		d.instance(in.InstanceID, e.At)
+		next.InstanceID, next.Series, next.Start, next.End = in.InstanceID, in.Series, instantOf(in.Start), 0
+	}
+	if q := decimalOf(in.Quantity); q != "" {
+		next.Quantity = q
+	}
+	if in.End != "" {
+		next.End = instantOf(in.End)
+	}
+	next.State = cmp.Or(in.State, next.State)
+	item.obsolete = next.State == "OBSOLETE"
+	item.steps = append(item.steps, next)
+}
+
+// decimalOf is the text of a JSON number or of a decimal in a string; "" where there is none.
+func decimalOf(raw json.RawMessage) string {
+	text := strings.Trim(string(raw), `"`)
+	if text == "null" {
+		return ""
+	}
+	return text
+}
+
+// instantOf is the Unix ms of an RFC 3339 time that was accepted; 0 where there is none.
+func instantOf(text string) int64 {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// Instance is the account of an instance, "" if no creation names one, and since when the instance is known;
+// false if it is not.
+func (s *State) Instance(id string) (account string, since int64, ok bool) {
+	i := s.elastic.instances[id]
+	if i == nil {
+		return "", 0, false
+	}
+	return i.account, i.since, true
+}
+
+// LineItem is a line item at an instant; false if it was not mapped by then.
+func (s *State) LineItem(activation string, at int64) (LineItem, bool) {
+	item := s.elastic.items[activation]
+	if item == nil {
+		return LineItem{}, false
+	}
+	i, _ := slices.BinarySearchFunc(item.steps, at, func(step LineItem, at int64) int {
+		if step.Since <= at {
+			return -1
+		}
+		return 1
+	})
+	if i == 0 {
+		return LineItem{}, false
+	}
+	return item.steps[i-1], true
+}
+
+// LineItems are the activation ids of the line items ever mapped, sorted.
+func (s *State) LineItems() []string {
+	ids := make([]string, 0, len(s.elastic.items))
+	for id := range s.elastic.items {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Rate is what an item costs in a series at an instant: by the table with the most recent effective_from among
+// those published by then. Its version says nothing about that. Of two with the same instant the one
+// published later speaks. False: the item is in no effective table.
+func (s *State) Rate(series, item, version string, at int64) (Rate, bool) {
+	var force *rateTable
+	for _, t := range s.elastic.series[series] { // in the order of publication
+		if t.published <= at && t.effective <= at && (force == nil || t.effective >= force.effective) {
+			force = t
+		}
+	}
+	if force == nil {
+		return Rate{}, false
+	}
+	for _, key := range []rateKey{{item, version}, {item, ""}} {
+		if cost, ok := force.rates[key]; ok {
+			return Rate{Cost: cost, Series: series, Version: force.version}, true
+		}
+	}
+	return Rate{}, false
+}
