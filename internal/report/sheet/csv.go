@@ -1,9 +1,9 @@
 package sheet
 
 import (
-	"bufio"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // CSV is how a table is written as text (reports.md 2.5).
@@ -12,41 +12,100 @@ type CSV struct {
 	Raw       bool // names that a spreadsheet would run as formulas are not guarded
 }
 
-// Write writes RFC 4180 with CRLF and a header line. It returns the error of the rows, or of w; what was
-// written before it is there.
+const (
+	csvFlushBytes = 32 << 10 // written as soon as there is that much
+	csvRowBytes   = 4 << 10  // room beyond it for a usual row
+)
+
+// Write writes RFC 4180 with CRLF and a header line. What was written before an error is there, but for the
+// last few rows.
 func (c CSV) Write(w io.Writer, t Table) error {
 	if c.Delimiter == 0 {
 		c.Delimiter = ','
 	}
-	b := bufio.NewWriterSize(w, 64<<10)
+	buf := make([]byte, 0, csvFlushBytes+csvRowBytes)
 	for i, column := range t.Columns {
-		c.field(b, i, column.Name, Code)
+		buf = c.field(buf, i, column.Name, Code)
 	}
-	_, _ = b.WriteString("\r\n") // Flush reports the first error of all writes
+	buf = append(buf, "\r\n"...)
 	for row, err := range t.Rows {
 		if err != nil {
-			_ = b.Flush()
 			return err
 		}
+		begin := len(buf)
 		for i, cell := range row {
-			c.field(b, i, cell, t.Columns[i].Kind)
+			buf = c.field(buf, i, cell, t.Columns[i].Kind)
 		}
-		if _, err := b.WriteString("\r\n"); err != nil {
-			return err
+		if len(buf) == begin {
+			buf = append(buf, `""`...) // an empty line would be no row at all
+		}
+		buf = append(buf, "\r\n"...)
+		if len(buf) >= csvFlushBytes {
+			if _, err := w.Write(buf); err != nil {
+				return err
+			}
+			buf = buf[:0]
 		}
 	}
-	return b.Flush()
+	_, err := w.Write(buf)
+	return err
 }
 
-func (c CSV) field(b *bufio.Writer, i int, s string, kind Kind) {
+// field appends a cell. It allocates nothing beyond the buffer.
+func (c CSV) field(buf []byte, i int, s string, kind Kind) []byte {
 	if i > 0 {
-		_ = b.WriteByte(c.Delimiter)
+		buf = append(buf, c.Delimiter)
 	}
-	if kind == Text && !c.Raw && s != "" && strings.IndexByte("=+-@\t\r", s[0]) >= 0 {
-		s = "'" + s
+	if s == "" {
+		return buf
 	}
-	if strings.IndexByte(s, c.Delimiter) >= 0 || strings.ContainsAny(s, "\"\r\n") || s != strings.TrimSpace(s) {
-		s = `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
+	guard := kind == Text && !c.Raw && formula(s[0])
+	if !c.quoted(s, guard) {
+		if guard {
+			buf = append(buf, '\'')
+		}
+		return append(buf, s...)
 	}
-	_, _ = b.WriteString(s)
+	buf = append(buf, '"')
+	if guard {
+		buf = append(buf, '\'')
+	}
+	for {
+		quote := strings.IndexByte(s, '"')
+		if quote < 0 {
+			break
+		}
+		buf = append(append(buf, s[:quote+1]...), '"')
+		s = s[quote+1:]
+	}
+	return append(append(buf, s...), '"')
+}
+
+// formula reports whether a spreadsheet takes a cell that begins so for a formula, or drops what is before one.
+func formula(first byte) bool {
+	switch first {
+	case '=', '+', '-', '@', '\t', '\r':
+		return true
+	}
+	return false
+}
+
+// quoted reports whether a cell needs quotes: for what is in it, and for spaces that a reader may drop.
+func (c CSV) quoted(s string, guarded bool) bool {
+	plain := true // of the first and the last character: no space, however Unicode defines it
+	for i := range len(s) {
+		switch b := s[i]; {
+		case b == c.Delimiter, b == '"', b == '\r', b == '\n':
+			return true
+		case b <= ' ', b >= 0x80:
+			plain = plain && i != 0 && i != len(s)-1
+		}
+	}
+	if plain {
+		return false
+	}
+	if guarded { // the guard stands before the spaces in front
+		return len(strings.TrimRightFunc(s, unicode.IsSpace)) != len(s)
+	}
+	return len(strings.TrimSpace(s)) != len(s)
 }
