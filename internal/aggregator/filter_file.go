@@ -25,6 +25,9 @@ type covered struct {
 	Shard uint16   `json:"shard"` // partition and incarnation
 	Seq   uint64   `json:"seq"`
 	Hash  [16]byte `json:"hash"` // zero: not known
+	// Table is the UUID of the table of events that it was read from: one that was rebuilt may hold identities
+	// that a damaged one had lost.
+	Table string `json:"table"`
 }
 
 func (c covered) mark() warehouse.Mark { return warehouse.Mark{Shard: c.Shard, Seq: c.Seq} }

@@ -113,7 +113,11 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	s.lag.seq.Store(start)
 	p.progress.Store(start)
 	p.loggedAt.Store(done.LoggedAt.Millis())
-	if err := p.fillFilter(ctx, covered{Shard: shard, Seq: start, Hash: at.hash}); err != nil {
+	table, err := p.warehouse.EventsID(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.fillFilter(ctx, covered{Shard: shard, Seq: start, Hash: at.hash, Table: table}); err != nil {
 		return err
 	}
 	waiting, err := p.waiting(ctx, shard, start)
@@ -222,6 +226,9 @@ func (p *partition) findFilter(ctx context.Context, to covered) error {
 	}
 	if f != nil && (Partition(at.Shard) != p.id || at.Shard > to.Shard || at.Shard == to.Shard && at.Seq > to.Seq) {
 		f, why = nil, fmt.Errorf("it covers shard %d up to %d, progress is %d of shard %d", at.Shard, at.Seq, to.Seq, to.Shard)
+	}
+	if f != nil && at.Table != to.Table {
+		f, why = nil, errors.New("it is of other tables: they were rebuilt")
 	}
 	known := at.Hash != [16]byte{}
 	if f != nil && known {

@@ -200,7 +200,7 @@ func (s *session) hand(ctx context.Context, b *batch, flying int) (int, error) {
 }
 
 func (s *session) retire(b *batch) {
-	s.filterAt = covered{Shard: b.shard, Seq: b.last, Hash: b.hash}
+	s.filterAt = covered{Shard: b.shard, Seq: b.last, Hash: b.hash, Table: s.filterAt.Table}
 	s.credit.give(b.weight)
 	s.decider.retire(b)
 	s.saveWhenGrown()

@@ -33,7 +33,13 @@ func (w *Warehouse) TakeOver(ctx context.Context, shard uint16, floor uint64, ho
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
 	wr := &Writer{w: w, shard: shard}
+	if err := w.untouched(ctx); err != nil { // whoever tries again and again leaves no owner rows meanwhile
+		return nil, fmt.Errorf("take over shard %d: %w", shard, err)
+	}
 	if err := wr.own(ctx, floor, holder); err != nil {
+		return nil, fmt.Errorf("take over shard %d: %w", shard, err)
+	}
+	if err := w.untouched(ctx); err != nil { // a rebuild says what it does before it makes the owners step down
 		return nil, fmt.Errorf("take over shard %d: %w", shard, err)
 	}
 	faultpoint.Hit("warehouse/owner-written")
