@@ -36,7 +36,12 @@ type Ask struct {
 	Cut    Cut
 	Export bool // for a file rather than a screen: where the two differ (sta-usage)
 	Now    time.Time
-	values map[string]string
+	After  string // begin after this place, one that Answer.Place gave; only reports that have places look at it
+	Limit  int    // of rows that will be taken, 0 for all: a report that has places may stop there
+	// Skip and Limit (0: none) say that only some of the rows will be looked at. A report may use them to
+	// compute less, and then says so in Answer.Seeks; others leave them alone.
+	Skip, Limit int
+	values      map[string]string
 }
 
 // Text is a parameter's value, "" where it was not given.
@@ -94,8 +99,13 @@ type Answer struct {
 	FileName  string // suggested, without extension
 	Delimiter byte   // of CSV, where the report has a parameter for it; 0: the caller's choice
 	Document  any    // the JSON answer where it is no table (sta-monthly-summary); Table has the same as rows
+	// Seeks says that Rows begin with row Ask.Skip and that there are at most Ask.Limit of them. Such rows are
+	// exactly those of the cut, whatever Cut.Now allows: nothing is kept for the pages that follow.
+	Seeks bool
 	// Extra are fields of JSON rows that are no columns (tree_complete of sta-usage), by row; nil: none.
 	Extra func(row sheet.Row) map[string]any
+	// Place names a row, for Ask.After of the page that follows; nil: the report is computed as a whole.
+	Place func(row sheet.Row) string
 }
 
 // Query asks for a report.
@@ -105,6 +115,8 @@ type Query struct {
 	AsOf           int64             // Unix ms; directory.Latest: the watermark
 	Version        int               // of the month named by parameter month; 0: none asked for
 	Export         bool
+	Cut            *Cut // pinned, by an earlier page of the same answer: instead of AsOf and Version
+	Skip, Limit    int  // as in Ask
 }
 
 // Result is an answer and what it is an answer to.
@@ -116,6 +128,7 @@ type Result struct {
 	Version   int
 	State     string // of the month, where the question is about one
 	Positions map[string]uint64
+	Cut       Cut
 }
 
 // Definitions are all reports, in the order of interfaces.md 3.
@@ -143,12 +156,12 @@ func (r *Reports) Run(ctx context.Context, q Query) (*Result, error) {
 		return nil, err
 	}
 	result := &Result{Report: d.Name, Values: q.Values, Version: q.Version}
-	ask := Ask{Tenant: q.Tenant, Export: q.Export, Now: r.now(), values: q.Values}
+	ask := Ask{Tenant: q.Tenant, Export: q.Export, Now: r.now(), Skip: q.Skip, Limit: q.Limit, values: q.Values}
 	var err error
 	if ask.Cut, err = r.cut(ctx, q); err != nil {
 		return nil, err
 	}
-	result.AsOf, result.Positions = Instant(ask.Cut.AsOf), ask.Cut.positions()
+	result.Cut, result.AsOf, result.Positions = ask.Cut, Instant(ask.Cut.AsOf), ask.Cut.positions()
 	if m, err := usage.ParseMonth(q.Values["month"]); err == nil {
 		info, err := r.Month(ctx, q.Tenant, m)
 		if err != nil {
@@ -235,6 +248,9 @@ func (c Cut) positions() map[string]uint64 {
 
 // cut settles what a query is about.
 func (r *Reports) cut(ctx context.Context, q Query) (Cut, error) {
+	if q.Cut != nil {
+		return *q.Cut, nil
+	}
 	w, err := r.Watermark(ctx)
 	if err != nil {
 		return Cut{}, err
@@ -266,9 +282,4 @@ func (w Watermark) cut(asOf int64) (Cut, error) {
 		c.Shards[uint16(n)] = seq
 	}
 	return c, nil
-}
-
-// versionCut is the cut of a closed version.
-func (r *Reports) versionCut(_ context.Context, _ string, m usage.Month, version int) (Cut, error) {
-	return Cut{}, &Error{Code: CodeNoVersion, Parameter: "version", Detail: "month " + m.String() + " has no version " + strconv.Itoa(version) + ": it is not closed"}
 }
