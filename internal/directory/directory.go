@@ -200,6 +200,8 @@ func (s *State) applyDomain(e *parsed) {
 		s.elastic.apply(s, e)
 	case "subscription", "inventory", "renewal_inventory":
 		s.subscriptions.apply(s, e)
+	case "certificate":
+		s.subscriptions.certificates.apply(s, e)
 	case "ingest":
 		s.gaps.apply(s, e)
 	}

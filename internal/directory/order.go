@@ -56,6 +56,7 @@ func ranks() map[string]int {
 			"price.set", "ingest.gap_declared", "ingest.gap_closed", "instance.created", "ratetable.published", "lineitem.mapped", "lineitem.changed",
 			"subscription.ordered", "subscription.modified", "subscription.renewed", "subscription.cancelled", "inventory.changed", "renewal_inventory.changed",
 		},
+		CertificateTypes(),
 	}
 	ranks := map[string]int{}
 	for i, types := range order {
@@ -66,8 +67,11 @@ func ranks() map[string]int {
 	return ranks
 }
 
-// Types are the types of events that the fold reads, sorted; others change nothing in it.
-func Types() []string { return slices.Sorted(maps.Keys(ranks())) }
+// Types are the types of events that the fold reads, sorted. Others change nothing in it, but for certificates,
+// which it takes and does not ask for.
+func Types() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(ranks())), func(typ string) bool { return slices.Contains(CertificateTypes(), typ) })
+}
 
 type identity struct{ source, id string }
 
