@@ -1,11 +1,11 @@
 // Package control is the state that runs the house rather than being counted by it: API keys, tenants,
-// and which aggregator owns which partition.
+// closed months, and which aggregator owns which partition.
 //
 // Keys are events. Every change is one message of the stream CONTROL (subject control.key.<id>) that
 // holds the whole new state, who made it and when, written with compare-and-set on the subject's last
 // sequence. The last message of a subject is the state; all of them are the audit trail. So a change and
 // its trail are one atomic write, and nothing has to be kept in step with a second copy. CONTROL refuses
-// deletion and has no limits.
+// deletion and has no limits. Closed months are kept in the same way (subject control.month.<tenant>.<month>).
 //
 // Leases and members live in the JetStream KV bucket LEASES: they are worth nothing a minute later.
 //
@@ -131,7 +131,7 @@ func (s *Store) loaded(ctx context.Context, wait time.Duration) error {
 // ensure makes the stream CONTROL.
 func ensure(ctx context.Context, conn *eventlog.Conn) error {
 	_, err := conn.JetStream().CreateStream(ctx, jetstream.StreamConfig{
-		Name: stream, Description: "API keys: every change, for ever (internal/control)", Subjects: []string{controlSubs},
+		Name: stream, Description: "API keys and closed months: every change, for ever (internal/control)", Subjects: []string{controlSubs},
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew, Replicas: conn.Replicas(),
 		DenyDelete: true, DenyPurge: true, AllowDirect: true, Duplicates: 2 * time.Minute,
 	})

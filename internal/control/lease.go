@@ -106,6 +106,11 @@ func (s *Store) RebuildLeases(ctx context.Context, holder string, ttl time.Durat
 	return s.leases(ctx, "rebuild.", holder, ttl)
 }
 
+// MonthLeases are the same for who closes months by itself: one lease, of partition 0.
+func (s *Store) MonthLeases(ctx context.Context, holder string, ttl time.Duration) (*Leases, error) {
+	return s.leases(ctx, "months.", holder, ttl)
+}
+
 func (s *Store) leases(ctx context.Context, area, holder string, ttl time.Duration) (*Leases, error) {
 	if holder == "" {
 		return nil, fmt.Errorf("%w: a member needs a name", ErrInvalid)
