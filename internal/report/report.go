@@ -38,14 +38,16 @@ const (
 	CodeNotFound    = "not-found"
 	CodeNoVersion   = "no-such-version"
 	CodeAggregation = "aggregation-unavailable"
+	CodeCursor      = "bad-cursor"
 )
 
 // Reports answers. It is safe for concurrent use.
 type Reports struct {
-	db    *warehouse.Warehouse
-	now   func() time.Time
-	books books
-	pages pages
+	db      *warehouse.Warehouse
+	now     func() time.Time
+	books   books
+	pages   pages
+	answers answers
 }
 
 // New answers from db; now is the clock that decides which months are open.
