@@ -46,8 +46,15 @@ type Meter struct {
 	Service     string
 	Aggregation string // sum where nobody defined the meter
 	Unit        string
-	Scale       int // fractional digits; 9 where nobody defined the meter
+	Scale       int    // fractional digits; 9 where nobody defined the meter
+	Kind        string // KindSecureConnect, or usage
+	ID          string // of kind secure_connect: a GUID
+	Element     string // of kind secure_connect: what is metered, such as user or bandwidth
+	Plan        string // the plan the meter is for, if it is for one
 }
+
+// KindSecureConnect is the kind of meters whose usage belongs to assets and has a price.
+const KindSecureConnect = "secure_connect"
 
 // Account is an account at an instant.
 type Account struct {
@@ -55,6 +62,8 @@ type Account struct {
 	Parent         string // "" for a root; may name an account that does not exist (yet)
 	CreatedAt      int64  // first creation
 	Deleted        bool
+	Currency       string // as its creation says
+	Reseller       string // account of the reseller, as its creation says
 }
 
 // Plan is an account's plan and status in one service.
@@ -129,6 +138,8 @@ type service struct {
 type account struct {
 	id         string
 	kind       string
+	currency   string
+	reseller   string
 	created    bool
 	createdAt  int64
 	names      history
@@ -216,7 +227,7 @@ func (s *State) create(e *parsed) {
 	if !a.created {
 		a.created, a.createdAt = true, e.At
 	}
-	a.kind = e.data.Kind
+	a.kind, a.currency, a.reseller = e.data.Kind, e.data.Currency, e.data.Reseller
 	a.deleted.set(e.At, "")
 	a.names.set(e.At, e.data.Name)
 	s.attach(a, e.At, e.data.Parent)
@@ -272,7 +283,7 @@ func (s *State) Account(id string, at int64) (Account, bool) {
 	}
 	return Account{
 		ID: id, Name: a.names.value(at), Kind: a.kind, Parent: a.parents.value(at),
-		CreatedAt: a.createdAt, Deleted: a.deleted.value(at) != "",
+		CreatedAt: a.createdAt, Deleted: a.deleted.value(at) != "", Currency: a.currency, Reseller: a.reseller,
 	}, true
 }
 

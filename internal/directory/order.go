@@ -17,7 +17,11 @@ type data struct {
 	Service     string      `json:"service"`
 	Plan        string      `json:"plan"`
 	Status      string      `json:"status"`
+	Currency    string      `json:"currency"`
+	Reseller    string      `json:"reseller"`
 	Meter       string      `json:"meter"`
+	MeterID     string      `json:"meter_id"`
+	Element     string      `json:"element"`
 	Aggregation string      `json:"aggregation"`
 	Unit        string      `json:"unit"`
 	Scale       *int        `json:"scale"`
@@ -25,7 +29,9 @@ type data struct {
 }
 
 func (d *data) meter() Meter {
-	m := Meter{Name: d.Meter, Service: d.Service, Aggregation: d.Aggregation, Unit: d.Unit, Scale: 9}
+	m := Meter{
+		Name: d.Meter, ID: d.MeterID, Element: d.Element, Plan: d.Plan, Kind: d.Kind, Service: d.Service, Aggregation: d.Aggregation, Unit: d.Unit, Scale: 9,
+	}
 	if m.Aggregation == "" {
 		m.Aggregation = "sum"
 	}
