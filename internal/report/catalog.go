@@ -36,8 +36,6 @@ type Ask struct {
 	Cut    Cut
 	Export bool // for a file rather than a screen: where the two differ (sta-usage)
 	Now    time.Time
-	After  string // begin after this place, one that Answer.Place gave; only reports that have places look at it
-	Limit  int    // of rows that will be taken, 0 for all: a report that has places may stop there
 	// Skip and Limit (0: none) say that only some of the rows will be looked at. A report may use them to
 	// compute less, and then says so in Answer.Seeks; others leave them alone.
 	Skip, Limit int
@@ -104,8 +102,6 @@ type Answer struct {
 	Seeks bool
 	// Extra are fields of JSON rows that are no columns (tree_complete of sta-usage), by row; nil: none.
 	Extra func(row sheet.Row) map[string]any
-	// Place names a row, for Ask.After of the page that follows; nil: the report is computed as a whole.
-	Place func(row sheet.Row) string
 }
 
 // Query asks for a report.
