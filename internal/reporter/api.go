@@ -17,6 +17,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -55,7 +56,8 @@ const (
 	callerKey contextKey = iota
 	correlationKey
 	csvKey
-	queryKey // the query string, of reports
+	queryKey  // the query string, of reports
+	formatKey // of reports
 )
 
 func correlationOf(ctx context.Context) string {
@@ -115,11 +117,20 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Correlation-Id", correlation)
 	r = r.WithContext(context.WithValue(r.Context(), correlationKey, correlation))
+	p := &patience{ResponseWriter: w, wait: s.wait.ReadWait, last: time.Now().Add(s.wait.AnswerWait)}
 	defer func() {
-		if defect := recover(); defect != nil && defect != http.ErrAbortHandler { //nolint:errorlint // the sentinel itself is panicked
+		defect := recover()
+		switch {
+		case defect == nil:
+			return
+		case defect != http.ErrAbortHandler: //nolint:errorlint // the sentinel itself is panicked
 			s.log.Error("request panicked", zap.Any("panic", defect), zap.Stack("stack"), zap.String("correlation_id", correlation))
-			problem.Write(w, refuse(codeInternal, "a defect of this program").Correlated(correlation))
+			if !p.begun {
+				problem.Write(w, refuse(codeInternal, "a defect of this program").Correlated(correlation))
+				return
+			}
 		}
+		panic(http.ErrAbortHandler) // breaks the connection: what was written must not pass for a whole answer
 	}()
 	select {
 	case s.slots <- struct{}{}:
@@ -129,7 +140,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, refuse(codeOverloaded, "too many requests at once; retry").Correlated(correlation))
 		return
 	}
-	s.mux.ServeHTTP(&patience{ResponseWriter: w, wait: s.wait.ReadWait, last: time.Now().Add(s.wait.AnswerWait)}, r)
+	s.mux.ServeHTTP(p, r)
 }
 
 // allowed reports whether the path exists under another method.
@@ -150,6 +161,7 @@ type endpoint struct {
 	scopes []string // any of them; none: every key
 	rows   bool     // the answer is a table: CSV can be asked for
 	report bool     // counted as a report
+	files  bool     // the answer is a report, in any format of package sheet; it counts itself
 	whole  bool     // reads everything: no limit for its statements
 }
 
@@ -200,7 +212,12 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 	if refusal == nil {
 		refusal = checkParameters(ctx.Operation(), r)
 	}
-	if refusal == nil {
+	var format sheet.Format
+	switch {
+	case refusal != nil:
+	case e.files:
+		format, refusal = reportFormat(r)
+	default:
 		refusal = chooseFormat(e, r)
 	}
 	if refusal != nil {
@@ -211,7 +228,7 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 	if !e.whole {
 		ctx = huma.WithContext(ctx, warehouse.Bounded(ctx.Context(), warehouse.Bounds{Time: s.limit.QueryTime, Memory: s.limit.QueryMemory}))
 	}
-	ctx = huma.WithValue(ctx, queryKey, map[string][]string(r.URL.Query()))
+	ctx = huma.WithValue(huma.WithValue(ctx, queryKey, map[string][]string(r.URL.Query())), formatKey, format)
 	next(huma.WithValue(huma.WithValue(ctx, callerKey, who), csvKey, err == nil && ct == csvType))
 }
 

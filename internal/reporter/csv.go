@@ -1,10 +1,10 @@
 package reporter
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"strings"
+
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
 )
 
 // csvType is the media type of tables; interfaces.md 3 promises the same rows as in JSON.
@@ -17,60 +17,40 @@ type table interface {
 	cells(row func(...cell))
 }
 
-// cell is a value as it stands in a CSV: text may need a guard, the rest never does.
+// cell is a value as it stands in a CSV, and whether a spreadsheet may run it.
 type cell struct {
 	value string
-	text  bool
+	kind  sheet.Kind
 }
 
 // text is a cell a spreadsheet must not run: names, ids, anything a producer chose.
-func text(s string) cell { return cell{s, true} }
+func text(s string) cell { return cell{s, sheet.Text} }
 
 // plain is a number, a time or a boolean.
-func plain(s string) cell { return cell{s, false} }
+func plain(s string) cell { return cell{s, sheet.Code} }
 
-func boolean(b bool) cell {
-	if b {
-		return plain("TRUE")
-	}
-	return plain("FALSE")
-}
+func boolean(b bool) cell { return plain(sheet.Boolean(b)) }
 
 func whole[N int | int64 | uint16 | uint32 | uint64](n N) cell { return plain(fmt.Sprint(n)) }
 
-// writeCSV writes RFC 4180 with CRLF and a header line (reports.md 2.5).
+// writeCSV writes an answer that has rows.
 func writeCSV(w io.Writer, v any) error {
-	if r, ok := v.(reportAnswer); ok {
-		return r.writeCSV(w)
-	}
 	t, ok := v.(table)
 	if !ok {
 		return fmt.Errorf("%T has no rows", v)
 	}
-	b := bufio.NewWriterSize(w, 64<<10)
-	for i, name := range t.columns() {
-		writeField(b, i, text(name))
+	names := t.columns()
+	columns, row := make([]sheet.Column, len(names)), make(sheet.Row, len(names))
+	for i, name := range names {
+		columns[i] = sheet.Column{Name: name, Kind: sheet.Text}
 	}
-	_, _ = b.WriteString("\r\n") // Flush reports the first error of all writes
-	t.cells(func(cells ...cell) {
-		for i, c := range cells {
-			writeField(b, i, c)
-		}
-		_, _ = b.WriteString("\r\n")
-	})
-	return b.Flush()
-}
-
-func writeField(b *bufio.Writer, i int, c cell) {
-	if i > 0 {
-		_ = b.WriteByte(',')
-	}
-	s := c.value
-	if c.text && s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		s = "'" + s
-	}
-	if strings.ContainsAny(s, ",\"\r\n") || s != strings.TrimSpace(s) {
-		s = `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
-	}
-	_, _ = b.WriteString(s)
+	return sheet.CSV{}.Write(w, sheet.Table{Columns: columns, Rows: func(yield func(sheet.Row, error) bool) {
+		more := true
+		t.cells(func(cells ...cell) {
+			for i, c := range cells {
+				columns[i].Kind, row[i] = c.kind, c.value // the same in every row
+			}
+			more = more && yield(row, nil)
+		})
+	}})
 }

@@ -12,11 +12,13 @@ const patienceBytes = 64 << 10
 // memory, and its place among the requests served, for as long as it likes.
 type patience struct {
 	http.ResponseWriter
-	wait time.Duration
-	last time.Time // the whole answer must be out by then
+	wait  time.Duration
+	last  time.Time // the whole answer must be out by then
+	begun bool      // something of the answer was written
 }
 
 func (p *patience) Write(b []byte) (n int, err error) {
+	p.begun = true
 	control := http.NewResponseController(p.ResponseWriter)
 	for {
 		piece := b[n:min(len(b), n+patienceBytes)]

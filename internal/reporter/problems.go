@@ -11,6 +11,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -21,10 +22,11 @@ const (
 	codeMethod       = "method-not-allowed"
 	codeParameter    = report.CodeParameter
 	codeUnknown      = "unknown-parameter"
-	codeCursor       = "bad-cursor"
+	codeCursor       = report.CodeCursor
 	codeBody         = "bad-json"
 	codeBodySize     = "body-too-large"
 	codeRows         = "too-many-rows"
+	codeFormat       = "format-limit"
 	codeExpensive    = "too-expensive"
 	codeBusy         = "too-many-requests"
 	codeOverloaded   = "overloaded"
@@ -51,6 +53,7 @@ func Refusals() problem.Refusals {
 		problem.Kind(report.CodeNoVersion, http.StatusNotFound, "the month has no such version", "leave version out for the current state"),
 		problem.Kind(report.CodeAggregation, http.StatusUnprocessableEntity, "the meter's aggregation cannot be computed", "ask for another meter, or for its events"),
 		problem.Kind(codeRows, http.StatusUnprocessableEntity, "the answer would have more rows than the limit (100,000)", "ask for less: a shorter time, a longer window, fewer groups"),
+		problem.Kind(codeFormat, http.StatusUnprocessableEntity, "the file format cannot hold the answer: XLSX ends at 1,048,576 rows", "ask for csv or parquet, or for less"),
 		problem.Kind(codeExpensive, http.StatusUnprocessableEntity, "ClickHouse ended the question at a limit of this service (30 s, 2 GiB)", "ask for less: a shorter time, a longer window, fewer groups"),
 		problem.Kind(codeBusy, http.StatusTooManyRequests, "as many requests of the tenant as it may have are being served (16)", again),
 		problem.Kind(codeInternal, http.StatusInternalServerError, "a defect of this program", "report it with the correlation_id"),
@@ -86,6 +89,7 @@ func (s *server) answer(ctx context.Context, err error) error {
 	correlation := correlationOf(ctx)
 	var p *problem.Problem
 	var bad *report.Error
+	var limit *sheet.LimitError
 	switch {
 	case errors.As(err, &p):
 	case errors.As(err, &bad):
@@ -93,6 +97,8 @@ func (s *server) answer(ctx context.Context, err error) error {
 		if bad.Parameter != "" {
 			p = p.With(problem.Item{Parameter: bad.Parameter, Code: bad.Code, Detail: bad.Detail})
 		}
+	case errors.As(err, &limit):
+		p = refuse(codeFormat, limit.Error()).With(problem.Item{Parameter: "format", Code: codeFormat, Detail: limit.Detail})
 	case warehouse.Exceeded(err) != warehouse.Unbounded:
 		p = s.exceeded(warehouse.Exceeded(err))
 	case warehouse.Unavailable(err):

@@ -26,6 +26,11 @@ const (
 	JSON                // a JSON document
 )
 
+// String is the kind's name in lists of columns.
+func (k Kind) String() string {
+	return [...]string{"text", "code", "whole", "decimal", "instant", "date", "month", "boolean", "json"}[k]
+}
+
 // Column is a column's name, as in the CSV header and as key in JSON.
 type Column struct {
 	Name string
