@@ -33,6 +33,7 @@ var importTable = map[string][]string{
 	"report":     {"usage", "directory", "warehouse"},
 	"audit":      {"usage", "eventlog", "warehouse", "telemetry"},
 	"reporter":   {"usage", "directory", "warehouse", "report", "audit", "control", "problem", "config", "telemetry"},
+	"rebuild":    {"usage", "eventlog", "warehouse", "aggregator", "audit", "report", "control", "faultpoint"},
 	"localstack": {"eventlog", "control", "telemetry"},
 	"backup":     {"eventlog"},
 	"demo":       {"usage", "client"},

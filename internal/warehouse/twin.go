@@ -287,6 +287,18 @@ func (t *Twin) Take(ctx context.Context, home bool) error {
 	return nil
 }
 
+// Home reports whether the twin has the name that it is filled under.
+func (t *Twin) Home() bool { return t.name == t.w.db+twinSuffix }
+
+// Retire gives the twin a name to stay under, of the time at, and drops its views.
+func (t *Twin) Retire(ctx context.Context, at time.Time) (string, error) {
+	name := t.w.db + "_until_" + at.UTC().Format("20060102t150405")
+	if err := t.w.exec(ctx, "RENAME DATABASE "+t.name+" TO "+name); err != nil {
+		return "", fmt.Errorf("rename database %s to %s: %w", t.name, name, err)
+	}
+	return name, t.w.dropDatabases(ctx, t.w.db+twinSuffix+"_api")
+}
+
 // Tables lists the twin's tables.
 func (t *Twin) Tables(ctx context.Context) (map[string]Table, error) {
 	return t.w.tablesOf(ctx, t.name)
@@ -344,6 +356,30 @@ ORDER BY position`
 		return nil, fmt.Errorf("list the columns of %s: %w", table, err)
 	}
 	return columns, nil
+}
+
+// Fingerprint tells sets of rows apart: their number, and the sum of their hashes, of all rows of a table at or
+// below a sequence per shard. When a row was written is not in it. false: the table holds partials, which cannot be
+// cut.
+func (w *Warehouse) Fingerprint(ctx context.Context, table string, to map[uint16]uint64) (rows uint64, sum string, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	columns, err := w.stored(ctx, table)
+	if err != nil || !slices.Contains(columns, "seq") || slices.Contains(columns, "hi") {
+		return 0, "", false, err
+	}
+	columns = slices.DeleteFunc(columns, func(name string) bool { return name == "written_at" })
+	shards, seqs := []uint16{}, []uint64{}
+	for shard, seq := range to {
+		shards, seqs = append(shards, shard), append(seqs, seq)
+	}
+	sql := "SELECT count(), hex(sum(cityHash64(" + strings.Join(columns, ", ") + "))) FROM {{db}}." + table +
+		" WHERE seq <= transform(shard, @shards, @seqs, toUInt64(0))"
+	err = w.Query(ctx, sql, []any{named("shards", shards), named("seqs", seqs)}, func(r Rows) error { return r.Scan(&rows, &sum) })
+	if err != nil {
+		return 0, "", false, fmt.Errorf("fingerprint %s: %w", table, err)
+	}
+	return rows, sum, true, nil
 }
 
 // Drop removes the twin and its views.
