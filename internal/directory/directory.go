@@ -1,14 +1,18 @@
-// Package directory knows accounts, their tree, plans and statuses, and meters, as of any instant.
+// Package directory knows accounts, their tree, plans and statuses, meters, and what other domains of events
+// say, as of any instant.
 //
 // Guarantee: State is a pure function of the set of events and the as_of given to Fold. The order in
 // which events arrive, and how often, changes nothing: they are folded in the canonical order of
-// events.md 1 (when it happened; within one instant meters, accounts with parents first, services; then
-// source, source_seq, id). A State is immutable and safe for concurrent use.
+// events.md 1 (when it happened; within one instant meters, accounts with parents first, services with parents
+// first; then source, source_seq, id). A State is immutable and safe for concurrent use.
 //
-// It never refuses: an event that breaks a rule has no effect here. In particular an edge that would
-// close a cycle in the tree is not drawn, so walking up always ends.
+// An event that would break a rule (rules.go) has no effect at all; Rulings lists it. Because it is judged anew
+// in every fold, a late event that makes it legal heals it. So the tree has no cycle and walking up always ends.
+// What is said about an account before it exists waits for it: a plan holds from the creation on, a parent that
+// does not exist yet is none until it does. What nobody creates stays unresolved, which is no ruling.
 //
-// The package does no I/O and imports nothing of ours.
+// Users, tokens, certificates and usage are not folded here: they are counted where they lie. The package does
+// no I/O and imports nothing of ours.
 package directory
 
 import (
@@ -40,40 +44,32 @@ type Position struct {
 	Idx   uint32
 }
 
-// Meter is what meter.defined says. The zero value of a field means nobody said.
-type Meter struct {
-	Name        string
-	Service     string
-	Aggregation string // sum where nobody defined the meter
-	Unit        string
-	Scale       int    // fractional digits; 9 where nobody defined the meter
-	Kind        string // KindSecureConnect, or usage
-	ID          string // of kind secure_connect: a GUID
-	Element     string // of kind secure_connect: what is metered, such as user or bandwidth
-	Plan        string // the plan the meter is for, if it is for one
-}
-
-// KindSecureConnect is the kind of meters whose usage belongs to assets and has a price.
-const KindSecureConnect = "secure_connect"
-
 // Account is an account at an instant.
 type Account struct {
 	ID, Name, Kind string
 	Parent         string // "" for a root; may name an account that does not exist (yet)
-	CreatedAt      int64  // first creation
+	ContractMode   string // TRIAL, PRODUCTION, UNKNOWN or "", which is UNKNOWN
+	TrialEndsAt    int64  // Unix ms; 0 where nobody said
+	Currency       string
+	Reseller       string
+	CreatedAt      int64 // first creation
 	Deleted        bool
-	Currency       string // as its creation says
-	Reseller       string // account of the reseller, as its creation says
+	DeletedAt      int64 // Unix ms, where Deleted
 }
 
-// Plan is an account's plan and status in one service.
-type Plan struct{ Service, Plan, Status string }
+// Plan is an account's plan and status in one service, and when the service runs.
+type Plan struct {
+	Service, Plan, Status string
+	Start, End            int64 // of the service period, Unix ms; 0 where nobody said
+}
 
 // State is the fold of a set of events: the whole history, asked by instant.
 type State struct {
 	accounts map[string]*account
-	meters   map[string]Meter
+	meters   map[string]*meter
+	broken   []*ruled
 	rulings  []Ruling
+	round    int32 // of measuring depths, while folding
 
 	entitlements  entitlements
 	assets        assets
@@ -83,117 +79,54 @@ type State struct {
 	gaps          gaps
 }
 
-// Ruling is an event that breaks a rule: stored, without effect, as long as the rest of the events is what it
-// is. It heals by itself when a late event makes it legal.
-type Ruling struct {
-	Source, ID, Type, Account string
-	At, RecordedAt            int64
-	Rule                      string // "rule:<name>"
-	Detail                    string
-}
-
-// Rulings are the events that have no effect, in fold order.
-func (s *State) Rulings() []Ruling { return s.rulings }
-
-// refuse records that an event has no effect because of a rule.
-func (s *State) refuse(e *parsed, rule, detail string) {
-	s.rulings = append(s.rulings, Ruling{e.Source, e.ID, e.Type, e.Account, e.At, e.RecordedAt, "rule:" + rule, detail})
-}
-
-// change is one step of a history; it holds from at on, inclusive.
-type change struct {
-	at    int64
-	value string
-}
-
-type history []change
-
-// set appends a step unless it changes nothing. Steps come in time order.
-func (h *history) set(at int64, value string) {
-	if n := len(*h); n > 0 && (*h)[n-1].value == value || n == 0 && value == "" {
-		return
-	}
-	*h = append(*h, change{at, value})
-}
-
-// value is what holds at the instant: the last step at or before it.
-func (h history) value(at int64) string {
-	i, _ := slices.BinarySearchFunc(h, at, func(c change, at int64) int {
-		if c.at <= at {
-			return -1
-		}
-		return 1
-	})
-	if i == 0 {
-		return ""
-	}
-	return h[i-1].value
-}
-
-type service struct {
-	name            string
-	plans, statuses history
-}
-
-type account struct {
-	id         string
-	kind       string
-	currency   string
-	reseller   string
-	created    bool
-	createdAt  int64
-	names      history
-	parents    history
-	deleted    history // "deleted" or ""
-	services   []service
-	referenced bool // somebody's edge points here: only then can a new edge close a cycle
-}
-
-func (a *account) service(name string) *service {
-	for i := range a.services {
-		if a.services[i].name == name {
-			return &a.services[i]
-		}
-	}
-	a.services = append(a.services, service{name: name})
-	slices.SortFunc(a.services, func(x, y service) int { return strings.Compare(x.name, y.name) })
-	return a.service(name)
-}
-
 // Fold builds the state from events recorded at or before asOf (Unix ms), in any order, repeated or not.
 // Events of one source and id are the same event.
 func Fold(events []Event, asOf int64) *State {
-	s := &State{accounts: map[string]*account{}, meters: map[string]Meter{}}
-	for _, e := range canonical(events, asOf) {
-		s.apply(e)
+	s := &State{accounts: map[string]*account{}, meters: map[string]*meter{}}
+	all := canonical(events, asOf)
+	for from := 0; from < len(all); {
+		to := from + 1
+		if all[from].rank == rankService {
+			for to < len(all) && all[to].At == all[from].At && all[to].rank == rankService {
+				to++
+			}
+			s.parentsFirst(all[from:to])
+		}
+		for i := range all[from:to] {
+			s.apply(&all[from+i])
+		}
+		from = to
 	}
+	s.settle()
 	return s
 }
 
 func (s *State) apply(e *parsed) {
-	switch e.Type {
-	case "meter.defined":
-		s.meters[e.data.Meter] = e.data.meter()
-	case "service.plan_set":
-		s.account(e.Account).service(e.data.Service).plans.set(e.At, e.data.Plan)
-	case "service.status_set":
-		s.account(e.Account).service(e.data.Service).statuses.set(e.At, e.data.Status)
-	case "account.created":
-		s.create(e)
-	case "account.renamed":
-		if a := s.existing(e.Account); a != nil {
-			a.names.set(e.At, e.data.Name)
-		}
-	case "account.reparented":
-		if a := s.existing(e.Account); a != nil {
-			s.attach(a, e.At, e.data.NewParent)
-		}
-	case "account.deleted":
-		if a := s.existing(e.Account); a != nil {
-			a.deleted.set(e.At, "deleted")
-		}
-	default:
+	if e.rank > rankService {
 		s.applyDomain(e)
+		return
+	}
+	// What ingest accepted can be read; a row damaged since then concerns nobody but itself.
+	var d data
+	if !d.read(e.Data) {
+		return
+	}
+	switch e.rank {
+	case rankMeter:
+		s.define(e, &d)
+	case rankService:
+		if a := s.account(e.Account); a.created {
+			s.serve(a, e, &d, e.At)
+		} else {
+			kept := *e
+			a.waiting = append(a.waiting, &kept)
+		}
+	case rankCreation:
+		s.create(e, &d)
+	default:
+		if a := s.existing(e.Account); a != nil {
+			s.change(a, e, &d)
+		}
 	}
 }
 
@@ -211,54 +144,12 @@ func (s *State) applyDomain(e *parsed) {
 		s.elastic.apply(s, e)
 	case "subscription", "inventory", "renewal_inventory":
 		s.subscriptions.apply(s, e)
-	case "certificate":
-		s.subscriptions.certificates.apply(s, e)
 	case "ingest":
 		s.gaps.apply(s, e)
 	}
 }
 
-// create makes an account exist. A second creation of a living account has no effect.
-func (s *State) create(e *parsed) {
-	a := s.account(e.Account)
-	if a.created && a.deleted.value(e.At) == "" {
-		return
-	}
-	if !a.created {
-		a.created, a.createdAt = true, e.At
-	}
-	a.kind, a.currency, a.reseller = e.data.Kind, e.data.Currency, e.data.Reseller
-	a.deleted.set(e.At, "")
-	a.names.set(e.At, e.data.Name)
-	s.attach(a, e.At, e.data.Parent)
-}
-
-// attach draws the edge from a to parent, unless that would close a cycle.
-func (s *State) attach(a *account, at int64, parent string) {
-	if parent != "" {
-		if parent == a.id || a.referenced && s.leadsTo(parent, a.id, at) {
-			return
-		}
-		s.account(parent).referenced = true
-	}
-	a.parents.set(at, parent)
-}
-
-// leadsTo reports whether walking up from id meets target. The walk ends because no cycle was drawn.
-func (s *State) leadsTo(id, target string, at int64) bool {
-	for id != "" {
-		if id == target {
-			return true
-		}
-		a := s.accounts[id]
-		if a == nil {
-			return false
-		}
-		id = a.parents.value(at)
-	}
-	return false
-}
-
+// account is the account, or a place for one that nobody has created yet.
 func (s *State) account(id string) *account {
 	a := s.accounts[id]
 	if a == nil {
@@ -278,20 +169,25 @@ func (s *State) existing(id string) *account {
 // Account is the account at the instant; false if it was not created by then.
 func (s *State) Account(id string, at int64) (Account, bool) {
 	a := s.existing(id)
-	if a == nil || a.createdAt > at {
+	if a == nil || a.steps[0].at > at {
 		return Account{}, false
 	}
-	return Account{
-		ID: id, Name: a.names.value(at), Kind: a.kind, Parent: a.parents.value(at),
-		CreatedAt: a.createdAt, Deleted: a.deleted.value(at) != "", Currency: a.currency, Reseller: a.reseller,
-	}, true
+	p := a.step(at)
+	found := Account{
+		ID: id, Name: p.name, Kind: p.kind, Parent: p.parent, ContractMode: p.mode, TrialEndsAt: p.trialEnds, Currency: p.currency,
+		Reseller: p.reseller, CreatedAt: a.steps[0].at, Deleted: p.deleted,
+	}
+	if p.deleted {
+		found.DeletedAt = p.at
+	}
+	return found, true
 }
 
-// Accounts are the ids of all accounts created at or before the instant, sorted.
+// Accounts are the ids of all accounts created at or before the instant, deleted ones too, sorted.
 func (s *State) Accounts(at int64) []string {
 	ids := make([]string, 0, len(s.accounts))
 	for id, a := range s.accounts {
-		if a.created && a.createdAt <= at {
+		if a.created && a.steps[0].at <= at {
 			ids = append(ids, id)
 		}
 	}
@@ -299,104 +195,38 @@ func (s *State) Accounts(at int64) []string {
 	return ids
 }
 
-// Plans are the plan and status of an account in every service at the instant, by service name.
-func (s *State) Plans(id string, at int64) []Plan {
+// Span is a stretch of time, [From, To), in Unix milliseconds. To is Latest where there is no end.
+type Span struct{ From, To int64 }
+
+// Lives are the stretches in which the account existed: one, or more if it was created again.
+func (s *State) Lives(id string) []Span {
 	a := s.existing(id)
-	if a == nil || a.createdAt > at {
+	if a == nil {
 		return nil
 	}
-	var plans []Plan
-	for i := range a.services {
-		p := Plan{a.services[i].name, a.services[i].plans.value(at), a.services[i].statuses.value(at)}
-		if p.Plan != "" || p.Status != "" {
-			plans = append(plans, p)
+	var lives []Span
+	living := false
+	for _, p := range a.steps {
+		switch {
+		case !living && !p.deleted:
+			lives = append(lives, Span{p.at, Latest})
+		case living && p.deleted:
+			lives[len(lives)-1].To = p.at
 		}
+		living = !p.deleted
 	}
-	return plans
+	return lives
 }
 
-// PlanAt is the account's plan in the service at the instant, "" if it has none or does not exist yet.
-func (s *State) PlanAt(id, service string, at int64) string {
+// Steps are the instants at which anything about the account changed, in order: its creation is the first.
+func (s *State) Steps(id string) []int64 {
 	a := s.existing(id)
-	if a == nil || a.createdAt > at {
-		return ""
+	if a == nil {
+		return nil
 	}
-	for i := range a.services {
-		if a.services[i].name == service {
-			return a.services[i].plans.value(at)
-		}
+	at := make([]int64, len(a.steps))
+	for i := range a.steps {
+		at[i] = a.steps[i].at
 	}
-	return ""
-}
-
-// UsagePlan is the plan that usage of the meter at the instant falls under when the event names none:
-// the account's plan in the meter's service, else its plan if exactly one service has one, else "".
-func (s *State) UsagePlan(id, meter string, at int64) string {
-	a := s.existing(id)
-	if a == nil || a.createdAt > at {
-		return ""
-	}
-	service := s.meters[meter].Service
-	only, several := "", false
-	for i := range a.services {
-		plan := a.services[i].plans.value(at)
-		if plan == "" {
-			continue
-		}
-		if service != "" && a.services[i].name == service {
-			return plan
-		}
-		several = several || only != ""
-		only = plan
-	}
-	if several {
-		return ""
-	}
-	return only
-}
-
-// PlanChanges maps every account whose plans may differ between two instants of [from, to) to the
-// instants strictly inside at which they change, in order: usage on both sides of one falls under
-// different plans. A change at from itself splits nothing.
-func (s *State) PlanChanges(from, to int64) map[string][]int64 {
-	changes := map[string][]int64{}
-	for id, a := range s.accounts {
-		if !a.created {
-			continue
-		}
-		var at []int64
-		add := func(t int64) {
-			if t > from && t < to && t >= a.createdAt {
-				at = append(at, t)
-			}
-		}
-		for i := range a.services {
-			for _, c := range a.services[i].plans {
-				add(max(c.at, a.createdAt))
-			}
-		}
-		if len(at) > 0 {
-			slices.Sort(at)
-			changes[id] = slices.Compact(at)
-		}
-	}
-	return changes
-}
-
-// Meter is the meter as defined last. A meter nobody defined is a sum of scale 9 without unit and service.
-func (s *State) Meter(name string) Meter {
-	if m, ok := s.meters[name]; ok {
-		return m
-	}
-	return Meter{Name: name, Aggregation: "sum", Scale: 9}
-}
-
-// Meters are all defined meters by name.
-func (s *State) Meters() []Meter {
-	meters := make([]Meter, 0, len(s.meters))
-	for _, m := range s.meters {
-		meters = append(meters, m)
-	}
-	slices.SortFunc(meters, func(a, b Meter) int { return strings.Compare(a.Name, b.Name) })
-	return meters
+	return slices.Compact(at)
 }

@@ -28,10 +28,10 @@ func planSet(id int, at int64, account, service, plan string) directory.Event {
 
 func TestPlanAtInstant(t *testing.T) {
 	s := directory.Fold([]directory.Event{
-		planSet(3, 100, "a", "sta", "Premium"), // late: arrives before the creation
+		planSet(3, 100, "a", "sta", "STA Premium"), // late: arrives before the creation
 		created(1, 10, "a", ""),
-		planSet(2, 10, "a", "sta", "Basic"),
-		planSet(4, 50, "b", "sta", "Basic"), // never created
+		planSet(2, 10, "a", "sta", "STA Basic"),
+		planSet(4, 50, "b", "sta", "STA Basic"), // never created
 		event(5, 1, "meter.defined", "", `{"meter":"tokens","service":"sta","unit":"token","aggregation":"sum","scale":3}`),
 		event(6, 1, "meter.defined", "", `{"meter":"calls","service":"spp"}`),
 		planSet(7, 200, "a", "idaas", "Gold"),
@@ -42,15 +42,15 @@ func TestPlanAtInstant(t *testing.T) {
 		want           string
 	}{
 		"before creation":                   {"a", "tokens", 9, ""},
-		"at creation, service before usage": {"a", "tokens", 10, "Basic"},
-		"just before the change":            {"a", "tokens", 99, "Basic"},
-		"at the change":                     {"a", "tokens", 100, "Premium"},
+		"at creation, service before usage": {"a", "tokens", 10, "STA Basic"},
+		"just before the change":            {"a", "tokens", 99, "STA Basic"},
+		"at the change":                     {"a", "tokens", 100, "STA Premium"},
 		"never created":                     {"b", "tokens", 60, ""},
-		"meter of a service without a plan": {"a", "calls", 100, "Premium"},
-		"two plans, meter's service":        {"a", "tokens", 200, "Premium"},
+		"meter of a service without a plan": {"a", "calls", 100, "STA Premium"},
+		"two plans, meter's service":        {"a", "tokens", 200, "STA Premium"},
 		"two plans, none the meter's":       {"a", "calls", 200, ""},
 		"two plans, meter undefined":        {"a", "other", 200, ""},
-		"one plan, meter undefined":         {"a", "other", 199, "Premium"},
+		"one plan, meter undefined":         {"a", "other", 199, "STA Premium"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -68,12 +68,12 @@ func TestPlanAtInstant(t *testing.T) {
 }
 
 func TestAsOfAndVoids(t *testing.T) {
-	change := planSet(2, 100, "a", "sta", "Premium")
+	change := planSet(2, 100, "a", "sta", "STA Premium")
 	change.RecordedAt = 500 // late
 	void := change
 	void.Void, void.RecordedAt = true, 700
-	events := []directory.Event{void, created(1, 10, "a", ""), planSet(3, 10, "a", "sta", "Basic"), change}
-	for asOf, want := range map[int64]string{499: "Basic", 500: "Premium", 699: "Premium", 700: "Basic"} {
+	events := []directory.Event{void, created(1, 10, "a", ""), planSet(3, 10, "a", "sta", "STA Basic"), change}
+	for asOf, want := range map[int64]string{499: "STA Basic", 500: "STA Premium", 699: "STA Premium", 700: "STA Basic"} {
 		if got := directory.Fold(events, asOf).PlanAt("a", "sta", 150); got != want {
 			t.Errorf("plan as of %d = %q, want %q", asOf, got, want)
 		}
@@ -130,7 +130,7 @@ func events(t *rapid.T) []directory.Event {
 				parent.Draw(t, "parent"), rapid.IntRange(0, 3).Draw(t, "source_seq")))
 		case 4:
 			e = planSet(i, at, id, rapid.SampledFrom([]string{"sta", "spp"}).Draw(t, "service"),
-				rapid.SampledFrom([]string{"", "Basic", "Premium"}).Draw(t, "plan"))
+				rapid.SampledFrom([]string{"", "STA Basic", "STA Premium"}).Draw(t, "plan"))
 		case 5:
 			e = event(i, at, "account.deleted", id, `{}`)
 		case 6:
@@ -203,11 +203,20 @@ func TestTreeHasNoCycle(t *testing.T) {
 func BenchmarkFold(b *testing.B) {
 	var all []directory.Event
 	for i := range 100_000 {
-		id := fmt.Sprint("acc-", i)
-		all = append(all, created(i, int64(i%1000), id, fmt.Sprint("acc-", i/20)), planSet(200_000+i, 2000, id, "sta", "Basic"))
+		id, parent := fmt.Sprint("acc-", i), fmt.Sprint("acc-", (i-1)/20)
+		if i == 0 {
+			parent = ""
+		}
+		all = append(all,
+			created(i, int64(i), id, parent), planSet(200_000+i, int64(i), id, "sta", "STA Basic"),
+			event(400_000+i, 200_000+int64(i%10), "service.status_set", id, `{"service":"sta","status":"Active","actor":{"id":"u","email":"u@example.com"}}`))
 	}
+	var state *directory.State
 	for b.Loop() {
-		directory.Fold(all, directory.Latest)
+		state = directory.Fold(all, directory.Latest)
+	}
+	if n := len(state.Rulings()); n > 0 {
+		b.Fatalf("%d rulings, such as %+v", n, state.Rulings()[0])
 	}
 	b.ReportMetric(float64(b.N)*float64(len(all))/b.Elapsed().Seconds(), "events/s")
 }

@@ -2,55 +2,31 @@ package directory
 
 import (
 	"cmp"
-	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// data is what the fold reads of an event's data.
-type data struct {
-	Name        string      `json:"name"`
-	Kind        string      `json:"kind"`
-	Parent      string      `json:"parent_account_id"`
-	NewParent   string      `json:"new_parent_account_id"`
-	Service     string      `json:"service"`
-	Plan        string      `json:"plan"`
-	Status      string      `json:"status"`
-	Currency    string      `json:"currency"`
-	Reseller    string      `json:"reseller"`
-	Meter       string      `json:"meter"`
-	MeterID     string      `json:"meter_id"`
-	Element     string      `json:"element"`
-	Aggregation string      `json:"aggregation"`
-	Unit        string      `json:"unit"`
-	Scale       *int        `json:"scale"`
-	SourceSeq   json.Number `json:"source_seq"`
-}
-
-func (d *data) meter() Meter {
-	m := Meter{
-		Name: d.Meter, ID: d.MeterID, Element: d.Element, Plan: d.Plan, Kind: d.Kind, Service: d.Service, Aggregation: d.Aggregation, Unit: d.Unit, Scale: 9,
-	}
-	if m.Aggregation == "" {
-		m.Aggregation = "sum"
-	}
-	if d.Scale != nil {
-		m.Scale = *d.Scale
-	}
-	return m
-}
-
+// parsed is an event in its place in the order.
 type parsed struct {
 	*Event
-	data  data
-	rank  int
-	depth int // of an account.created: how many of its ancestors are created in the same instant
+	at    int64
 	seq   int64
+	rank  int8
+	depth int32 // within one instant: how many accounts are above
 }
 
+// Ranks of types within one instant.
+const (
+	rankMeter = iota + 1
+	rankCreation
+	rankAccount
+	rankService
+)
+
 // ranks is the order of types within one instant; a type that is not here does not concern the fold.
-func ranks() map[string]int {
+func ranks() map[string]int8 {
 	order := [...][]string{
 		{"meter.defined"},
 		{"account.created"},
@@ -62,27 +38,23 @@ func ranks() map[string]int {
 			"price.set", "ingest.gap_declared", "ingest.gap_closed", "instance.created", "ratetable.published", "lineitem.mapped", "lineitem.changed",
 			"subscription.ordered", "subscription.modified", "subscription.renewed", "subscription.cancelled", "inventory.changed", "renewal_inventory.changed",
 		},
-		CertificateTypes(),
 	}
-	ranks := map[string]int{}
+	ranks := map[string]int8{}
 	for i, types := range order {
 		for _, typ := range types {
-			ranks[typ] = i + 1
+			ranks[typ] = int8(i) + rankMeter
 		}
 	}
 	return ranks
 }
 
-// Types are the types of events that the fold reads, sorted. Others change nothing in it, but for certificates,
-// which it takes and does not ask for.
-func Types() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(ranks())), func(typ string) bool { return slices.Contains(CertificateTypes(), typ) })
-}
+// Types are the types of events that the fold reads, sorted; others change nothing in it.
+func Types() []string { return slices.Sorted(maps.Keys(ranks())) }
 
 type identity struct{ source, id string }
 
 // canonical is what happened as known at asOf: every event once, without voided ones, in fold order.
-func canonical(events []Event, asOf int64) []*parsed {
+func canonical(events []Event, asOf int64) []parsed {
 	voided := map[identity]bool{}
 	for i := range events {
 		if e := &events[i]; e.Void && e.RecordedAt <= asOf {
@@ -90,33 +62,31 @@ func canonical(events []Event, asOf int64) []*parsed {
 		}
 	}
 	ranks := ranks()
-	seen := make(map[identity]bool, len(events))
-	all := make([]*parsed, 0, len(events))
+	all := make([]parsed, 0, len(events))
 	for i := range events {
 		e := &events[i]
-		key := identity{e.Source, e.ID}
 		r := ranks[e.Type]
-		if e.Void || e.RecordedAt > asOf || r == 0 || voided[key] || seen[key] {
+		if e.Void || e.RecordedAt > asOf || r == 0 || len(voided) > 0 && voided[identity{e.Source, e.ID}] {
 			continue
 		}
-		seen[key] = true
-		p := &parsed{Event: e, rank: r}
-		// What ingest accepted parses; a row damaged since then concerns nobody but itself.
-		if json.Unmarshal([]byte(e.Data), &p.data) != nil {
-			continue
+		p := parsed{Event: e, at: e.At, rank: r}
+		if strings.Contains(e.Data, `"source_seq"`) {
+			var d data
+			d.read(e.Data)
+			p.seq, _ = strconv.ParseInt(d.sourceSeq, 10, 64) // absent: 0
 		}
-		p.seq, _ = p.data.SourceSeq.Int64() // absent: 0
 		all = append(all, p)
 	}
-	slices.SortFunc(all, compare)
+	slices.SortFunc(all, func(a, b parsed) int { return compare(&a, &b) })
+	all = slices.CompactFunc(all, func(a, b parsed) bool { return a.at == b.at && a.Source == b.Source && a.ID == b.ID })
 	for from := 0; from < len(all); {
 		to := from + 1
-		for to < len(all) && all[to].At == all[from].At && all[to].rank == all[from].rank {
+		for to < len(all) && all[to].at == all[from].at && all[to].rank == all[from].rank {
 			to++
 		}
-		if all[from].rank == 2 && to-from > 1 {
+		if all[from].rank == rankCreation && to-from > 1 {
 			deepen(all[from:to])
-			slices.SortFunc(all[from:to], compare)
+			slices.SortFunc(all[from:to], func(a, b parsed) int { return compare(&a, &b) })
 		}
 		from = to
 	}
@@ -124,31 +94,41 @@ func canonical(events []Event, asOf int64) []*parsed {
 }
 
 func compare(a, b *parsed) int {
-	return cmp.Or(
-		cmp.Compare(a.At, b.At),
-		cmp.Compare(a.rank, b.rank),
-		cmp.Compare(a.depth, b.depth),
-		strings.Compare(a.Source, b.Source),
-		cmp.Compare(a.seq, b.seq),
-		strings.Compare(a.ID, b.ID),
-	)
+	switch {
+	case a.at != b.at:
+		return cmp.Compare(a.at, b.at)
+	case a.rank != b.rank:
+		return cmp.Compare(a.rank, b.rank)
+	case a.depth != b.depth:
+		return cmp.Compare(a.depth, b.depth)
+	}
+	if c := strings.Compare(a.Source, b.Source); c != 0 {
+		return c
+	}
+	if a.seq != b.seq {
+		return cmp.Compare(a.seq, b.seq)
+	}
+	return strings.Compare(a.ID, b.ID)
 }
 
 // deepen numbers creations of one instant so that parents come first. Members of a cycle get 0: which of
 // its edges is not drawn is then decided by the rest of the order. created is sorted, so that the first
 // creation of an account is the one that speaks.
-func deepen(created []*parsed) {
+func deepen(created []parsed) {
 	parent := make(map[string]string, len(created))
-	for _, p := range created {
+	for i := range created {
+		p := &created[i]
 		if _, ok := parent[p.Account]; !ok {
-			parent[p.Account] = p.data.Parent
+			var d data
+			d.read(p.Data)
+			parent[p.Account] = d.parent
 		}
 	}
-	depth := make(map[string]int, len(created))
+	depth := make(map[string]int32, len(created))
 	for start := range parent {
 		var path []string
 		onPath := map[string]int{}
-		id, base := start, -1
+		id, base := start, int32(-1)
 		for {
 			if d, ok := depth[id]; ok {
 				base = d
@@ -174,7 +154,7 @@ func deepen(created []*parsed) {
 			depth[path[i]] = base
 		}
 	}
-	for _, p := range created {
-		p.depth = depth[p.Account]
+	for i := range created {
+		created[i].depth = depth[created[i].Account]
 	}
 }

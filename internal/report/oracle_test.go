@@ -55,7 +55,7 @@ type history struct {
 
 // definitions of the meters used; "calls" is not defined at all.
 var definitions = []string{
-	`{"meter":"tokens","meter_id":"m1","element":"token","unit":"token","aggregation":"sum","scale":9,"kind":"usage","service":"sta"}`,
+	`{"meter":"tokens","meter_id":"m1","element":"token","unit":"token","aggregation":"sum","scale":9,"kind":"usage","service":"idaas"}`,
 	`{"meter":"gib","meter_id":"m2","element":"bandwidth","unit":"GiB","aggregation":"sum","scale":9,"kind":"usage","service":"spp"}`,
 	`{"meter":"peak","meter_id":"m3","element":"session","unit":"session","aggregation":"max","scale":9,"kind":"usage"}`,
 	`{"meter":"people","meter_id":"m4","element":"user","unit":"user","aggregation":"unique","scale":0,"kind":"usage"}`,
@@ -66,7 +66,7 @@ var definitions = []string{
 
 var aggregations = map[string]string{"peak": "max", "people": "unique", "level": "latest", "mean": "avg", "hits": "count"}
 var units = map[string]string{"tokens": "token", "gib": "GiB", "peak": "session", "people": "user", "level": "%", "mean": "%", "hits": "hit"}
-var services = map[string]string{"tokens": "sta", "gib": "spp"}
+var services = map[string]string{"tokens": "idaas", "gib": "spp"}
 
 // instants cluster around plan changes, hours, days and both ends of the month.
 func instant(t *rapid.T, label string) int64 {
@@ -108,7 +108,7 @@ func draw(t *rapid.T) *history {
 		case 0:
 			add(occurrence{
 				kind: "service.plan_set", account: account.Draw(t, "account"), at: instant(t, "plan at"),
-				service: rapid.SampledFrom([]string{"sta", "spp", "sta"}).Draw(t, "service"),
+				service: rapid.SampledFrom([]string{"idaas", "spp", "idaas"}).Draw(t, "service"),
 				plan:    rapid.SampledFrom([]string{"Basic", "Premium", "STA"}).Draw(t, "plan"),
 			})
 		case 1:
@@ -313,7 +313,9 @@ func parents(known []occurrence) map[string]string {
 				up[o.account] = o.parent
 			}
 		case o.kind == "account.reparented" && created[o.account]:
-			if !reaches(up, o.parent, o.account) {
+			// From one tree into another goes only what stands alone.
+			leaves := created[up[o.account]] && created[o.parent] && root(up, created, o.account) != root(up, created, o.parent)
+			if !reaches(up, o.parent, o.account) && !leaves {
 				up[o.account] = o.parent
 			}
 		}
@@ -324,6 +326,13 @@ func parents(known []occurrence) map[string]string {
 		}
 	}
 	return up
+}
+
+func root(up map[string]string, created map[string]bool, account string) string {
+	for created[up[account]] {
+		account = up[account]
+	}
+	return account
 }
 
 func reaches(up map[string]string, from, to string) bool {
