@@ -12,7 +12,7 @@ import (
 )
 
 // The tables that grow with events.
-var tables = [...]string{"events", "pieces", "usage_hourly", "directory_events", "dead_letters", "duplicates", "ledger"} //arch:global a table
+var tables = [...]string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "duplicates", "ledger"} //arch:global a table
 
 // weigh merges every table into one part per month, as time would, and weighs them.
 func (s *system) weigh(ctx context.Context, res *result, verbose bool, out io.Writer) error {

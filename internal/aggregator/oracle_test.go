@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -94,7 +95,7 @@ func simItem(rnd *rand.Rand, c *chunk, idx uint32, ids int) item {
 type oracle struct {
 	events, dead, ledger map[string]int
 	repeats, tree        map[string]int
-	cells                map[string]int64      // quantity, events, rows and voids of each
+	cells, months        map[string]int64      // quantity, events, rows and voids of each
 	first                map[string]*oracleRow // first stored occurrence by tenant/id
 	waits                map[string]int64      // first waiting void by target: recorded_at
 }
@@ -107,7 +108,7 @@ type oracleRow struct {
 func (w *world) check() error {
 	o := &oracle{
 		events: map[string]int{}, dead: map[string]int{}, ledger: map[string]int{}, repeats: map[string]int{}, tree: map[string]int{},
-		cells: map[string]int64{}, first: map[string]*oracleRow{}, waits: map[string]int64{},
+		cells: map[string]int64{}, months: map[string]int64{}, first: map[string]*oracleRow{}, waits: map[string]int64{},
 	}
 	for _, c := range slices.Concat(w.truth, w.log[w.prefix:]) {
 		o.chunk(c)
@@ -123,15 +124,17 @@ func (w *world) check() error {
 			return fmt.Errorf("%s: %w", t.target, err)
 		}
 	}
-	sums := map[string]int64{}
-	for r := range w.rows(warehouse.Hourly) {
-		sums[r.key] += r.cell.quantity.Big().Int64()
-		sums[r.key+" events"] += r.cell.events
-		sums[r.key+" rows"] += int64(r.cell.rows)
-		sums[r.key+" voids"] += int64(r.cell.voids)
-	}
-	if err := differ(sums, o.cells); err != nil {
-		return fmt.Errorf("usage_hourly: %w", err)
+	for target, want := range map[warehouse.Target]map[string]int64{warehouse.Hourly: o.cells, warehouse.Monthly: o.months} {
+		sums := map[string]int64{}
+		for r := range w.rows(target) {
+			sums[r.key] += r.cell.quantity.Big().Int64()
+			sums[r.key+" events"] += r.cell.events
+			sums[r.key+" rows"] += int64(r.cell.rows)
+			sums[r.key+" voids"] += int64(r.cell.voids)
+		}
+		if err := differ(sums, want); err != nil {
+			return fmt.Errorf("%s: %w", target, err)
+		}
 	}
 	return w.checkPieces()
 }
@@ -295,12 +298,17 @@ func (o *oracle) add(r eventRow) {
 		return
 	}
 	book := func(at int64, q usage.Quantity, trial bool, events int64) {
-		k := fmt.Sprintf("%s %s %s %d %v", r.tenant, r.event.Subject, r.meter, at/3_600_000*3600, trial)
-		o.cells[k] += int64(r.sign) * q.Big().Int64()
-		o.cells[k+" events"] += int64(r.sign) * events
-		o.cells[k+" rows"]++
-		if r.sign < 0 {
-			o.cells[k+" voids"]++
+		day := time.UnixMilli(at).UTC()
+		month := time.Date(day.Year(), day.Month(), 1, 0, 0, 0, 0, time.UTC)
+		for i, cells := range []map[string]int64{o.cells, o.months} {
+			from := []int64{at / 3_600_000 * 3600, month.Unix()}[i]
+			k := fmt.Sprintf("%s %s %s %d %v", r.tenant, r.event.Subject, r.meter, from, trial)
+			cells[k] += int64(r.sign) * q.Big().Int64()
+			cells[k+" events"] += int64(r.sign) * events
+			cells[k+" rows"]++
+			if r.sign < 0 {
+				cells[k+" voids"]++
+			}
 		}
 	}
 	m := r.event.Metered

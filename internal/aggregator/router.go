@@ -11,23 +11,29 @@ type rows interface {
 	begin(shard uint16) // empties it
 	event(*eventRow)
 	piece(r *eventRow, n int, p *usage.Piece)
-	cell(*words, *hourlyCell)
+	cell(warehouse.Target, *words, *rollupCell) // of Hourly or of Monthly
 	directory(*eventRow)
 	dead(*deadRow)
 	duplicate(*duplicateRow)
+	elastic(*eventRow, *usage.ElasticOperation)
 	ledger(*ledgerRow)
 }
 
 // router sends what is decided to the targets that lack it: rows at or below the watermark of their
 // target and partition, as read at takeover, are there already.
 type router struct {
-	marks  watermarks
-	hourly *hourly
-	gate   [warehouse.Targets]keeper
-	rows   rows
+	marks   watermarks
+	hourly  *rollup
+	monthly *rollup
+	derived bool // the monthly partials are sums of the hourly ones, because both lack the whole batch
+	gate    [warehouse.Targets]keeper
+	rows    rows
 }
 
-func newRouter(marks watermarks) *router { return &router{marks: marks, hourly: newHourly()} }
+func newRouter(marks watermarks) *router {
+	w := newWords()
+	return &router{marks: marks, hourly: newRollup(warehouse.Hourly, w), monthly: newRollup(warehouse.Monthly, w)}
+}
 
 // begin points the router at the rows of a batch that starts with sequence first.
 func (r *router) begin(to rows, shard uint16, first uint64) {
@@ -36,13 +42,22 @@ func (r *router) begin(to rows, shard uint16, first uint64) {
 	}
 	to.begin(shard)
 	r.rows = to
+	r.derived = r.gate[warehouse.Hourly].past && r.gate[warehouse.Monthly].past
 	r.hourly.reset()
+	r.monthly.reset()
 }
 
-// end completes the batch: the partials of its hours.
+// end completes the batch: the partials of its hours and of its months.
 func (r *router) end() {
-	for i := range r.hourly.cells {
-		r.rows.cell(r.hourly.words, &r.hourly.cells[i])
+	if r.derived {
+		for i := range r.hourly.cells {
+			r.monthly.merge(&r.hourly.cells[i])
+		}
+	}
+	for _, u := range []*rollup{r.hourly, r.monthly} {
+		for i := range u.cells {
+			r.rows.cell(u.target, u.words, &u.cells[i])
+		}
 	}
 }
 
@@ -58,8 +73,17 @@ func (r *router) event(row *eventRow) {
 		}
 	}
 	r.hourly.add(row, r.gate[warehouse.Hourly])
+	if !r.derived {
+		r.monthly.add(row, r.gate[warehouse.Monthly])
+	}
 	if usage.Directory(row.event.Type) && r.gate[warehouse.Directory].keep(warehouse.Directory, row.at, row.pos.Seq) {
 		r.rows.directory(row)
+	}
+	if row.event.Type == usage.TypeElastic && r.gate[warehouse.Elastic].keep(warehouse.Elastic, row.at, row.pos.Seq) {
+		// What ingest and the parser accepted reads; nothing else gets here.
+		if op, err := usage.ReadElastic(row.event.Data); err == nil {
+			r.rows.elastic(row, &op)
+		}
 	}
 }
 

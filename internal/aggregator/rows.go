@@ -80,7 +80,7 @@ type reject struct {
 	raw     []byte
 }
 
-// eventRow is a row of table events (and, from it, of pieces, usage_hourly and directory_events).
+// eventRow is a row of table events (and, from it, of pieces, the rollups and directory_events).
 type eventRow struct {
 	pos         Position
 	sign        int8

@@ -51,7 +51,7 @@ type simRow struct {
 	key   string
 	row   *eventRow // of table events
 	piece *warehouse.PieceRow
-	cell  *hourlyCell
+	cell  *rollupCell
 }
 
 // flight is an insert that has begun: its fence was checked, its parts may still appear.
@@ -154,11 +154,11 @@ func (s *simRows) piece(r *eventRow, n int, p *usage.Piece) {
 	s.put(warehouse.Pieces, p.Start.Millis(), simRow{seq: r.pos.Seq, piece: &row, key: fmt.Sprintf("%s piece %d %s %v", eventKey(r), n, p.Quantity, p.Trial)})
 }
 
-func (s *simRows) cell(w *words, c *hourlyCell) {
+func (s *simRows) cell(t warehouse.Target, w *words, c *rollupCell) {
 	own := *c
-	s.put(warehouse.Hourly, c.hour*1000, simRow{
+	s.put(t, c.at*1000, simRow{
 		seq: c.hi, cell: &own,
-		key: fmt.Sprintf("%s %s %s %d %v", w.texts[c.tenant], w.texts[c.account], w.texts[c.meter], c.hour, c.trial),
+		key: fmt.Sprintf("%s %s %s %d %v", w.texts[c.tenant], w.texts[c.account], w.texts[c.meter], c.at, c.trial),
 	})
 }
 
@@ -172,6 +172,12 @@ func (s *simRows) dead(r *deadRow) {
 
 func (s *simRows) duplicate(r *duplicateRow) {
 	s.put(warehouse.Duplicates, r.recordedAt, simRow{seq: r.pos.Seq, key: fmt.Sprintf("%v %s x%d of %v", r.pos, r.id.ID, r.n, r.original)})
+}
+
+func (s *simRows) elastic(r *eventRow, op *usage.ElasticOperation) {
+	for i := range op.Lines {
+		s.put(warehouse.Elastic, r.at, simRow{seq: r.pos.Seq, key: fmt.Sprintf("%s line %d", eventKey(r), i)})
+	}
 }
 
 func (s *simRows) ledger(r *ledgerRow) {

@@ -41,20 +41,23 @@ type blocks struct {
 
 	events     *warehouse.EventBlock
 	pieces     *warehouse.PieceBlock
-	cells      *warehouse.HourlyBlock
+	cells      *warehouse.RollupBlock
+	months     *warehouse.RollupBlock
 	tree       *warehouse.DirectoryBlock
 	letters    *warehouse.DeadLetterBlock
 	duplicates *warehouse.DuplicateBlock
+	elastics   *warehouse.ElasticBlock
 	chunks     *warehouse.LedgerBlock
 }
 
 func newBlocks() *blocks {
 	b := &blocks{
 		events: warehouse.NewEventBlock(), pieces: warehouse.NewPieceBlock(), cells: warehouse.NewHourlyBlock(),
-		tree: warehouse.NewDirectoryBlock(), letters: warehouse.NewDeadLetterBlock(),
-		duplicates: warehouse.NewDuplicateBlock(), chunks: warehouse.NewLedgerBlock(),
+		months: warehouse.NewMonthlyBlock(),
+		tree:   warehouse.NewDirectoryBlock(), letters: warehouse.NewDeadLetterBlock(),
+		duplicates: warehouse.NewDuplicateBlock(), elastics: warehouse.NewElasticBlock(), chunks: warehouse.NewLedgerBlock(),
 	}
-	for _, block := range []warehouse.Block{b.events, b.pieces, b.cells, b.tree, b.letters, b.duplicates, b.chunks} {
+	for _, block := range []warehouse.Block{b.events, b.pieces, b.cells, b.months, b.tree, b.letters, b.duplicates, b.elastics, b.chunks} {
 		b.of[block.Target()] = block
 	}
 	return b
@@ -77,15 +80,24 @@ func (b *blocks) piece(r *eventRow, n int, p *usage.Piece) {
 	b.pieces.Append(&b.part)
 }
 
-func (b *blocks) cell(w *words, c *hourlyCell) {
+func (b *blocks) cell(t warehouse.Target, w *words, c *rollupCell) {
 	row := c.row(w, b.shard)
+	if t == warehouse.Monthly {
+		b.months.Append(&row)
+		return
+	}
 	b.cells.Append(&row)
 }
 
 func (b *blocks) directory(r *eventRow)     { b.tree.Append(r.directory()) }
 func (b *blocks) dead(r *deadRow)           { b.letters.Append(r.warehouse()) }
 func (b *blocks) duplicate(r *duplicateRow) { b.duplicates.Append(r.warehouse()) }
-func (b *blocks) ledger(r *ledgerRow)       { b.chunks.Append(r.warehouse()) }
+func (b *blocks) elastic(r *eventRow, op *usage.ElasticOperation) {
+	for i := range op.Lines {
+		b.elastics.Append(r.elastic(op, i))
+	}
+}
+func (b *blocks) ledger(r *ledgerRow) { b.chunks.Append(r.warehouse()) }
 
 func millis(ms int64) usage.Instant { return usage.At(ms * 1e6) }
 
@@ -137,6 +149,19 @@ func (r *eventRow) directory() *warehouse.DirectoryRow {
 	}
 }
 
+// elastic is a line as a row of elastic_lines. A line that was not granted was charged to nobody (reports.md 2.6, 16).
+func (r *eventRow) elastic(op *usage.ElasticOperation, i int) *warehouse.ElasticRow {
+	e := r.event
+	row := &warehouse.ElasticRow{
+		Position: place(r.pos), Line: uint32(i), Sign: r.sign, Tenant: r.tenant, Source: e.Source, ID: e.ID, Account: e.Subject,
+		At: millis(r.at), RecordedAt: millis(r.recordedAt), CorrelationID: r.correlation, Operation: *op, ElasticLine: op.Lines[i],
+	}
+	if !row.Granted() {
+		row.ActivationID, row.Mapped, row.Used = "", usage.OptionalQuantity{}, usage.OptionalQuantity{}
+	}
+	return row
+}
+
 func (r *deadRow) warehouse() *warehouse.DeadLetterRow {
 	return &warehouse.DeadLetterRow{
 		Position: place(r.pos), Tenant: r.tenant, Source: r.id.Source, ID: r.id.ID, Type: r.typ, Account: r.account,
@@ -160,11 +185,11 @@ func (r *ledgerRow) warehouse() *warehouse.LedgerRow {
 	}
 }
 
-// row is a cell as a row of usage_hourly.
-func (c *hourlyCell) row(w *words, shard uint16) warehouse.HourlyRow {
+// row is a cell as a row of its table.
+func (c *rollupCell) row(w *words, shard uint16) warehouse.RollupRow {
 	t := w.texts
-	return warehouse.HourlyRow{
-		Shard: shard, Hi: c.hi, Tenant: t[c.tenant], Account: t[c.account], Meter: t[c.meter], Hour: usage.At(c.hour * 1e9),
+	return warehouse.RollupRow{
+		Shard: shard, Hi: c.hi, Tenant: t[c.tenant], Account: t[c.account], Meter: t[c.meter], At: usage.At(c.at * 1e9),
 		Region: t[c.region], Platform: t[c.platform], Trial: c.trial, Plan: t[c.plan], Quantity: c.quantity, Events: c.events,
 		Voids: c.voids, Rows: c.rows, Low: c.low, High: c.high, FirstAt: millis(c.firstAt), LastAt: millis(c.lastAt),
 	}

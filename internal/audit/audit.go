@@ -144,6 +144,8 @@ type run struct {
 	reports []ShardReport
 	done    uint64
 	total   uint64
+	rawRead string // the statement that rawSums answered
+	rawSums map[rollupKey]*rollupSum
 }
 
 func (r *run) all(ctx context.Context) error {

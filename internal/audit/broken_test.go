@@ -8,7 +8,7 @@ import (
 )
 
 // kept are the tables that a test breaks and puts back.
-var kept = []string{"events", "pieces", "usage_hourly", "directory_events", "dead_letters", "duplicates", "ledger"}
+var kept = []string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "duplicates", "ledger"}
 
 // TestBroken breaks one thing at a time behind everybody's back; the audit must name the place.
 func TestBroken(t *testing.T) {
@@ -81,19 +81,31 @@ func TestBroken(t *testing.T) {
 		},
 		"rollup cell deleted": {
 			sql: "ALTER TABLE {db}.usage_hourly DELETE WHERE tenant = 'acme' AND account = 'b'" + sync, light: true,
-			want: audit.Difference{Check: audit.CheckRollup, Tenant: "acme", What: "of the rollup against raw rows", Cell: "meter tokens, account b"},
+			want: audit.Difference{Check: audit.CheckRollup, Tenant: "acme", What: "of usage_hourly against raw rows", Cell: "meter tokens, account b"},
 		},
 		"rollup cell added": {
 			sql: "INSERT INTO {db}.usage_hourly SELECT * REPLACE ('z' AS account) FROM (SELECT * FROM {db}.usage_hourly WHERE tenant = 'beta' AND meter = 'tokens' LIMIT 1)", light: true,
-			want: audit.Difference{Check: audit.CheckRollup, Tenant: "beta", What: "of the rollup against raw rows", Cell: "account z"},
+			want: audit.Difference{Check: audit.CheckRollup, Tenant: "beta", What: "of usage_hourly against raw rows", Cell: "account z"},
 		},
 		"usage moved between cells": {
 			sql:  "INSERT INTO {db}.usage_hourly SELECT * EXCEPT (n) REPLACE (if(n = 0, 'b', 'a') AS account, if(n = 0, 1, -1) AS quantity, 0 AS events, 0 AS voids, 0 AS rows) FROM (SELECT h.*, n FROM {db}.usage_hourly AS h, (SELECT arrayJoin([0, 1]) AS n) AS x WHERE tenant = 'acme' AND account = 'b')",
-			want: audit.Difference{Check: audit.CheckRollup, Tenant: "acme", What: "quantity of the rollup against raw rows", Cell: "account"},
+			want: audit.Difference{Check: audit.CheckRollup, Tenant: "acme", What: "quantity of usage_hourly against raw rows", Cell: "account"},
 		},
 		"rollup maximum changed": {
 			sql: "INSERT INTO {db}.usage_hourly SELECT * REPLACE (0 AS quantity, 0 AS events, 0 AS rows, 0 AS voids, 1000000 AS high) FROM (SELECT * FROM {db}.usage_hourly WHERE tenant = 'acme' AND account = 'a' AND meter = 'hours' AND voids = 0 LIMIT 1)", full: true,
 			want: audit.Difference{Check: audit.CheckRollup, Tenant: "acme", What: "low, high", Cell: "meter hours, account a"},
+		},
+		"monthly cell deleted": {
+			sql: "ALTER TABLE {db}.usage_monthly DELETE WHERE tenant = 'acme' AND account = 'b'" + sync, light: true,
+			want: audit.Difference{Check: audit.CheckRollup, Tenant: "acme", What: "of usage_monthly against raw rows", Cell: "meter tokens, account b, month 20"},
+		},
+		"usage moved between monthly cells": {
+			sql:  "INSERT INTO {db}.usage_monthly SELECT * EXCEPT (n) REPLACE (if(n = 0, 'b', 'a') AS account, if(n = 0, 1, -1) AS quantity, 0 AS events, 0 AS voids, 0 AS rows) FROM (SELECT h.*, n FROM {db}.usage_monthly AS h, (SELECT arrayJoin([0, 1]) AS n) AS x WHERE tenant = 'acme' AND account = 'b')",
+			want: audit.Difference{Check: audit.CheckRollup, Tenant: "acme", What: "quantity of usage_monthly against raw rows", Cell: "account"},
+		},
+		"monthly maximum changed": {
+			sql: "INSERT INTO {db}.usage_monthly SELECT * REPLACE (0 AS quantity, 0 AS events, 0 AS rows, 0 AS voids, 1000000 AS high) FROM (SELECT * FROM {db}.usage_monthly WHERE tenant = 'beta' AND account = 'account-1' LIMIT 1)", full: true,
+			want: audit.Difference{Check: audit.CheckRollup, Tenant: "beta", What: "low, high, first_at, last_at of usage_monthly", Cell: "meter tokens, account account-1"},
 		},
 		"ledger row dropped": {
 			sql: "ALTER TABLE {db}.ledger DELETE WHERE seq = 5" + sync, light: true,

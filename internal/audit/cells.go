@@ -41,37 +41,37 @@ func (t *total) String() string {
 // Both sides of one tenant, month, meter and shard, cell by cell; what differs is left. Cells that were
 // reached by a later batch since the sums were read are not judged.
 const cellRows = `
-SELECT CAST(account, 'String') AS account_, hour_, CAST(region, 'String') AS region_, CAST(platform, 'String') AS platform_, trial,
+SELECT CAST(account, 'String') AS account_, slot_, CAST(region, 'String') AS region_, CAST(platform, 'String') AS platform_, trial,
     CAST(plan, 'String') AS plan_, [toString(sum(raw_quantity)), toString(sum(raw_events)), toString(sum(raw_voids)), toString(sum(raw_rows))] AS a,
     [toString(sum(cell_quantity)), toString(sum(cell_events)), toString(sum(cell_voids)), toString(sum(cell_rows))] AS b
 FROM
 (
-    SELECT account, hour_, region, platform, trial, plan, toDecimal256(quantity, 9) * toInt256(sign) AS raw_quantity, events AS raw_events,
+    SELECT account, slot_, region, platform, trial, plan, toDecimal256(quantity, 9) * toInt256(sign) AS raw_quantity, events AS raw_events,
         toUInt64(sign = -1) AS raw_voids, toUInt64(1) AS raw_rows,
         toDecimal256(0, 9) AS cell_quantity, toInt64(0) AS cell_events, toUInt64(0) AS cell_voids, toUInt64(0) AS cell_rows, toUInt64(0) AS hi
     FROM (` + contributions + `) WHERE {{settled}}
     UNION ALL
-    SELECT account, hour_, region, platform, trial, plan, toDecimal256(0, 9), toInt64(0), toUInt64(0), toUInt64(0), quantity, events, voids, rows, hi
+    SELECT account, slot_, region, platform, trial, plan, toDecimal256(0, 9), toInt64(0), toUInt64(0), toUInt64(0), quantity, events, voids, rows, hi
     FROM
     (
-        SELECT tenant, meter, shard, account, intDiv(toUnixTimestamp64Milli(hour), 3600000) AS hour_, region, platform, trial, plan, quantity,
+        SELECT tenant, meter, shard, account, {{slot}} AS slot_, region, platform, trial, plan, quantity,
             events, voids, rows, hi
-        FROM {{db}}.usage_hourly WHERE {{hourly_scope}}
+        FROM {{db}}.{{rollup}} WHERE {{rollup_scope}}
     )
     WHERE {{settled}}
 )
-GROUP BY account, hour_, region, platform, trial, plan
+GROUP BY account, slot_, region, platform, trial, plan
 HAVING a != b AND max(hi) <= {{hi}}
-ORDER BY hour_, account_, region_, platform_, trial, plan_
+ORDER BY slot_, account_, region_, platform_, trial, plan_
 LIMIT 101`
 
 var cellCounts = [...]string{"quantity", "events", "voids", "rows"}
 
 // cells names the cells of a rollup that differ.
-func (c *comparison) cells(ctx context.Context, k rollupKey, raw, hourly *rollupSum) error {
+func (c *comparison) cells(ctx context.Context, k rollupKey, raw, sums *rollupSum) error {
 	d := Difference{Check: CheckRollup, Tenant: k.tenant, Month: monthText(k.month), Shard: k.shard}
 	if c.found.full(CheckRollup) {
-		d.Cell, d.What = "meter "+k.meter, "rollup differs from raw rows"
+		d.Cell, d.What = "meter "+k.meter, c.table+" differs from raw rows"
 		c.found.add(d)
 		return nil
 	}
@@ -85,22 +85,22 @@ func (c *comparison) cells(ctx context.Context, k rollupKey, raw, hourly *rollup
 	}
 	sql := strings.NewReplacer("{{hi}}", strconv.FormatUint(hi, 10),
 		"{{raw_scope}}", "{{raw_scope}}"+strings.ReplaceAll(keyed, "{{time}}", "at"),
-		"{{hourly_scope}}", "{{hourly_scope}}"+strings.ReplaceAll(keyed, "{{time}}", "hour")).Replace(cellRows)
+		"{{rollup_scope}}", "{{rollup_scope}}"+strings.ReplaceAll(keyed, "{{time}}", c.at)).Replace(cellRows)
 	args := append(c.args(), warehouse.Named("cell_tenant", k.tenant), warehouse.Named("cell_meter", k.meter))
 	named := false
-	err := c.query(ctx, c.complete(sql, true), args, func(row warehouse.Rows) error {
+	err := c.query(ctx, c.complete(sql), args, func(row warehouse.Rows) error {
 		var account, region, platform, plan string
-		var hour int64
+		var slot int64
 		var trial bool
 		var want, have []string
-		if err := row.Scan(&account, &hour, &region, &platform, &trial, &plan, &want, &have); err != nil {
+		if err := row.Scan(&account, &slot, &region, &platform, &trial, &plan, &want, &have); err != nil {
 			return err
 		}
 		named = true
-		d.Cell = cellText(k.meter, account, hour, region, platform, trial, plan)
+		d.Cell = c.cellText(k.meter, account, slot, region, platform, trial, plan)
 		for i, name := range cellCounts {
 			if want[i] != have[i] {
-				d.What, d.Want, d.Have = name+" of the rollup against raw rows", want[i], have[i]
+				d.What, d.Want, d.Have = name+" of "+c.table+" against raw rows", want[i], have[i]
 				break
 			}
 		}
@@ -110,7 +110,7 @@ func (c *comparison) cells(ctx context.Context, k rollupKey, raw, hourly *rollup
 	if err != nil || named {
 		return err
 	}
-	d.Cell, d.What, d.Want, d.Have = "meter "+k.meter, "sums of the rollup against raw rows", sumText(raw), sumText(hourly)
+	d.Cell, d.What, d.Want, d.Have = "meter "+k.meter, "sums of "+c.table+" against raw rows", sumText(raw), sumText(sums)
 	c.found.add(d)
 	return nil
 }
@@ -122,36 +122,36 @@ func sumText(s *rollupSum) string {
 	return fmt.Sprintf("quantity %s, events %d, voids %d, rows %d", s.quantity, s.events, s.voids, s.rows)
 }
 
-func cellText(meter, account string, hour int64, region, platform string, trial bool, plan string) string {
-	return fmt.Sprintf("meter %s, account %s, hour %s, region %s, platform %s, trial %t, plan %s",
-		meter, account, instantText(hour*3_600_000), region, platform, trial, plan)
+func (r rollup) cellText(meter, account string, slot int64, region, platform string, trial bool, plan string) string {
+	return fmt.Sprintf("meter %s, account %s, %s, region %s, platform %s, trial %t, plan %s",
+		meter, account, r.text(slot), region, platform, trial, plan)
 }
 
 // Minima and maxima hold where nothing of the cell was voided. Cells that a batch in flight has reached are
 // not judged.
 const extremeRows = `
-SELECT CAST(tenant, 'String') AS tenant_, shard, CAST(meter, 'String') AS meter_, CAST(account, 'String') AS account_, hour_,
+SELECT CAST(tenant, 'String') AS tenant_, shard, CAST(meter, 'String') AS meter_, CAST(account, 'String') AS account_, slot_,
     CAST(region, 'String') AS region_, CAST(platform, 'String') AS platform_, trial, CAST(plan, 'String') AS plan_,
     [toString(minIf(low, raw)), toString(maxIf(high, raw)), toString(minIf(first_at, raw)), toString(maxIf(last_at, raw))] AS a,
     [toString(minIf(low, NOT raw)), toString(maxIf(high, NOT raw)), toString(minIf(first_at, NOT raw)), toString(maxIf(last_at, NOT raw))] AS b
 FROM
 (
-    SELECT tenant, shard, meter, account, hour_, region, platform, trial, plan, quantity AS low, quantity AS high, at AS first_at, at AS last_at,
+    SELECT tenant, shard, meter, account, slot_, region, platform, trial, plan, quantity AS low, quantity AS high, at AS first_at, at AS last_at,
         toUInt64(sign = -1) AS voids, toUInt64(0) AS hi, 1 AS raw
     FROM (` + contributions + `) WHERE {{settled}}
     UNION ALL
-    SELECT tenant, shard, meter, account, hour_, region, platform, trial, plan, low, high, first_at, last_at, voids, hi, 0 AS raw
+    SELECT tenant, shard, meter, account, slot_, region, platform, trial, plan, low, high, first_at, last_at, voids, hi, 0 AS raw
     FROM
     (
-        SELECT tenant, shard, meter, account, intDiv(toUnixTimestamp64Milli(hour), 3600000) AS hour_, region, platform, trial, plan, low, high,
+        SELECT tenant, shard, meter, account, {{slot}} AS slot_, region, platform, trial, plan, low, high,
             first_at, last_at, voids, hi
-        FROM {{db}}.usage_hourly WHERE {{hourly_scope}}
+        FROM {{db}}.{{rollup}} WHERE {{rollup_scope}}
     )
     WHERE {{settled}}
 )
-GROUP BY tenant, shard, meter, account, hour_, region, platform, trial, plan
+GROUP BY tenant, shard, meter, account, slot_, region, platform, trial, plan
 HAVING sum(voids) = 0 AND countIf(raw) > 0 AND countIf(NOT raw) > 0 AND a != b AND max(hi) <= {{progress}}
-ORDER BY tenant_, meter_, hour_, account_
+ORDER BY tenant_, meter_, slot_, account_
 LIMIT 1000`
 
 // extremes compares low, high, first_at and last_at of every cell, a month at a time.
@@ -164,17 +164,17 @@ func (c *comparison) extremes(ctx context.Context) error {
 		seen[t.Month] = true
 		n := strings.Replace(t.Month, "-", "", 1)
 		sql := strings.NewReplacer("{{raw_scope}}", "{{raw_scope}} AND toYYYYMM(at) = "+n,
-			"{{hourly_scope}}", "{{hourly_scope}} AND toYYYYMM(hour) = "+n, "{{progress}}", progressOf(c.shards)).Replace(extremeRows)
-		err := c.query(ctx, c.complete(sql, true), c.args(), func(row warehouse.Rows) error {
+			"{{rollup_scope}}", "{{rollup_scope}} AND toYYYYMM({{rollup_at}}) = "+n, "{{progress}}", progressOf(c.shards)).Replace(extremeRows)
+		err := c.query(ctx, c.complete(sql), c.args(), func(row warehouse.Rows) error {
 			d := Difference{Check: CheckRollup, Month: t.Month}
 			var meter, account, region, platform, plan string
-			var hour int64
+			var slot int64
 			var trial bool
 			var want, have []string
-			if err := row.Scan(&d.Tenant, &d.Shard, &meter, &account, &hour, &region, &platform, &trial, &plan, &want, &have); err != nil {
+			if err := row.Scan(&d.Tenant, &d.Shard, &meter, &account, &slot, &region, &platform, &trial, &plan, &want, &have); err != nil {
 				return err
 			}
-			d.Cell, d.What = cellText(meter, account, hour, region, platform, trial, plan), "low, high, first_at, last_at of the rollup"
+			d.Cell, d.What = c.cellText(meter, account, slot, region, platform, trial, plan), "low, high, first_at, last_at of "+c.table
 			d.Want, d.Have = strings.Join(want, ", "), strings.Join(have, ", ")
 			c.found.add(d)
 			return nil

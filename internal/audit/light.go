@@ -22,19 +22,21 @@ func (a *Auditor) Light(ctx context.Context) (map[string]uint64, error) {
 	if err := r.lightLedger(ctx, off); err != nil {
 		return nil, fmt.Errorf("light audit: ledger: %w", err)
 	}
-	c := comparison{run: r}
-	raw, hourly, err := c.read(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("light audit: rollups: %w", err)
-	}
-	for k, s := range raw {
-		if h := hourly[k]; h == nil || s.rows != h.rows || s.events != h.events || s.voids != h.voids || s.quantity != h.quantity {
-			off[k.tenant] += max(1, s.apart(h))
+	for _, table := range rollups() {
+		c := comparison{run: r, rollup: table}
+		raw, sums, err := c.read(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("light audit: %s: %w", table.table, err)
 		}
-	}
-	for k, h := range hourly {
-		if raw[k] == nil {
-			off[k.tenant] += max(1, h.rows)
+		for k, s := range raw {
+			if h := sums[k]; h == nil || s.rows != h.rows || s.events != h.events || s.voids != h.voids || s.quantity != h.quantity {
+				off[k.tenant] += max(1, s.apart(h))
+			}
+		}
+		for k, h := range sums {
+			if raw[k] == nil {
+				off[k.tenant] += max(1, h.rows)
+			}
 		}
 	}
 	return off, nil

@@ -12,7 +12,7 @@ type AnalystTable struct {
 // tenants' rows. The entries without a tenant are views over the others, and the state of the shards.
 func AnalystTables(database string) []AnalystTable {
 	var tables []AnalystTable
-	for _, name := range []string{"events", "pieces", "usage_hourly", "directory_events", "dead_letters", "ledger", "elastic_lines", "month_versions", "month_rows", "month_adjustments"} {
+	for _, name := range []string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "ledger", "elastic_lines", "month_versions", "month_rows", "month_adjustments"} {
 		tables = append(tables, AnalystTable{Database: database, Name: name, Tenant: "tenant"})
 	}
 	for _, name := range []string{

@@ -41,7 +41,7 @@ func (s *stream) blocks(rows int, reuse []warehouse.Block) []warehouse.Block {
 	if reuse == nil {
 		reuse = []warehouse.Block{warehouse.NewEventBlock(), warehouse.NewHourlyBlock(), warehouse.NewLedgerBlock()}
 	}
-	events, hourly, ledger := reuse[0].(*warehouse.EventBlock), reuse[1].(*warehouse.HourlyBlock), reuse[2].(*warehouse.LedgerBlock)
+	events, hourly, ledger := reuse[0].(*warehouse.EventBlock), reuse[1].(*warehouse.RollupBlock), reuse[2].(*warehouse.LedgerBlock)
 	for _, b := range reuse {
 		b.Reset()
 	}
@@ -49,7 +49,7 @@ func (s *stream) blocks(rows int, reuse []warehouse.Block) []warehouse.Block {
 		account, meter string
 		hour           int64
 	}
-	cells := map[key]*warehouse.HourlyRow{}
+	cells := map[key]*warehouse.RollupRow{}
 	meters := [...]string{"tokens", "api_calls", "bandwidth_gib", "sms_credits", "asset_hours"}
 	var r warehouse.EventRow
 	var tenant int
@@ -77,7 +77,7 @@ func (s *stream) blocks(rows int, reuse []warehouse.Block) []warehouse.Block {
 		k := key{r.Account, r.Meter, at.Millis() / 3_600_000}
 		c := cells[k]
 		if c == nil {
-			c = &warehouse.HourlyRow{Tenant: r.Tenant, Account: r.Account, Meter: r.Meter, Hour: usage.At(k.hour * 3_600_000_000_000), Region: "eu", Platform: "aws", FirstAt: at, LastAt: at}
+			c = &warehouse.RollupRow{Tenant: r.Tenant, Account: r.Account, Meter: r.Meter, At: usage.At(k.hour * 3_600_000_000_000), Region: "eu", Platform: "aws", FirstAt: at, LastAt: at}
 			cells[k] = c
 		}
 		c.Hi, c.Quantity, c.Events, c.Rows = r.Seq, c.Quantity.Add(r.Quantity), c.Events+1, c.Rows+1

@@ -71,25 +71,30 @@ func (b *PieceBlock) Append(r *PieceRow) {
 	b.dimensions.add(r.Dimensions)
 }
 
-// HourlyBlock is a block of `usage_hourly`.
-type HourlyBlock struct {
+// RollupBlock is a block of `usage_hourly` or `usage_monthly`, which differ in how long a cell is.
+type RollupBlock struct {
 	block
 	shard                                          proto.ColUInt16
 	hi, voids, count                               proto.ColUInt64
 	events                                         proto.ColInt64
 	trial                                          proto.ColBool
 	tenant, account, meter, region, platform, plan words
-	hour, firstAt, lastAt                          instants
+	at, firstAt, lastAt                            instants
 	quantity                                       sums
 	low, high                                      quantities
 }
 
-// NewHourlyBlock is an empty block.
-func NewHourlyBlock() *HourlyBlock {
-	b := &HourlyBlock{}
-	b.block = newBlock(Hourly, proto.Input{
+// NewHourlyBlock is an empty block of `usage_hourly`.
+func NewHourlyBlock() *RollupBlock { return newRollupBlock(Hourly, "hour") }
+
+// NewMonthlyBlock is an empty block of `usage_monthly`.
+func NewMonthlyBlock() *RollupBlock { return newRollupBlock(Monthly, "month") }
+
+func newRollupBlock(t Target, at string) *RollupBlock {
+	b := &RollupBlock{}
+	b.block = newBlock(t, proto.Input{
 		{Name: "shard", Data: &b.shard}, {Name: "hi", Data: &b.hi}, {Name: "tenant", Data: &b.tenant},
-		{Name: "account", Data: &b.account}, {Name: "meter", Data: &b.meter}, {Name: "hour", Data: &b.hour},
+		{Name: "account", Data: &b.account}, {Name: "meter", Data: &b.meter}, {Name: at, Data: &b.at},
 		{Name: "region", Data: &b.region}, {Name: "platform", Data: &b.platform}, {Name: "trial", Data: &b.trial},
 		{Name: "plan", Data: &b.plan}, {Name: "quantity", Data: &b.quantity}, {Name: "events", Data: &b.events},
 		{Name: "voids", Data: &b.voids}, {Name: "rows", Data: &b.count}, {Name: "low", Data: &b.low},
@@ -99,14 +104,14 @@ func NewHourlyBlock() *HourlyBlock {
 }
 
 // Append adds a row; nothing of r is kept.
-func (b *HourlyBlock) Append(r *HourlyRow) {
-	b.note(r.Hour, r.Hi)
+func (b *RollupBlock) Append(r *RollupRow) {
+	b.note(r.At, r.Hi)
 	b.shard = append(b.shard, r.Shard)
 	b.hi = append(b.hi, r.Hi)
 	b.tenant.add(r.Tenant)
 	b.account.add(r.Account)
 	b.meter.add(r.Meter)
-	b.hour.add(r.Hour)
+	b.at.add(r.At)
 	b.region.add(r.Region)
 	b.platform.add(r.Platform)
 	b.trial = append(b.trial, r.Trial)

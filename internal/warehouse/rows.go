@@ -79,14 +79,14 @@ type PieceRow struct {
 	Dimensions   []usage.Dimension
 }
 
-// HourlyRow is a row of `usage_hourly`: the partial sum of one batch for one cell.
-type HourlyRow struct {
+// RollupRow is a row of `usage_hourly` or `usage_monthly`: the partial sum of one batch for one cell.
+type RollupRow struct {
 	Shard    uint16
 	Hi       uint64
 	Tenant   string
 	Account  string
 	Meter    string
-	Hour     usage.Instant
+	At       usage.Instant // first instant of the hour, or of the month
 	Region   string
 	Platform string
 	Trial    bool

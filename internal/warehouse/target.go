@@ -15,9 +15,11 @@ const (
 	Events Target = iota
 	Pieces
 	Hourly
+	Monthly
 	Directory
 	DeadLetters
 	Duplicates
+	Elastic
 	Ledger
 	Targets // number of targets
 )
@@ -31,12 +33,16 @@ func (t Target) String() string {
 		return "pieces"
 	case Hourly:
 		return "usage_hourly"
+	case Monthly:
+		return "usage_monthly"
 	case Directory:
 		return "directory_events"
 	case DeadLetters:
 		return "dead_letters"
 	case Duplicates:
 		return "duplicates"
+	case Elastic:
+		return "elastic_lines"
 	case Ledger:
 		return "ledger"
 	}
@@ -45,7 +51,7 @@ func (t Target) String() string {
 
 // seqColumn is the column that holds the position a row came from.
 func (t Target) seqColumn() string {
-	if t == Hourly {
+	if t == Hourly || t == Monthly {
 		return "hi"
 	}
 	return "seq"
@@ -76,7 +82,7 @@ func ParsePartition(id string) (Partition, error) {
 }
 
 // PartitionOf is the partition a row of target t with the time at lands in. The time is the one the
-// table partitions by: At of events and pieces, Hour of the rollup, RecordedAt of dead letters and
+// table partitions by: At of events, pieces and elastic lines, At of the rollups, RecordedAt of dead letters and
 // duplicates; directory events and the ledger have one partition. It must equal _partition_id exactly,
 // or the watermark filter keeps rows it must drop.
 func PartitionOf(t Target, at usage.Instant) Partition {

@@ -37,7 +37,8 @@ func instant(t testing.TB, s string) usage.Instant {
 // store writes facts as the aggregator would: raw rows of both signs, pieces, rollup, directory.
 func (b *bench) store(facts []fact) {
 	b.Helper()
-	events, pieces, hourly, directory := warehouse.NewEventBlock(), warehouse.NewPieceBlock(), warehouse.NewHourlyBlock(), warehouse.NewDirectoryBlock()
+	events, pieces, directory := warehouse.NewEventBlock(), warehouse.NewPieceBlock(), warehouse.NewDirectoryBlock()
+	hourly, monthly := warehouse.NewHourlyBlock(), warehouse.NewMonthlyBlock()
 	for i, f := range facts {
 		at := instant(b, f.at)
 		r := warehouse.EventRow{Position: warehouse.Position{Seq: uint64(i + 1)}, Sign: 1, Tenant: "acme", Source: "s", ID: fmt.Sprintf("e%03d", i),
@@ -79,7 +80,7 @@ func (b *bench) store(facts []fact) {
 				continue
 			}
 			if len(cut) < 2 {
-				cell(hourly, &r, at, r.Quantity, int64(sign))
+				cell(hourly, monthly, &r, at, r.Quantity, int64(sign))
 				continue
 			}
 			for n, p := range cut {
@@ -89,24 +90,26 @@ func (b *bench) store(facts []fact) {
 				if n == 0 {
 					count = int64(sign)
 				}
-				cell(hourly, &r, p.Start, p.Quantity, count)
+				cell(hourly, monthly, &r, p.Start, p.Quantity, count)
 			}
 		}
 	}
 	wr := b.takeOver(0)
-	for _, block := range []warehouse.Block{events, pieces, hourly, directory} {
+	for _, block := range []warehouse.Block{events, pieces, hourly, monthly, directory} {
 		b.insert(wr, block)
 	}
 }
 
-// cell adds one row or piece to the rollup, unmerged: readers must not care.
-func cell(hourly *warehouse.HourlyBlock, r *warehouse.EventRow, at usage.Instant, q usage.Quantity, events int64) {
-	h := warehouse.HourlyRow{Hi: r.Seq, Tenant: r.Tenant, Account: r.Account, Meter: r.Meter, Hour: usage.AtTime(at.Time().Truncate(time.Hour)), Region: r.Region,
+// cell adds one row or piece to the rollups, unmerged: readers must not care.
+func cell(hourly, monthly *warehouse.RollupBlock, r *warehouse.EventRow, at usage.Instant, q usage.Quantity, events int64) {
+	h := warehouse.RollupRow{Hi: r.Seq, Tenant: r.Tenant, Account: r.Account, Meter: r.Meter, At: usage.AtTime(at.Time().Truncate(time.Hour)), Region: r.Region,
 		Plan: r.Plan, Quantity: q, Events: events, Rows: 1, Low: q, High: q, FirstAt: at, LastAt: at}
 	if r.Sign < 0 {
 		h.Quantity, h.Voids = q.Neg(), 1
 	}
 	hourly.Append(&h)
+	h.At = usage.MonthOf(at).Start()
+	monthly.Append(&h)
 }
 
 // shop is one tenant's directory and usage in which every rule of the monthly aggregates shows once.

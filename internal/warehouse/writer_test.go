@@ -91,7 +91,8 @@ func TestWatermarks(t *testing.T) {
 // insertOneOfEach puts two rows into every target, in two months where the target has partitions.
 func insertOneOfEach(b *bench, wr *warehouse.Writer) {
 	b.Helper()
-	events, pieces, hourly := warehouse.NewEventBlock(), warehouse.NewPieceBlock(), warehouse.NewHourlyBlock()
+	events, pieces := warehouse.NewEventBlock(), warehouse.NewPieceBlock()
+	hourly, monthly := warehouse.NewHourlyBlock(), warehouse.NewMonthlyBlock()
 	directory, dead := warehouse.NewDirectoryBlock(), warehouse.NewDeadLetterBlock()
 	duplicates, ledger := warehouse.NewDuplicateBlock(), warehouse.NewLedgerBlock()
 	for i, month := range []string{"2026-02-01", "2026-03-01"} {
@@ -101,14 +102,16 @@ func insertOneOfEach(b *bench, wr *warehouse.Writer) {
 		events.Append(e)
 		pieces.Append(&warehouse.PieceRow{Position: pos, Piece: 1, Sign: 1, Tenant: "t", Source: "s", ID: "i", At: at, EndAt: at, RecordedAt: at,
 			Quantity: usage.Int(-1), Dimensions: []usage.Dimension{{Key: "k", Value: "v"}}})
-		hourly.Append(&warehouse.HourlyRow{Shard: pos.Shard, Hi: pos.Seq, Tenant: "t", Meter: "m", Hour: at, Quantity: usage.Int(-5),
-			Events: 1, Rows: 1, Low: usage.Int(-5), High: usage.Int(-5), FirstAt: at, LastAt: at})
+		cell := warehouse.RollupRow{Shard: pos.Shard, Hi: pos.Seq, Tenant: "t", Meter: "m", At: at, Quantity: usage.Int(-5),
+			Events: 1, Rows: 1, Low: usage.Int(-5), High: usage.Int(-5), FirstAt: at, LastAt: at}
+		hourly.Append(&cell)
+		monthly.Append(&cell)
 		directory.Append(&warehouse.DirectoryRow{Position: pos, Sign: 1, Tenant: "t", Source: "s", ID: "i", Type: "account.created", Account: "a", At: at, RecordedAt: at, Data: "{}"})
 		dead.Append(&warehouse.DeadLetterRow{Position: pos, Tenant: "t", Reason: "poison", Raw: []byte("\x00\xff"), RecordedAt: at, Original: pos, OriginalHash: 1})
 		duplicates.Append(&warehouse.DuplicateRow{Position: pos, N: 2, Tenant: "t", Source: "s", ID: "i", IDHash: 5, RecordedAt: at, Original: pos})
 		ledger.Append(&warehouse.LedgerRow{Shard: pos.Shard, Seq: pos.Seq, Tenant: "t", LoggedAt: at, Hash: [16]byte{0, 2, 3, 15: 4}, Accepted: 6, Stored: 3, Duplicate: 2, Quarantined: 1})
 	}
-	for _, block := range []warehouse.Block{events, pieces, hourly, directory, dead, duplicates, ledger} {
+	for _, block := range []warehouse.Block{events, pieces, hourly, monthly, directory, dead, duplicates, ledger} {
 		b.insert(wr, block)
 	}
 }

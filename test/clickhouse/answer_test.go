@@ -19,7 +19,7 @@ func TestF11AnswerLost(t *testing.T) {
 	f := fight.Begin(t, "F11", rig.Options{ClickHouseOfAggregator: proxy.Between(t, &p)})
 	f.Limit(recovery)
 	places := cuts(f)
-	tables := []string{"events", "usage_hourly", "pieces", "ledger"}
+	tables := []string{"events", "usage_hourly", "usage_monthly", "pieces", "ledger"}
 	for _, at := range places {
 		table, end := tables[f.Rnd.IntN(len(tables))], []proxy.End{proxy.Reset, proxy.Close}[f.Rnd.IntN(2)]
 		f.CutNext(p, table, at, end)

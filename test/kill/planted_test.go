@@ -93,6 +93,15 @@ var planted = []struct {
 		fault: answerLost("usage_hourly"),
 	},
 	{
+		name: "monthly rollup inserted without its watermark",
+		bugs: []rig.Mutation{{
+			File: "internal/aggregator/router.go",
+			Old:  "r.monthly.add(row, r.gate[warehouse.Monthly])",
+			New:  "r.monthly.add(row, keeper{past: true})",
+		}},
+		fault: answerLost("usage_monthly"),
+	},
+	{
 		name: "the rollup trusts the watermark of the raw rows",
 		bugs: []rig.Mutation{{
 			File: "internal/aggregator/router.go",

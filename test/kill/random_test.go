@@ -21,7 +21,7 @@ func TestF09KillClickHouse(t *testing.T) {
 	var p *proxy.Proxy
 	f := fight.Begin(t, "F09", rig.Options{ClickHouseOfAggregator: proxy.Between(t, &p)})
 	f.Limit(15 * time.Second)
-	tables := []string{"events", "usage_hourly", "pieces", "ledger"}
+	tables := []string{"events", "usage_hourly", "usage_monthly", "pieces", "ledger"}
 	for range fight.Rounds(2, 15) {
 		rows := fight.Place{Direction: proxy.ToServer, FromEnd: true, Bytes: f.Rnd.Int64N(2)} // with the last byte, and without
 		cut := f.CutNext(p, tables[f.Rnd.IntN(len(tables))], rows, proxy.Stall)

@@ -133,7 +133,7 @@ func (s *soaking) heal(p *proxy.Proxy) {
 }
 
 func (s *soaking) cutInsert() {
-	table := []string{"events", "usage_hourly", "pieces", "ledger"}[s.Rnd.IntN(4)]
+	table := []string{"events", "usage_hourly", "usage_monthly", "pieces", "ledger"}[s.Rnd.IntN(5)]
 	at := fight.Place{Direction: []proxy.Direction{proxy.ToServer, proxy.ToClient}[s.Rnd.IntN(2)], FromEnd: s.Rnd.IntN(2) == 0, Bytes: s.Rnd.Int64N(50)}
 	s.CutNext(s.warehouse, table, at, []proxy.End{proxy.Reset, proxy.Close}[s.Rnd.IntN(2)])
 }
@@ -141,7 +141,7 @@ func (s *soaking) cutInsert() {
 // lateInsert needs two aggregators that live.
 func (s *soaking) lateInsert() {
 	s.Recovered()
-	s.LateInsert([]string{"ledger", "events", "usage_hourly"}[s.Rnd.IntN(3)], s.warehouse, s.nats)
+	s.LateInsert([]string{"ledger", "events", "usage_hourly", "usage_monthly"}[s.Rnd.IntN(4)], s.warehouse, s.nats)
 }
 
 func (s *soaking) slow() {

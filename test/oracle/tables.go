@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ClickHouse is the HTTP address of a server, asked as its default user.
@@ -77,8 +78,8 @@ func checkRaw(ctx context.Context, ch ClickHouse, db string, want map[cell]total
 		toString(sum(toDecimal256(quantity, 9) * sign)), sum(toInt64(sign)) FROM `+db+`.events WHERE meter != '' GROUP BY tenant, meter, hour`, want, r)
 }
 
-// checkRollup compares the rollup with the oracle's sums (X). All usage of a meter that spans hours is
-// compared as one total: see cell.
+// checkRollup compares the rollups with the oracle's sums (X). All usage of a meter that spans hours is
+// compared as one total: see cell. Months are sums of the hours in them.
 func checkRollup(ctx context.Context, ch ClickHouse, db string, want map[cell]total, r *Result) error {
 	spans := map[string]bool{}
 	for c := range want {
@@ -87,6 +88,24 @@ func checkRollup(ctx context.Context, ch ClickHouse, db string, want map[cell]to
 		}
 	}
 	list := strings.Join(append(sortedKeys(spans), "''"), ", ")
+	months := map[cell]total{}
+	for c, t := range want {
+		if c.hour != spread {
+			at := time.Unix(c.hour, 0).UTC()
+			c.hour = time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC).Unix()
+		}
+		m, known := months[c]
+		if !known {
+			m.nanos = new(big.Int)
+		}
+		m.nanos.Add(m.nanos, t.nanos)
+		m.events += t.events
+		months[c] = m
+	}
+	if err := compare(ctx, ch, "monthly rollup", `SELECT tenant, meter, if(meter IN (`+list+`), -1, toInt64(toUnixTimestamp64Milli(month) / 1000)) AS m,
+		toString(sum(quantity)), sum(events) FROM `+db+`.usage_monthly GROUP BY tenant, meter, m`, months, r); err != nil {
+		return err
+	}
 	return compare(ctx, ch, "rollup", `SELECT tenant, meter, if(meter IN (`+list+`), -1, toInt64(toUnixTimestamp64Milli(hour) / 1000)) AS h,
 		toString(sum(quantity)), sum(events) FROM `+db+`.usage_hourly GROUP BY tenant, meter, h`, want, r)
 }
@@ -155,11 +174,11 @@ func (o *Oracle) checkLedger(ctx context.Context, ch ClickHouse, db string, r *R
 		return err
 	}
 	must(n[0] == duplicate && n[1] == 0, "A: duplicates: %d, %d rows doubled; the ledger says %d", n[0], n[1], duplicate)
-	if n, err = ch.Numbers(ctx, `SELECT (SELECT sum(rows) FROM `+db+`.usage_hourly), (SELECT count() FROM `+db+`.pieces) + (SELECT countIf(pieces < 2) FROM `+db+`.events WHERE meter != ''),
+	if n, err = ch.Numbers(ctx, `SELECT (SELECT sum(rows) FROM `+db+`.usage_hourly), (SELECT sum(rows) FROM `+db+`.usage_monthly), (SELECT count() FROM `+db+`.pieces) + (SELECT countIf(pieces < 2) FROM `+db+`.events WHERE meter != ''),
 		(SELECT uniqExact(tenant, source, id, piece, sign) FROM `+db+`.pieces) - (SELECT count() FROM `+db+`.pieces)`); err != nil {
 		return err
 	}
-	must(n[0] == n[1] && n[2] == 0, "X: the rollup was made of %d rows, there are %d; pieces doubled: %d", n[0], n[1], -n[2])
+	must(n[0] == n[2] && n[1] == n[2] && n[3] == 0, "X: the rollups were made of %d and %d rows, there are %d; pieces doubled: %d", n[0], n[1], n[2], -n[3])
 	if n, err = ch.Numbers(ctx, `SELECT count() FROM system.detached_parts WHERE database = '`+db+`'`); err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func (b *both) serverStill(i int) {
 // placed checks that each partition is on one server, partition % n, and that both have some.
 func (b *both) placed() {
 	b.T.Helper()
-	for _, table := range []string{"owner", "ledger", "events", "pieces", "usage_hourly", "duplicates", "dead_letters"} {
+	for _, table := range []string{"owner", "ledger", "events", "pieces", "usage_hourly", "usage_monthly", "duplicates", "dead_letters"} {
 		for i := range servers {
 			rows, err := b.Rig.Server(i).Rows(b.T.Context(), "SELECT DISTINCT shard FROM "+rig.Rows+"."+table+" ORDER BY shard")
 			if err != nil {

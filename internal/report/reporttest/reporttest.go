@@ -116,7 +116,7 @@ func (w *World) Void(tenant string, recorded int64, source, id string) error {
 // Flush inserts what was added; the ledger is last.
 func (w *World) Flush(ctx context.Context) error {
 	b := w.batch
-	for _, block := range []warehouse.Block{b.events, b.pieces, b.hourly, b.directory, b.dead, b.duplicates, b.ledger} {
+	for _, block := range []warehouse.Block{b.events, b.pieces, b.hourly, b.monthly, b.directory, b.elastic, b.dead, b.duplicates, b.ledger} {
 		if err := w.writer.Insert(ctx, block); err != nil {
 			return err
 		}
@@ -192,6 +192,7 @@ func directoryRow(r warehouse.EventRow) *warehouse.DirectoryRow {
 // put appends a row to events and what it counts to pieces and the rollup.
 func (w *World) put(row warehouse.EventRow, cut []usage.Piece) {
 	w.batch.events.Append(&row)
+	w.putElastic(row)
 	w.batch.cuts[stored{row.Tenant, row.Source, row.ID}] = cut
 	switch {
 	case row.Meter == "":
@@ -214,36 +215,60 @@ func (w *World) put(row warehouse.EventRow, cut []usage.Piece) {
 	}
 }
 
+// putElastic appends the lines of an elastic operation.
+func (w *World) putElastic(row warehouse.EventRow) {
+	if row.Type != usage.TypeElastic {
+		return
+	}
+	op, err := usage.ReadElastic(row.Data)
+	if err != nil {
+		panic(err) // the parser accepted it
+	}
+	for i, line := range op.Lines {
+		if !line.Granted() {
+			line.ActivationID, line.Mapped, line.Used = "", usage.OptionalQuantity{}, usage.OptionalQuantity{}
+		}
+		w.batch.elastic.Append(&warehouse.ElasticRow{
+			Position: row.Position, Line: uint32(i), Sign: row.Sign, Tenant: row.Tenant, Source: row.Source, ID: row.ID, Account: row.Account,
+			At: row.At, RecordedAt: row.RecordedAt, CorrelationID: row.CorrelationID, Operation: op, ElasticLine: line,
+		})
+	}
+}
+
 // count appends a cell of one row: cells add up when read.
 func (w *World) count(row warehouse.EventRow, at usage.Instant, trial bool, q usage.Quantity, events int64) {
 	const hour = 3_600_000
-	cell := warehouse.HourlyRow{
+	cell := warehouse.RollupRow{
 		Shard: Shard, Hi: row.Seq, Tenant: row.Tenant, Account: row.Account, Meter: row.Meter,
-		Hour: millis(at.Millis() / hour * hour), Region: row.Region, Platform: row.Platform, Trial: trial, Plan: row.Plan,
+		At: millis(at.Millis() / hour * hour), Region: row.Region, Platform: row.Platform, Trial: trial, Plan: row.Plan,
 		Quantity: q, Events: events, Rows: 1, Low: q, High: q, FirstAt: at, LastAt: at,
 	}
 	if row.Sign < 0 {
 		cell.Voids, cell.Quantity = 1, q.Neg()
 	}
 	w.batch.hourly.Append(&cell)
+	cell.At = usage.MonthOf(at).Start()
+	w.batch.monthly.Append(&cell)
 }
 
 // batch is the blocks of the next Flush.
 type batch struct {
 	events     *warehouse.EventBlock
 	pieces     *warehouse.PieceBlock
-	hourly     *warehouse.HourlyBlock
+	hourly     *warehouse.RollupBlock
+	monthly    *warehouse.RollupBlock
 	directory  *warehouse.DirectoryBlock
 	dead       *warehouse.DeadLetterBlock
 	duplicates *warehouse.DuplicateBlock
+	elastic    *warehouse.ElasticBlock
 	ledger     *warehouse.LedgerBlock
 	cuts       map[stored][]usage.Piece
 }
 
 func newBatch() *batch {
 	return &batch{
-		events: warehouse.NewEventBlock(), pieces: warehouse.NewPieceBlock(), hourly: warehouse.NewHourlyBlock(),
+		events: warehouse.NewEventBlock(), pieces: warehouse.NewPieceBlock(), hourly: warehouse.NewHourlyBlock(), monthly: warehouse.NewMonthlyBlock(),
 		directory: warehouse.NewDirectoryBlock(), dead: warehouse.NewDeadLetterBlock(),
-		duplicates: warehouse.NewDuplicateBlock(), ledger: warehouse.NewLedgerBlock(), cuts: map[stored][]usage.Piece{},
+		duplicates: warehouse.NewDuplicateBlock(), elastic: warehouse.NewElasticBlock(), ledger: warehouse.NewLedgerBlock(), cuts: map[stored][]usage.Piece{},
 	}
 }

@@ -7,16 +7,16 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// hourlyKey is a cell of usage_hourly: the event's own fields only, as words of the batch.
-type hourlyKey struct {
-	hour                                           int64 // Unix seconds
+// rollupKey is a cell of usage_hourly or usage_monthly: the event's own fields only, as words of the batch.
+type rollupKey struct {
+	at                                             int64 // first instant of the hour or month, Unix seconds
 	tenant, account, meter, region, platform, plan word
 	trial                                          bool
 }
 
-// hourlyCell is what a run of rows adds to a cell.
-type hourlyCell struct {
-	hourlyKey
+// rollupCell is what a run of rows adds to a cell.
+type rollupCell struct {
+	rollupKey
 	hi              uint64
 	quantity        usage.Quantity // signed
 	events          int64          // signed
@@ -66,31 +66,72 @@ func (w *words) of(field int, text string) word {
 	return n
 }
 
-// hourly builds rollup partials from the same rows as events and pieces.
-type hourly struct {
-	index []uint32 // open addressing, a power of two: 1 + index into cells; 0 is free
-	cells []hourlyCell
-	words *words
+// rollup builds the partials of one rollup from the same rows as events and pieces.
+type rollup struct {
+	target warehouse.Target // Hourly or Monthly
+	index  []uint32         // open addressing, a power of two: 1 + index into cells; 0 is free
+	cells  []rollupCell
+	words  *words
+	cut    func(ms int64) int64 // where the cell of an instant begins, Unix seconds
+	month  span                 // of the last instant a monthly cell was looked for
 }
 
-func newHourly() *hourly { return &hourly{index: make([]uint32, 1024), words: newWords()} }
+// span is a run of Unix seconds, [from, to).
+type span struct{ from, to int64 }
 
-func (h *hourly) reset() {
+func newRollup(t warehouse.Target, w *words) *rollup {
+	h := &rollup{target: t, index: make([]uint32, 1024), words: w, cut: hourOf}
+	if t == warehouse.Monthly {
+		h.cut = func(ms int64) int64 { return h.monthOf(ms / 1000) }
+	}
+	return h
+}
+
+// monthOf cuts a Unix second to the month. Rows of a batch are mostly of one month.
+func (h *rollup) monthOf(s int64) int64 {
+	if s < h.month.from || s >= h.month.to {
+		m := usage.MonthOf(millis(s * 1000))
+		h.month = span{m.Start().Millis() / 1000, m.End().Millis() / 1000}
+	}
+	return h.month.from
+}
+
+// reset empties the rollup for another batch. Its words are those of the hourly one, which empties them.
+func (h *rollup) reset() {
 	clear(h.index)
 	h.cells = h.cells[:0]
-	h.words.reset()
+	if h.target == warehouse.Hourly {
+		h.words.reset()
+	}
+}
+
+// merge adds a whole hourly cell.
+func (h *rollup) merge(o *rollupCell) {
+	k := o.rollupKey
+	k.at = h.monthOf(o.at)
+	c := h.cell(&k, o.firstAt, o.low)
+	c.hi = max(c.hi, o.hi)
+	c.quantity = c.quantity.Add(o.quantity)
+	c.events, c.voids, c.rows = c.events+o.events, c.voids+o.voids, c.rows+o.rows
+	if o.low.Cmp(c.low) < 0 {
+		c.low = o.low
+	}
+	if o.high.Cmp(c.high) > 0 {
+		c.high = o.high
+	}
+	c.firstAt, c.lastAt = min(c.firstAt, o.firstAt), max(c.lastAt, o.lastAt)
 }
 
 // cell is the cell of k, made from q and at if it is new.
-func (h *hourly) cell(k *hourlyKey, at int64, q usage.Quantity) *hourlyCell {
+func (h *rollup) cell(k *rollupKey, at int64, q usage.Quantity) *rollupCell {
 	mask := uint64(len(h.index) - 1)
 	i := k.hash() & mask
 	for ; h.index[i] != 0; i = (i + 1) & mask {
-		if c := &h.cells[h.index[i]-1]; c.hourlyKey == *k {
+		if c := &h.cells[h.index[i]-1]; c.rollupKey == *k {
 			return c
 		}
 	}
-	h.cells = append(h.cells, hourlyCell{hourlyKey: *k, low: q, high: q, firstAt: at, lastAt: at})
+	h.cells = append(h.cells, rollupCell{rollupKey: *k, low: q, high: q, firstAt: at, lastAt: at})
 	h.index[i] = uint32(len(h.cells))
 	if 2*len(h.cells) > len(h.index) {
 		h.grow()
@@ -98,7 +139,7 @@ func (h *hourly) cell(k *hourlyKey, at int64, q usage.Quantity) *hourlyCell {
 	return &h.cells[len(h.cells)-1]
 }
 
-func (h *hourly) grow() {
+func (h *rollup) grow() {
 	h.index = make([]uint32, 2*len(h.index))
 	mask := uint64(len(h.index) - 1)
 	for n := range h.cells {
@@ -111,25 +152,25 @@ func (h *hourly) grow() {
 }
 
 // hash mixes the fields. Words are numbered as they come, so nobody can choose keys that meet.
-func (k *hourlyKey) hash() uint64 {
+func (k *rollupKey) hash() uint64 {
 	const odd = 0x9e3779b97f4a7c15 // of the golden ratio: spreads numbers that are near each other
-	hour := uint64(k.hour)
+	at := uint64(k.at)
 	if k.trial {
-		hour++ // hours are multiples of 3600
+		at++ // hours and months are multiples of 3600
 	}
 	hi, lo := bits.Mul64(uint64(k.account)<<32|uint64(k.tenant)^uint64(k.plan)<<16, odd)
-	sum := hi ^ lo ^ hour
+	sum := hi ^ lo ^ at
 	hi, lo = bits.Mul64(sum^(uint64(k.meter)<<40|uint64(k.region)<<20|uint64(k.platform)), odd)
 	return hi ^ lo
 }
 
 // add counts a row: at its time, or piece by piece where it was cut, as far as keep lets it through.
-func (h *hourly) add(r *eventRow, k keeper) {
+func (h *rollup) add(r *eventRow, k keeper) {
 	if r.meter == "" {
 		return
 	}
 	if len(r.pieces) < 2 {
-		if k.keep(warehouse.Hourly, r.at, r.pos.Seq) {
+		if k.keep(h.target, r.at, r.pos.Seq) {
 			trial := trialOf(r)
 			h.count(r, r.at, trial, r.quantity, int64(r.sign))
 		}
@@ -138,12 +179,12 @@ func (h *hourly) add(r *eventRow, k keeper) {
 	for i := range r.pieces {
 		p := &r.pieces[i]
 		at := p.Start.Millis()
-		if !k.keep(warehouse.Hourly, at, r.pos.Seq) {
+		if !k.keep(h.target, at, r.pos.Seq) {
 			continue
 		}
 		events := int64(0)
 		if i == 0 {
-			events = int64(r.sign) // a cut event counts once, in the hour it starts
+			events = int64(r.sign) // a cut event counts once, in the cell it starts
 		}
 		h.count(r, at, p.Trial, p.Quantity, events)
 	}
@@ -159,9 +200,9 @@ func trialOf(r *eventRow) bool {
 	return m != nil && m.TrialExpiry.Known() && r.at < m.TrialExpiry.Millis()
 }
 
-func (h *hourly) count(r *eventRow, at int64, trial bool, q usage.Quantity, events int64) {
+func (h *rollup) count(r *eventRow, at int64, trial bool, q usage.Quantity, events int64) {
 	w := h.words
-	k := hourlyKey{tenant: w.of(0, r.tenant), account: w.of(1, r.event.Subject), meter: w.of(2, r.meter), hour: hourOf(at), trial: trial}
+	k := rollupKey{tenant: w.of(0, r.tenant), account: w.of(1, r.event.Subject), meter: w.of(2, r.meter), at: h.cut(at), trial: trial}
 	if m := r.event.Metered; m != nil {
 		k.region, k.platform, k.plan = w.of(3, m.Region), w.of(4, m.Platform), w.of(5, m.Plan)
 	}

@@ -9,18 +9,20 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// TestHourlySumsAreExact: a hundred thousand of the largest quantities there can be, in one cell, and as
+// TestRollupSumsAreExact: a hundred thousand of the largest quantities there can be, in one cell, and as
 // many cells as a batch can have, sum to what big.Int says (faults.md 30).
-func TestHourlySumsAreExact(t *testing.T) {
+func TestRollupSumsAreExact(t *testing.T) {
 	t.Parallel()
 	largest, err := usage.ParseQuantity([]byte("99999999999999999999.999999999"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(3, 3))
-	h := newHourly()
+	h := newRollup(warehouse.Hourly, newWords())
+	months := newRollup(warehouse.Monthly, h.words)
 	for _, meters := range []int{1, 70_000} { // the second time in memory of the first
 		h.reset()
+		months.reset()
 		want := map[string]*big.Int{}
 		for i := range 100_000 {
 			q, sign := largest, int8(1)
@@ -53,7 +55,16 @@ func TestHourlySumsAreExact(t *testing.T) {
 			row := h.cells[i].row(h.words, 0)
 			block.Append(&row)
 		}
-		if len(h.cells) != len(want) || rows != 100_000 || block.Rows() != len(want) {
+		for i := range h.cells {
+			months.merge(&h.cells[i])
+		}
+		for i := range months.cells {
+			c := &months.cells[i]
+			if meter := h.words.texts[c.meter]; c.quantity.Big().Cmp(want[meter]) != 0 || c.at != 1_761_955_200 {
+				t.Fatalf("meter %q sums to %s in the month of %d, want %s", meter, c.quantity, c.at, want[meter])
+			}
+		}
+		if len(months.cells) != len(want) || len(h.cells) != len(want) || rows != 100_000 || block.Rows() != len(want) {
 			t.Errorf("%d cells of %d rows, want %d of 100000", len(h.cells), rows, len(want))
 		}
 	}
