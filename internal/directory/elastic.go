@@ -237,3 +237,15 @@ func (s *State) Rate(series, item, version string, at int64) (Rate, bool) {
 	}
 	return Rate{}, false
 }
+
+// Instances are the instances whose creation names the account.
+func (s *State) Instances(account string) []string {
+	var ids []string
+	for id, i := range s.elastic.instances {
+		if i.created && i.account == account {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
