@@ -23,6 +23,7 @@ import (
 
 func (t *tool) rebuild() *cobra.Command {
 	var dryRun bool
+	var ttl time.Duration
 	var o rebuild.Options
 	cmd := &cobra.Command{
 		Use:   "rebuild",
@@ -52,6 +53,9 @@ rebuild is at work.`,
 				return err
 			}
 			defer end()
+			if cfg.LeaseTTL = ttl; ttl < time.Second {
+				return usageError("--lease-ttl %s: want at least 1s", ttl)
+			}
 			if dryRun {
 				return t.rebuildPlan(cmd.Context(), cfg, format)
 			}
@@ -75,6 +79,7 @@ rebuild is at work.`,
 	f.BoolVar(&o.Keep, "keep", false, "keep the old tables, in a database named by the time")
 	f.BoolVar(&o.Fresh, "fresh", false, "drop what an interrupted run has filled, and begin again")
 	f.BoolVar(&o.AcceptDifferences, "accept-differences", false, "exchange although the new tables differ from the old ones: for old ones that are damaged; the audit of the new ones must be without difference all the same")
+	f.DurationVar(&ttl, "lease-ttl", control.LeaseTTL, "how long to wait for a rebuild that went silent before it is taken for dead")
 	return t.listingFlag(t.serverFlags(cmd))
 }
 

@@ -66,12 +66,17 @@ func Projections() []string {
 // Kept are the tables that a rebuild leaves alone: they are not in the log. Of the tables of a database each is
 // in one list or the other.
 func Kept() []string {
-	return []string{
+	return append(Closed(),
 		"migrations",   // what was done to the database
 		"owner",        // the fence: a lower epoch would let an earlier owner write
 		"rebuilds",     // what rebuilds did
 		"shard_status", // what the aggregator last saw: written again every second
-	}
+	)
+}
+
+// Closed are the tables of closed months, which are never computed again.
+func Closed() []string {
+	return []string{"month_versions", "month_rows", "month_figures", "month_adjustments"}
 }
 
 // Table is a table of a database.
@@ -341,6 +346,27 @@ func (t *Twin) Copy(ctx context.Context, table string, progress map[uint16]uint6
 		" SETTINGS max_partitions_per_insert_block = 0, async_insert = 0"
 	if err := t.w.exec(ctx, t.w.expand(sql), named("shards", shards), named("seqs", seqs)); err != nil {
 		return fmt.Errorf("copy %s of %d shards: %w", table, len(shards), err)
+	}
+	return nil
+}
+
+// Lend copies all rows of a table that is kept, so that what reads it can read the twin; what was lent before goes.
+func (t *Twin) Lend(ctx context.Context, table string) error {
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	columns, err := t.w.stored(ctx, table)
+	if err != nil {
+		return err
+	}
+	list := strings.Join(columns, ", ")
+	for _, sql := range []string{
+		"TRUNCATE TABLE " + t.name + "." + table + " SETTINGS max_table_size_to_drop = 0",
+		"INSERT INTO " + t.name + "." + table + " (" + list + ") SELECT " + list + " FROM {{db}}." + table +
+			" SETTINGS max_partitions_per_insert_block = 0, async_insert = 0",
+	} {
+		if err := t.w.exec(ctx, t.w.expand(sql)); err != nil {
+			return fmt.Errorf("lend %s: %w", table, err)
+		}
 	}
 	return nil
 }
