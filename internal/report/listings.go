@@ -3,7 +3,6 @@ package report
 import (
 	"context"
 
-	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -232,56 +231,6 @@ func (r *Reports) Freshness(ctx context.Context) ([]Freshness, error) {
 		var f Freshness
 		err := row.Scan(&f.Shard, &f.LogSeq, &f.WarehouseSeq, &f.LagEvents, (*int64)(&f.OldestPendingAt), (*int64)(&f.WatermarkAt), (*int64)(&f.SeenAt))
 		rows = append(rows, f)
-		return err
-	})
-	return rows, err
-}
-
-// MonthInfo is a month without its rows.
-type MonthInfo struct {
-	Month   string  `json:"month"`
-	State   string  `json:"state" enum:"open,provisional,closed"`
-	Version int     `json:"version" doc:"0 until the month is closed"`
-	Closed  bool    `json:"closed"`
-	Events  int64   `json:"events" doc:"Metered events that count in the month"`
-	FirstAt Instant `json:"first_at"`
-	LastAt  Instant `json:"last_at"`
-}
-
-const monthInfos = `
-SELECT formatDateTime(toStartOfMonth(hour), '%Y-%m') AS month, sum(events), toUnixTimestamp64Milli(min(first_at)),
-    toUnixTimestamp64Milli(max(last_at))
-FROM {{db}}.usage_hourly
-WHERE tenant = {tenant:String} AND hour >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND hour < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
-GROUP BY month
-HAVING sum(rows) > 2 * sum(voids)
-ORDER BY month DESC`
-
-// Months lists the months that have usage, newest first.
-func (r *Reports) Months(ctx context.Context, tenant string) ([]MonthInfo, error) {
-	return r.monthInfos(ctx, tenant, 0, Forever)
-}
-
-// Month is one month, with usage or without.
-func (r *Reports) Month(ctx context.Context, tenant string, m usage.Month) (MonthInfo, error) {
-	rows, err := r.monthInfos(ctx, tenant, m.Start().Millis(), m.End().Millis())
-	if err != nil || len(rows) == 0 {
-		return MonthInfo{Month: m.String(), State: monthState(m, r.now())}, err
-	}
-	return rows[0], nil
-}
-
-func (r *Reports) monthInfos(ctx context.Context, tenant string, from, to int64) ([]MonthInfo, error) {
-	rows := []MonthInfo{}
-	params := map[string]any{"tenant": tenant, "from": from, "to": to}
-	err := r.query(ctx, "list months", monthInfos, params, func(row warehouse.Rows) error {
-		var m MonthInfo
-		if err := row.Scan(&m.Month, &m.Events, (*int64)(&m.FirstAt), (*int64)(&m.LastAt)); err != nil {
-			return err
-		}
-		month, err := usage.ParseMonth(m.Month)
-		m.State = monthState(month, r.now())
-		rows = append(rows, m)
 		return err
 	})
 	return rows, err

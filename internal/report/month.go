@@ -9,7 +9,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// Month states (architecture 7). No month is closed yet: closing is issue 4.
+// Month states (architecture 7).
 const (
 	StateOpen        = "open"
 	StateProvisional = "provisional"
@@ -41,6 +41,7 @@ type Month struct {
 	ID        string `json:"-"`
 	Month     string
 	State     string
+	Version   int // 0: computed, not a stored version
 	AsOf      Instant
 	Positions map[string]uint64 // of the cut that was answered
 	Watermark Watermark
@@ -62,6 +63,9 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if m := r.pages.get(q.Resume); m != nil {
 		return m, nil
 	}
+	if m, err := r.closedMonth(ctx, q); m != nil || err != nil {
+		return m, err
+	}
 	w, err := r.Watermark(ctx)
 	if err != nil {
 		return nil, err
@@ -74,7 +78,10 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if m := r.pages.get(id); m != nil && !cut.Now {
 		return m, nil // nothing that is in a settled cut can change
 	}
-	m := &Month{ID: id, Month: q.Month.String(), State: monthState(q.Month, r.now()), AsOf: Instant(cut.AsOf), Positions: cut.positions(), Watermark: w}
+	m := &Month{ID: id, Month: q.Month.String(), AsOf: Instant(cut.AsOf), Positions: cut.positions(), Watermark: w}
+	if m.State, err = r.stateOf(ctx, q.Tenant, q.Month); err != nil {
+		return nil, err
+	}
 	if m.Rows, err = r.MonthRows(ctx, q.Tenant, q.Month, cut); err != nil {
 		return nil, err
 	}

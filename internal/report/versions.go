@@ -3,7 +3,6 @@ package report
 import (
 	"context"
 	"errors"
-	"maps"
 	"math/big"
 	"slices"
 	"strconv"
@@ -252,6 +251,3 @@ func (a Number) Text(least int) string {
 	}
 	return text
 }
-
-// closedMonths are the months that have versions, sorted.
-func closedMonths(versions map[string][]Version) []string { return slices.Sorted(maps.Keys(versions)) }

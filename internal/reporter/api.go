@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
@@ -27,6 +28,7 @@ const prefix = "/api/v1"
 type server struct {
 	log     *zap.Logger
 	reports *report.Reports
+	months  *months.Keeper
 	keys    *control.Store
 	audit   Auditor
 	runs    *prometheus.CounterVec // reports by result
@@ -48,6 +50,7 @@ type Auditor interface {
 	// Certificate is the completeness certificate as a JSON object with a member ok, which is false where
 	// a difference was found; tenant "" is every tenant, month "" every month.
 	Certificate(ctx context.Context, tenant, month string) (json.RawMessage, error)
+	months.Auditor
 }
 
 type contextKey int

@@ -15,6 +15,7 @@ const (
 	scopeUsage      = "usage:read"
 	scopeReports    = "reports:read"
 	scopeDLQ        = "dlq:read"
+	scopeClose      = "months:close"
 	scopeAdmin      = "admin"
 	tenantOfTenants = "default" // its admin keys manage the keys of every tenant
 )

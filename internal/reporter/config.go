@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -17,6 +18,7 @@ type Config struct {
 	CursorKey   string              `koanf:"cursor_key" secret:"true" help:"signs the cursors of pages; the same for all reporters behind one address; random if empty"`
 	HTTP        HTTPConfig          `koanf:"http"`
 	Limit       LimitConfig         `koanf:"limit"`
+	Months      months.Config       `koanf:"months"`
 	ClickHouse  warehouse.Config    `koanf:"clickhouse"`
 	NATS        control.Config      `koanf:"nats"`
 	Log         telemetry.LogConfig `koanf:"log"`
@@ -56,6 +58,7 @@ func DefaultConfig() Config {
 			ReadWait: 10 * time.Second, DrainDelay: 200 * time.Millisecond, DrainWait: 8 * time.Second, HeaderBytes: 64 << 10,
 		},
 		Limit:      LimitConfig{QueryTime: 30 * time.Second, QueryMemory: 2 << 30},
+		Months:     months.DefaultConfig(),
 		ClickHouse: warehouse.DefaultConfig(),
 		NATS:       control.DefaultConfig(),
 		Log:        telemetry.DefaultLogConfig(),
@@ -83,5 +86,8 @@ func (c *Config) Validate() error {
 	want(c.Limit.QueryMemory > 0, "limit.query_memory: must be positive")
 	want(h.DrainDelay >= 0, "http.drain_delay: must not be negative")
 	want(c.ClickHouse.QueryTimeout > 0, "clickhouse.query_timeout: must be positive")
+	for _, fault := range c.Months.Validate() {
+		errs = append(errs, fmt.Errorf("months.%w", fault))
+	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/countinghouse/countinghouse/internal/audit"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/localstack"
 	"github.com/countinghouse/countinghouse/internal/problem"
@@ -39,6 +40,10 @@ func (certifier) Certificate(_ context.Context, tenant, month string) (json.RawM
 		return nil, errors.New("the log did not answer")
 	}
 	return json.Marshal(map[string]any{"ok": true, "asked": tenant + " " + month})
+}
+
+func (certifier) Month(context.Context, string, usage.Month) ([]audit.MonthDifference, error) {
+	return nil, nil
 }
 
 // desk is a reporter over a filled warehouse, with keys of two tenants.

@@ -2,12 +2,11 @@ package reporter
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
@@ -18,17 +17,18 @@ type monthsInput struct {
 type monthsOutput struct{ Body monthsAnswer }
 
 type monthsAnswer struct {
-	Rows      []report.MonthInfo `json:"rows" doc:"Months with usage, newest first"`
+	Rows      []report.MonthInfo `json:"rows" doc:"Months with usage, and closed ones, newest first"`
 	Watermark report.Watermark   `json:"watermark"`
 }
 
 func (a monthsAnswer) columns() []string {
-	return []string{"month", "state", "version", "closed", "events", "first_at", "last_at"}
+	return []string{"month", "state", "version", "closed", "events", "first_at", "last_at", "closed_at", "as_of", "sha256"}
 }
 
 func (a monthsAnswer) cells(row func(...cell)) {
 	for _, m := range a.Rows {
-		row(plain(m.Month), plain(m.State), whole(m.Version), boolean(m.Closed), whole(m.Events), plain(m.FirstAt.String()), plain(m.LastAt.String()))
+		row(plain(m.Month), plain(m.State), whole(m.Version), boolean(m.Closed), whole(m.Events), plain(m.FirstAt.String()), plain(m.LastAt.String()),
+			plain(m.ClosedAt.String()), plain(m.AsOf.String()), plain(m.SHA256))
 	}
 }
 
@@ -36,7 +36,8 @@ func (a monthsAnswer) cells(row func(...cell)) {
 func (a monthsAnswer) ContentType(ct string) string { return tableType(ct) }
 
 type monthInput struct {
-	Month string `path:"month" doc:"YYYY-MM, UTC" example:"2026-03"`
+	Month     string `path:"month" doc:"YYYY-MM, UTC" example:"2026-03"`
+	Checklist string `query:"checklist" doc:"false leaves the checklist out; default: true"`
 }
 
 type monthOutput struct{ Body monthAnswer }
@@ -46,76 +47,20 @@ type monthAnswer struct {
 	Start     report.Instant   `json:"start"`
 	End       report.Instant   `json:"end" doc:"First instant of the next month"`
 	Watermark report.Watermark `json:"watermark"`
-}
-
-type monthUsageInput struct {
-	Month   string   `path:"month" doc:"YYYY-MM, UTC" example:"2026-03"`
-	AsOf    string   `query:"as_of" doc:"Only what was recorded at or before this instant, RFC 3339; 409 not-settled beyond the watermark"`
-	Version string   `query:"version" doc:"A version of a closed month; current by default"`
-	Account []string `query:"account,explode" doc:"Only these accounts; may be given several times"`
-	Plan    string   `query:"plan" doc:"Only this plan"`
-	Meter   string   `query:"meter" doc:"Only this meter"`
-	Limit   string   `query:"limit" doc:"Rows of a page, 1 to 1000 (default); CSV without limit has every row"`
-	Cursor  string   `query:"cursor" doc:"next of the page before"`
-	Format  string   `query:"format" doc:"json or csv; default: the header Accept"`
-}
-
-type monthUsageOutput struct {
-	Next string `header:"X-Next-Cursor" doc:"next, where the answer is CSV"`
-	Body monthUsageAnswer
-}
-
-type monthUsageAnswer struct {
-	Month     string            `json:"month"`
-	State     string            `json:"state" enum:"open,provisional,closed"`
-	Version   int               `json:"version"`
-	Closed    bool              `json:"closed"`
-	AsOf      report.Instant    `json:"as_of"`
-	Positions map[string]uint64 `json:"positions" doc:"Per shard of the log the sequence up to which everything is in the answer"`
-	Watermark report.Watermark  `json:"watermark"`
-	Rows      []report.MonthRow `json:"rows"`
-	Next      *string           `json:"next" doc:"Cursor of the next page; null on the last"`
-}
-
-func (a monthUsageAnswer) columns() []string {
-	return []string{
-		"account", "account_name", "plan", "meter", "unit", "region", "platform", "trial", "resolved", "quantity", "events",
-		"quantity_tree", "events_tree", "first_at", "last_at",
-	}
-}
-
-func (a monthUsageAnswer) cells(row func(...cell)) {
-	for _, r := range a.Rows {
-		row(text(r.Account), text(r.AccountName), text(r.Plan), text(r.Meter), text(r.Unit), text(r.Region), text(r.Platform),
-			boolean(r.Trial), boolean(r.Resolved), plain(r.Quantity), whole(r.Events), plain(r.QuantityTree), whole(r.EventsTree),
-			plain(r.FirstAt.String()), plain(r.LastAt.String()))
-	}
-}
-
-// ContentType names the character set of CSV.
-func (a monthUsageAnswer) ContentType(ct string) string { return tableType(ct) }
-
-// monthPlace is a page's end: the answer it belongs to and the last row given.
-type monthPlace struct {
-	ID   string   `json:"id"`
-	Row  []string `json:"row"` // account, plan, meter, unit, region, platform
-	Free bool     `json:"trial"`
-	Ask  string   `json:"ask"` // the question, which must be the same on every page
-}
-
-func (in *monthUsageInput) question() string {
-	return fmt.Sprintf("%q", append([]string{in.Month, in.AsOf, in.Version, in.Plan, in.Meter}, in.Account...))
+	Versions  []report.Version `json:"versions" doc:"Closed versions, oldest first"`
+	Checklist []months.Check   `json:"checklist" doc:"What blocks the close, and what its closer should know; empty for a closed month"`
 }
 
 func (s *server) registerMonths() {
 	register(s, endpoint{
 		Operation: huma.Operation{OperationID: "months", Method: http.MethodGet, Path: "/months", Tags: []string{"months"}, Summary: "Months with usage and their states"},
 		scopes:    []string{scopeReports, scopeUsage}, rows: true,
-	}, s.months)
+	}, s.listMonths)
 	register(s, endpoint{
-		Operation: huma.Operation{OperationID: "month", Method: http.MethodGet, Path: "/months/{month}", Tags: []string{"months"}, Summary: "One month's state"},
-		scopes:    []string{scopeReports, scopeUsage},
+		Operation: huma.Operation{OperationID: "month", Method: http.MethodGet, Path: "/months/{month}", Tags: []string{"months"}, Summary: "One month's state, its versions, and what blocks its close"},
+		scopes:    []string{scopeReports, scopeUsage}, whole: true,
 	}, s.month)
+	s.registerClose()
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "month-usage", Method: http.MethodGet, Path: "/months/{month}/usage", Tags: []string{"months"},
@@ -127,13 +72,13 @@ func (s *server) registerMonths() {
 	}, s.monthUsage)
 }
 
-func (s *server) months(ctx context.Context, who caller, _ *monthsInput) (*monthsOutput, error) {
+func (s *server) listMonths(ctx context.Context, who caller, _ *monthsInput) (*monthsOutput, error) {
 	w, err := s.reports.Watermark(ctx)
 	if err != nil {
 		return nil, err
 	}
-	months, err := s.reports.Months(ctx, who.Tenant)
-	return &monthsOutput{Body: monthsAnswer{Rows: months, Watermark: w}}, err
+	rows, err := s.reports.Months(ctx, who.Tenant)
+	return &monthsOutput{Body: monthsAnswer{Rows: rows, Watermark: w}}, err
 }
 
 func (s *server) month(ctx context.Context, who caller, in *monthInput) (*monthOutput, error) {
@@ -145,86 +90,23 @@ func (s *server) month(ctx context.Context, who caller, in *monthInput) (*monthO
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.reports.Month(ctx, who.Tenant, m)
-	return &monthOutput{Body: monthAnswer{
-		MonthInfo: info, Start: report.Instant(m.Start().Millis()), End: report.Instant(m.End().Millis()), Watermark: w,
-	}}, err
-}
-
-func (s *server) monthUsage(ctx context.Context, who caller, in *monthUsageInput) (*monthUsageOutput, error) {
-	m, err := monthOf("month", in.Month)
-	if err != nil {
-		return nil, err
-	}
-	q := report.MonthQuery{Tenant: who.Tenant, Month: m}
-	if q.AsOf, err = asOf(in.AsOf); err != nil {
-		return nil, err
-	}
-	if q.Version, err = versionOf(in.Version); err != nil {
-		return nil, err
-	}
-	fallback := limitDefault
-	if wantsCSV(ctx) {
-		fallback = 0
-	}
-	limit, err := limitOf(in.Limit, fallback)
-	if err != nil {
-		return nil, err
-	}
-	var place monthPlace
-	if in.Cursor != "" {
-		if err := s.cursors.take(who.Tenant, "month-usage", in.Cursor, &place); err != nil {
-			return nil, err
-		}
-		if place.Ask != in.question() || len(place.Row) != 6 {
-			return nil, refuse(codeCursor, "the cursor belongs to another question; start again without it")
-		}
-		q.Resume = place.ID
-	}
-	answer, err := s.reports.MonthUsage(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	rows := filterMonth(answer.Rows, in)
-	if in.Cursor != "" {
-		rows = rows[afterPlace(rows, place):]
-	}
-	out := &monthUsageOutput{Body: monthUsageAnswer{
-		Month: answer.Month, State: answer.State, AsOf: answer.AsOf, Positions: answer.Positions, Watermark: answer.Watermark, Rows: rows,
+	out := &monthOutput{Body: monthAnswer{
+		Start: report.Instant(m.Start().Millis()), End: report.Instant(m.End().Millis()), Watermark: w, Versions: []report.Version{}, Checklist: []months.Check{},
 	}}
-	if limit == 0 || len(rows) <= limit {
-		return out, nil
+	if out.Body.MonthInfo, err = s.reports.Month(ctx, who.Tenant, m); err != nil {
+		return nil, err
 	}
-	out.Body.Rows = rows[:limit]
-	last := rows[limit-1]
-	next, err := s.cursors.give(who.Tenant, "month-usage", monthPlace{
-		ID: answer.ID, Row: []string{last.Account, last.Plan, last.Meter, last.Unit, last.Region, last.Platform}, Free: last.Trial, Ask: in.question(),
-	})
-	out.Body.Next, out.Next = &next, next
+	versions, err := s.reports.Versions(ctx, who.Tenant, m)
+	if err != nil {
+		return nil, err
+	}
+	out.Body.Versions = append(out.Body.Versions, versions...)
+	switch in.Checklist {
+	case "", "true":
+		out.Body.Checklist, err = s.months.Checklist(ctx, who.Tenant, m)
+	case "false":
+	default:
+		err = wrong("checklist", "want true or false")
+	}
 	return out, err
-}
-
-func filterMonth(rows []report.MonthRow, in *monthUsageInput) []report.MonthRow {
-	if len(in.Account) == 0 && in.Plan == "" && in.Meter == "" {
-		return rows
-	}
-	kept := []report.MonthRow{}
-	for _, r := range rows {
-		if (len(in.Account) == 0 || slices.Contains(in.Account, r.Account)) && (in.Plan == "" || r.Plan == in.Plan) && (in.Meter == "" || r.Meter == in.Meter) {
-			kept = append(kept, r)
-		}
-	}
-	return kept
-}
-
-// afterPlace is the index of the first row after the place; the row itself may be gone.
-func afterPlace(rows []report.MonthRow, p monthPlace) int {
-	last := report.MonthRow{
-		Account: p.Row[0], Plan: p.Row[1], Meter: p.Row[2], Unit: p.Row[3], Region: p.Row[4], Platform: p.Row[5], Trial: p.Free,
-	}
-	i, found := slices.BinarySearchFunc(rows, last, report.CompareMonthRows)
-	if found {
-		i++
-	}
-	return i
 }

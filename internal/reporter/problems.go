@@ -9,6 +9,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
@@ -33,6 +35,8 @@ const (
 	codeWarehouse    = "warehouse-unavailable"
 	codeKeys         = "keys-unavailable"
 	codeAudit        = "audit-unavailable"
+	codeClose        = "close-refused"
+	codeBusyMonth    = "month-busy"
 	codeInternal     = "internal"
 )
 
@@ -50,6 +54,8 @@ func Refusals() problem.Refusals {
 		problem.Kind(codeBody, http.StatusBadRequest, "the body is not the JSON object the path takes", "the detail says where"),
 		problem.Kind(codeBodySize, http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB", "send less"),
 		problem.Kind(report.CodeNotSettled, http.StatusConflict, "as_of lies beyond what has been counted for certain", "wait, or ask for an earlier as_of"),
+		problem.Kind(codeClose, http.StatusConflict, "the month may not be closed; errors names every reason", "see the checklist in GET /api/v1/months/{month}, and docs/RUNBOOK.md"),
+		problem.Kind(codeBusyMonth, http.StatusConflict, "others closed the month at the same time, again and again", "ask again; nothing was changed by this request"),
 		problem.Kind(report.CodeNoVersion, http.StatusNotFound, "the month has no such version", "leave version out for the current state"),
 		problem.Kind(report.CodeAggregation, http.StatusUnprocessableEntity, "the meter's aggregation cannot be computed", "ask for another meter, or for its events"),
 		problem.Kind(codeRows, http.StatusUnprocessableEntity, "the answer would have more rows than the limit (100,000)", "ask for less: a shorter time, a longer window, fewer groups"),
@@ -90,6 +96,7 @@ func (s *server) answer(ctx context.Context, err error) error {
 	var p *problem.Problem
 	var bad *report.Error
 	var limit *sheet.LimitError
+	var closing *months.Refused
 	switch {
 	case errors.As(err, &p):
 	case errors.As(err, &bad):
@@ -99,6 +106,15 @@ func (s *server) answer(ctx context.Context, err error) error {
 		}
 	case errors.As(err, &limit):
 		p = refuse(codeFormat, limit.Error()).With(problem.Item{Parameter: "format", Code: codeFormat, Detail: limit.Detail})
+	case errors.As(err, &closing):
+		p = closeProblem(closing)
+	case errors.Is(err, months.ErrAudit):
+		s.log.Warn("audit of a month not finished", zap.Error(err), zap.String("correlation_id", correlation))
+		p = refuse(codeAudit, "the audit of the month could not be finished; retry")
+	case errors.Is(err, control.ErrConflict):
+		p = refuse(codeBusyMonth, "others closed the month at the same time; ask again")
+	case errors.Is(err, control.ErrUnavailable):
+		p = refuse(codeKeys, "the control state cannot be reached; the change may have been made or not: ask again")
 	case warehouse.Exceeded(err) != warehouse.Unbounded:
 		p = s.exceeded(warehouse.Exceeded(err))
 	case warehouse.Unavailable(err):

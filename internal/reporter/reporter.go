@@ -7,7 +7,7 @@
 //   - Decimals are strings, exact to the last digit, in JSON and in CSV, and both have the same rows.
 //   - A parameter that is not known, or has a value that is not allowed, is refused by name, never
 //     ignored.
-//   - It writes no usage. While ClickHouse is away every question is answered 503 with Retry-After, and
+//   - It writes no usage: closed months, which package months stores, are what was counted. While ClickHouse is away every question is answered 503 with Retry-After, and
 //     the service stays up.
 package reporter
 
@@ -22,10 +22,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/audit"
 	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
@@ -39,7 +41,9 @@ const pingEvery = time.Second
 type App struct {
 	cfg       Config
 	log       *zap.Logger
-	warehouse *warehouse.Warehouse
+	servers   *warehouse.Servers
+	warehouse *warehouse.Warehouse // where everything can be read
+	months    *months.Keeper
 	control   *control.Client
 	auditor   *audit.Auditor // nil where Config brought its own
 	health    *telemetry.Health
@@ -78,10 +82,10 @@ func (a *App) start(ctx context.Context) error {
 	if a.listener, err = listen(a.cfg.Listen); err != nil {
 		return err
 	}
-	a.warehouse, err = warehouse.Open(ctx, a.cfg.ClickHouse, a.log)
-	if err != nil {
+	if a.servers, err = warehouse.OpenServers(ctx, a.cfg.ClickHouse, a.log); err != nil {
 		return err
 	}
+	a.warehouse = a.servers.Reader()
 	nats := a.cfg.NATS
 	nats.Name = "countinghouse-reporter"
 	if a.control, err = control.Dial(ctx, nats, a.log); err != nil {
@@ -94,6 +98,7 @@ func (a *App) start(ctx context.Context) error {
 		}
 		certificates = a.auditor
 	}
+	metrics := telemetry.NewReporter(registry)
 	a.watch(ctx)
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return err
@@ -102,13 +107,20 @@ func (a *App) start(ctx context.Context) error {
 	if now == nil {
 		now = time.Now
 	}
+	reports := report.New(a.warehouse, now)
+	a.months, err = months.Start(ctx, a.cfg.Months, months.Parts{
+		Reports: reports, Servers: a.servers, Control: a.control.Store, Audit: certificates, Now: now, State: metrics.MonthState, Holder: "reporter-" + uuid.NewString(),
+	}, a.log)
+	if err != nil {
+		return err
+	}
 	key := []byte(a.cfg.CursorKey)
 	if len(key) == 0 {
 		key = make([]byte, 32)
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	}
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
-		log: a.log, reports: report.New(a.warehouse, now), keys: a.control.Store, audit: certificates, auditing: make(chan struct{}, 1), runs: telemetry.NewReporter(registry).ReportRuns,
+		log: a.log, reports: reports, months: a.months, keys: a.control.Store, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
 		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP,
 	}))
@@ -235,13 +247,16 @@ func (a *App) release(ctx context.Context) {
 	if a.admin != nil {
 		_ = a.admin.Close(ctx) // the process ends anyway
 	}
+	if a.months != nil {
+		a.months.Stop()
+	}
 	if a.auditor != nil {
 		a.auditor.Close()
 	}
 	if a.control != nil {
 		a.control.Close()
 	}
-	if a.warehouse != nil {
-		_ = a.warehouse.Close() // reads only
+	if a.servers != nil {
+		_ = a.servers.Close() // nothing is pending
 	}
 }

@@ -275,7 +275,8 @@ func (s *Stack) services() []localstack.Part {
 	return []localstack.Part{
 		part(PartIngest, p.IngestAdmin, "--listen", loopback(p.Ingest)),
 		part(PartAggregator, p.AggregatorAdmin, "--clickhouse", s.dsn(), "--dir", s.path(PartAggregator)),
-		part(PartReporter, p.ReporterAdmin, "--listen", loopback(p.Reporter), "--clickhouse", s.dsn()),
+		part(PartReporter, p.ReporterAdmin, "--listen", loopback(p.Reporter), "--clickhouse", s.dsn(),
+			"--months-restate-delay", "2s", "--months-quiet-delay", "10s", "--months-retry-delay", "10s"),
 	}
 }
 

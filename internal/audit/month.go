@@ -1,0 +1,89 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// MonthDifference is a place where the tables disagree about a month.
+type MonthDifference struct {
+	What string
+	N    uint64 // rows apart
+}
+
+// Month compares what the tables say about one month of one tenant without reading the log: the ledger's
+// identity and its rows with raw rows (of the tenant, for all time, because the ledger knows no months of
+// usage), the month's rollups with its raw rows and pieces meter by meter, holes in the log and parts that
+// ClickHouse put aside. It is what a close asks for: an audit of everything reads the whole log, and runs
+// beside it.
+func (a *Auditor) Month(ctx context.Context, tenant string, m usage.Month) ([]MonthDifference, error) {
+	r := &run{Auditor: a, Options: Options{Tenant: tenant, From: &m, To: &m, Settle: settleWait}, found: newFindings(tenant), months: newMonths()}
+	var err error
+	if r.shards, err = r.readShards(ctx); err != nil {
+		return nil, fmt.Errorf("audit of a month: %w", err)
+	}
+	var found []MonthDifference
+	add := func(what string, n uint64) {
+		if n > 0 {
+			found = append(found, MonthDifference{what, n})
+		}
+	}
+	if err := r.monthLedger(ctx, add); err != nil {
+		return nil, fmt.Errorf("audit of a month: ledger: %w", err)
+	}
+	for _, table := range rollups() {
+		c := comparison{run: r, rollup: table}
+		raw, sums, err := c.read(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("audit of a month: %s: %w", table.table, err)
+		}
+		for k, s := range raw {
+			if h := sums[k]; h == nil || s.rows != h.rows || s.events != h.events || s.voids != h.voids || s.quantity != h.quantity {
+				add("meter "+k.meter+": raw rows and "+table.table+" differ", max(1, s.apart(h)))
+			}
+		}
+		for k, h := range sums {
+			if raw[k] == nil {
+				add("meter "+k.meter+": "+table.table+" without raw rows", max(1, h.rows))
+			}
+		}
+	}
+	detached, err := r.wh.Detached(ctx)
+	add("parts that ClickHouse put aside", uint64(len(detached)))
+	return found, err
+}
+
+func (r *run) monthLedger(ctx context.Context, add func(what string, n uint64)) error {
+	tenant := []any{warehouse.Named("tenant", r.Tenant)}
+	var stored, voided, wrong, holes uint64
+	sums := `
+SELECT sum(stored), sum(voided), toUInt64(sum(abs(toInt64(accepted) - toInt64(stored) - toInt64(duplicate) - toInt64(conflict) - toInt64(quarantined))))
+FROM {{db}}.ledger WHERE tenant = @tenant AND ` + upTo(r.shards)
+	if err := r.query(ctx, sums, tenant, func(row warehouse.Rows) error { return row.Scan(&stored, &voided, &wrong) }); err != nil {
+		return err
+	}
+	const missing = `
+SELECT shard, toUInt64(max(seq) - if(shard < 1024, 0, min(seq) - 1) + count() - 2 * uniqExact(seq) + countIf(missing > 0)) FROM {{db}}.ledger GROUP BY shard`
+	err := r.query(ctx, missing, nil, func(row warehouse.Rows) error {
+		var s uint16
+		var n uint64
+		err := row.Scan(&s, &n)
+		holes += n
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var plus, minus uint64
+	raw := `SELECT countIf(sign = 1), countIf(sign = -1) FROM {{db}}.events WHERE tenant = @tenant AND ` + upTo(r.shards)
+	if err := r.query(ctx, raw, tenant, func(row warehouse.Rows) error { return row.Scan(&plus, &minus) }); err != nil {
+		return err
+	}
+	add("ledger: accepted is not what became of it", wrong)
+	add("ledger and raw rows differ", distance(stored, plus)+distance(voided, minus))
+	add("messages of the log are missing", holes)
+	return nil
+}

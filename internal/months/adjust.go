@@ -1,0 +1,126 @@
+package months
+
+import (
+	"context"
+	"errors"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+// processingMax is into how many months what became known is split; what is older is put to the oldest of them.
+const processingMax = 36
+
+// adjust compares a month with its last version and splits what changed by the month in which it became
+// known: recorded_at of the late events. Where they are of several months, the month is computed at each
+// border between them, from the rows of the version and the late ones up to the border. Each difference
+// belongs to one border, so that all of them together are the whole difference, whatever the figures are.
+func (k *Keeper) adjust(ctx context.Context, q Request, last control.MonthVersion, cut report.Cut, now *content) ([]report.Adjustment, error) {
+	older, err := k.stored(ctx, q.Tenant, q.Month, last.CloseID)
+	if err != nil {
+		return nil, err
+	}
+	base := cutOf(last)
+	late, err := k.Reports.LateMonths(ctx, q.Tenant, q.Month, base, cut)
+	if err != nil {
+		return nil, err
+	}
+	late = late[max(0, len(late)-processingMax):]
+	if len(late) == 0 { // nothing is late: the program computes something else than it did
+		late = append(late, usage.MonthOf(usage.At(cut.AsOf*1e6)))
+	}
+	var all []report.Adjustment
+	from := older.all()
+	for i, processing := range late {
+		to := now.all()
+		if i < len(late)-1 {
+			border := cut
+			border.AsOf, border.Base = min(processing.End().Millis()-1, cut.AsOf), &base
+			then, err := k.compute(ctx, q, border)
+			if err != nil {
+				return nil, err
+			}
+			to = then.all()
+		}
+		changes, err := difference(from, to)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range changes {
+			all = append(all, report.Adjustment{
+				ProcessingMonth: processing.String(), UsageMonth: q.Month.String(), Type: report.AdjustmentSystem,
+				Account: c.Account, Plan: c.Plan, Meter: c.Meter, Region: c.Region, Platform: c.Platform, Trial: c.Trial, Measure: c.Measure,
+				FromVersion: last.Version, ToVersion: last.Version + 1, Delta: c.Delta, CostDelta: c.CostDelta, Currency: c.Currency,
+			})
+		}
+		from = to
+	}
+	return all, nil
+}
+
+// all are the figures that adjustments compare.
+func (c *content) all() []report.Figure { return report.AllFigures(c.rows, c.figures) }
+
+// stored is what a version says.
+func (k *Keeper) stored(ctx context.Context, tenant string, m usage.Month, closeID string) (*content, error) {
+	rows, err := k.Reports.StoredRows(ctx, tenant, m, closeID)
+	if err != nil {
+		return nil, err
+	}
+	figures, err := k.Reports.StoredFigures(ctx, tenant, m, closeID)
+	if err != nil {
+		return nil, err
+	}
+	return &content{rows, figures}, nil
+}
+
+// Difference is what two versions of a month tell differently, and the events behind it.
+type Difference struct {
+	From, To report.Version
+	Changes  []Change
+	Events   []report.LateEvent // at most the number asked for, oldest recorded first
+}
+
+// Diff compares two versions of a month. to 0 is the newest version, from 0 the one before it.
+func (k *Keeper) Diff(ctx context.Context, tenant string, m usage.Month, from, to, events int) (*Difference, error) {
+	d := &Difference{}
+	var err error
+	if d.To, err = k.Reports.Version(ctx, tenant, m, to); err != nil {
+		return nil, naming(err, "to")
+	}
+	if from == 0 {
+		if from = d.To.Version - 1; from == 0 {
+			return nil, &report.Error{Code: report.CodeNoVersion, Parameter: "from", Detail: "month " + m.String() + " has no version before version 1"}
+		}
+	}
+	if d.From, err = k.Reports.Version(ctx, tenant, m, from); err != nil {
+		return nil, naming(err, "from")
+	}
+	older, err := k.stored(ctx, tenant, m, d.From.CloseID)
+	if err != nil {
+		return nil, err
+	}
+	newer, err := k.stored(ctx, tenant, m, d.To.CloseID)
+	if err != nil {
+		return nil, err
+	}
+	if d.Changes, err = difference(older.all(), newer.all()); err != nil {
+		return nil, err
+	}
+	first, second := d.From.Cut(), d.To.Cut()
+	if d.From.Version > d.To.Version {
+		first, second = second, first
+	}
+	d.Events, err = k.Reports.LateEvents(ctx, tenant, m, first, second, events)
+	return d, err
+}
+
+// naming is a version that does not exist, by the parameter that named it.
+func naming(err error, parameter string) error {
+	var missing *report.Error
+	if errors.As(err, &missing) && missing.Code == report.CodeNoVersion {
+		return &report.Error{Code: missing.Code, Parameter: parameter, Detail: missing.Detail}
+	}
+	return err
+}

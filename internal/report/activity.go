@@ -1,0 +1,63 @@
+package report
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// Activity is how far the rows of a tenant's month go in a shard of the log.
+type Activity struct {
+	Tenant  string
+	Month   usage.Month // in which they happened
+	Metered bool        // they count something; what does not is about accounts, users and prices
+	Carried bool        // later months may change with them
+	Live    bool        // not all of them are voided
+	Shard   uint16
+	Seq     uint64
+}
+
+const activity = `
+SELECT CAST(tenant, 'String') AS tenant_, toYYYYMM(month) AS happened, true AS metered,
+    meter IN ('sms_credits', 'voice_credits', 'credits_returned')
+        OR (tenant, meter) IN (SELECT tenant, meter FROM {{db}}.meters WHERE aggregation = 'time_weighted') AS carried,
+    sum(rows) > 2 * sum(voids) AS live, shard, max(hi) AS seq
+FROM {{db}}.usage_monthly
+GROUP BY tenant_, happened, carried, shard
+UNION ALL
+SELECT CAST(tenant, 'String') AS tenant_, toYYYYMM(at) AS happened, false AS metered, true AS carried, true AS live, shard, max(seq) AS seq
+FROM {{db}}.events
+WHERE meter = '' AND type NOT IN ('event.voided', 'user.activity')
+GROUP BY tenant_, happened, shard`
+
+// Activity is that of all tenants: what tells which months may have changed. It is the only question that
+// spans tenants, and answers nobody but the house itself.
+func (r *Reports) Activity(ctx context.Context) ([]Activity, error) {
+	var all []Activity
+	err := r.query(ctx, "look for changed months", activity, nil, func(row warehouse.Rows) error {
+		var a Activity
+		var month uint32
+		if err := row.Scan(&a.Tenant, &month, &a.Metered, &a.Carried, &a.Live, &a.Shard, &a.Seq); err != nil {
+			return err
+		}
+		var err error
+		a.Month, err = usage.ParseMonth(fmt.Sprintf("%04d-%02d", month/100, month%100))
+		all = append(all, a)
+		return err
+	})
+	return all, err
+}
+
+// CutAt is the cut as of an instant, which must be settled; without one (directory.Latest) that of the
+// watermark. Rollups do not answer for it.
+func (r *Reports) CutAt(ctx context.Context, asOf int64) (Cut, error) {
+	w, err := r.Watermark(ctx)
+	if err != nil {
+		return Cut{}, err
+	}
+	cut, err := w.cut(asOf)
+	cut.Now = false
+	return cut, err
+}
