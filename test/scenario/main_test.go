@@ -226,9 +226,16 @@ func (w *world) marker() {
 	if status != http.StatusAccepted {
 		w.t.Fatalf("POST /events: %d %s", status, answer)
 	}
+	// A row is there a moment before the ledger says so, and reports go by the ledger.
 	w.await("the events to be counted", func() bool {
-		status, _ := w.get("/events/test/" + id)
-		return status == http.StatusOK
+		var event struct{ Position *struct{ Shard, Seq uint64 } }
+		var month struct{ Watermark struct{ Positions map[string]uint64 } }
+		_, answer := w.get("/events/test/" + id)
+		if json.Unmarshal([]byte(answer), &event) != nil || event.Position == nil {
+			return false
+		}
+		_, answer = w.get("/months/2000-01")
+		return json.Unmarshal([]byte(answer), &month) == nil && month.Watermark.Positions[fmt.Sprint(event.Position.Shard)] >= event.Position.Seq
 	})
 }
 
