@@ -36,6 +36,10 @@ FROM numbers(%d)`, accounts, meters, events)
 SELECT 0, max(seq), tenant, account, meter, toStartOfHour(at) AS hour, region, platform, trial, plan, sum(toDecimal256(quantity, 9)), count(), 0, count(), min(quantity), max(quantity), min(at), max(at)
 FROM {{db}}.events
 GROUP BY tenant, account, meter, hour, region, platform, trial, plan`)
+	exec(`INSERT INTO {{db}}.usage_monthly (shard, hi, tenant, account, meter, month, region, platform, trial, plan, quantity, events, voids, rows, low, high, first_at, last_at)
+SELECT shard, max(hi), tenant, account, meter, toStartOfMonth(hour) AS month, region, platform, trial, plan, sum(quantity), sum(events), sum(voids), sum(rows), min(low), max(high), min(first_at), max(last_at)
+FROM {{db}}.usage_hourly
+GROUP BY shard, tenant, account, meter, month, region, platform, trial, plan`)
 	exec(`INSERT INTO {{db}}.ledger (shard, seq, tenant, logged_at, hash, missing, accepted, stored, duplicate, conflict, quarantined, voided)
 SELECT 0, 1 + number, 'big', toDateTime64('2026-04-01 00:00:00', 3, 'UTC'), 0, 0, 500, 500, 0, 0, 0, 0 FROM numbers(%d)`, events/500)
 }

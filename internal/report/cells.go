@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -106,10 +107,21 @@ func (r *Reports) sums(ctx context.Context, q question) (*cells, error) {
 	return c, r.returns(ctx, c)
 }
 
-// rollup reads whole hours.
+// rollup reads whole hours, and whole months where the answer is not told apart by less.
 func (r *Reports) rollup(ctx context.Context, c *cells, from, to int64) error {
-	if err := r.read(ctx, c, hourlySteady, from, to); err != nil {
-		return err
+	first, last := wholeMonths(from, to)
+	if c.q.window == "hour" || c.q.window == "day" {
+		first, last = to, to
+	}
+	for _, part := range []struct {
+		statement string
+		from, to  int64
+	}{{hourlySteady, from, first}, {monthlySteady, first, last}, {hourlySteady, last, to}} {
+		if part.from < part.to {
+			if err := r.read(ctx, c, part.statement, part.from, part.to); err != nil {
+				return err
+			}
+		}
 	}
 	if len(c.changed) == 0 {
 		return nil
@@ -118,7 +130,7 @@ func (r *Reports) rollup(ctx context.Context, c *cells, from, to int64) error {
 		return err
 	}
 	// Only the hours with a change, of only those accounts: bounds that the sorting key can use.
-	first, last := to, from
+	first, last = to, from
 	for _, changes := range c.changes {
 		first, last = min(first, changes[0]), max(last, changes[len(changes)-1])
 	}
@@ -127,6 +139,19 @@ func (r *Reports) rollup(ctx context.Context, c *cells, from, to int64) error {
 		return nil
 	}
 	return r.read(ctx, c, rawSplit, first, last)
+}
+
+// wholeMonths are the months that lie within two instants; both are to where there is none.
+func wholeMonths(from, to int64) (first, last int64) {
+	m := usage.MonthOf(usage.At(from * 1_000_000))
+	if m.Start().Millis() < from {
+		m = m.Next()
+	}
+	end := usage.MonthOf(usage.At(to * 1_000_000))
+	if m.Compare(end) >= 0 {
+		return to, to
+	}
+	return m.Start().Millis(), end.Start().Millis()
 }
 
 // returns adds returned credits; they are sums whatever the road of the rest.

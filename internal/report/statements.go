@@ -3,16 +3,16 @@ package report
 // The statements behind every sum. Constants only: values are bound, variants are chosen by bound
 // conditions, which the server folds before it reads. All return the columns scanned by (*cells).scan.
 //
-// Three roads lead to the same cells:
-//   - hourly: the rollup, for whole hours in which the account's plan does not change;
+// Four roads lead to the same cells:
+//   - monthly and hourly: the rollups, for whole months or hours in which the account's plan does not change;
 //   - raw: events and pieces with their signs, for everything else;
 //   - live: events and pieces that are not voided, where a negation cannot be subtracted (min, max,
 //     latest, unique, first and last instant).
-// Returned credits are always read from raw, because the rollup does not know which message they are for.
+// Returned credits are always read from raw, because rollups do not know which message they are for.
 //
 // segment counts the account's plan changes at or before a row; the caller turns it into the plan.
 
-// keys are the grouping columns of the rollup; those not asked for are constants, which cost nothing.
+// keys are the grouping columns of the rollups; those not asked for are constants, which cost nothing.
 const keys = `
     multiIf({window:String} = 'hour', toUnixTimestamp(toStartOfHour(at)),
             {window:String} = 'day', toUnixTimestamp(toStartOfDay(at)),
@@ -69,19 +69,32 @@ FROM
     AND meter != 'credits_returned'
     AND hour >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND hour < fromUnixTimestamp64Milli({to:Int64}, 'UTC')`
 
-const hourlySums = `
+const monthlySource = `
+FROM
+(
+    SELECT account, meter, month AS at, plan, region, platform, trial, quantity, events, rows, voids, first_at, last_at
+    FROM {{db}}.usage_monthly
+    WHERE ` + chosen + `
+    AND meter != 'credits_returned'
+    AND month >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND month < fromUnixTimestamp64Milli({to:Int64}, 'UTC')`
+
+const rollupSums = `
     toString(sum(quantity)), sum(events), toInt64(sum(rows)) - 2 * toInt64(sum(voids)), sum(voids),
     toUnixTimestamp64Milli(min(first_at)), toUnixTimestamp64Milli(max(last_at))`
 
-// hourlySteady reads accounts whose plan does not change in the period; hourlyChanging the others, but
+// monthlySteady and hourlySteady read accounts whose plan does not change in the period; hourlyChanging the others, but
 // for the hours that contain a change.
 const (
+	monthlySteady = `
+SELECT` + rollupKeys + noSegment + rollupSums + monthlySource + `
+    AND account NOT IN (SELECT arrayJoin({changed:Array(String)}))
+)` + groups
 	hourlySteady = `
-SELECT` + rollupKeys + noSegment + hourlySums + hourlySource + `
+SELECT` + rollupKeys + noSegment + rollupSums + hourlySource + `
     AND account NOT IN (SELECT arrayJoin({changed:Array(String)}))
 )` + groups
 	hourlyChanging = `
-SELECT` + rollupKeys + withSegment + hourlySums + hourlySource + `
+SELECT` + rollupKeys + withSegment + rollupSums + hourlySource + `
     AND account IN (SELECT arrayJoin({changed:Array(String)}))
 ) AS u` + joinChanges + `
 WHERE NOT ` + splitHour + groups
