@@ -24,12 +24,6 @@ type Figure struct {
 	Cost, Currency                         string // of Secure Connect; "" elsewhere
 }
 
-// staFigures are the users of a month per account and STA plan, as on the screen of sta-usage for every
-// account: registered, token and activity with all accounts below.
-func (r *Reports) staFigures(_ context.Context, _ string, _ usage.Month, _ Cut) ([]Figure, error) {
-	return nil, nil
-}
-
 // costFigures are the rows of asset-monthly-costs of a month for every organization: the quantity, and what it
 // costs. Account is the tenant of Secure Connect.
 func (r *Reports) costFigures(_ context.Context, _ string, _ usage.Month, _ Cut) ([]Figure, error) {

@@ -68,12 +68,14 @@ type Trace struct {
 	Voids         []Void     `json:"voids"`
 }
 
-// The projection by_identity finds the rows by half the identity's hash.
+// The projection by_identity finds the rows by half the identity's hash. Rows beyond the watermark are left out: who
+// is told that an event is stored finds it in every report.
 const traceRows = `
 SELECT type, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), correlation_id, causation_id, meter,
     toString(quantity), void_effect, shard, seq, idx, sign
 FROM {{db}}.events
 WHERE id_key = {key:UInt32} AND tenant = {tenant:String} AND source = {source:String} AND id = {id:String}
+    AND ` + inCut + `
 ORDER BY sign DESC, shard, seq, idx`
 
 const traceDuplicates = `
@@ -102,7 +104,11 @@ LIMIT 1000`
 func (r *Reports) Trace(ctx context.Context, tenant, source, id string) (*Trace, error) {
 	t := &Trace{Source: source, ID: id, Deliveries: []Delivery{}, Voids: []Void{}}
 	hash := usage.IdentityHash(tenant, usage.Identity{Source: source, ID: id})
-	params := map[string]any{"tenant": tenant, "source": source, "id": id, "hash": hash, "key": uint32(hash >> 32)}
+	now, err := r.CutNow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	params := now.params(map[string]any{"tenant": tenant, "source": source, "id": id, "hash": hash, "key": uint32(hash >> 32)})
 	for _, step := range []func(context.Context, *Trace, map[string]any) error{
 		r.traceStored, r.traceDuplicates, r.traceDead, r.traceVoids,
 	} {
