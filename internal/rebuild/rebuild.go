@@ -199,11 +199,14 @@ func (r *run) lock(ctx context.Context) (context.Context, func(), error) {
 			case <-tick.C:
 			}
 			next, err := leases.Renew(held, lease)
-			switch {
-			case err == nil:
+			if err == nil {
 				lease = next
-			case errors.Is(err, control.ErrLost), !leases.Valid(lease):
+			}
+			// A lease that could not be renewed for a while is no harm while nobody else has it: what keeps two
+			// apart is not the lease.
+			if errors.Is(err, control.ErrLost) {
 				cancel(fmt.Errorf("%w: %w", ErrBusy, err))
+				return
 			}
 		}
 	}()
