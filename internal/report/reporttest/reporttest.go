@@ -203,7 +203,7 @@ func (w *World) put(row warehouse.EventRow, cut []usage.Piece) {
 			w.batch.pieces.Append(&warehouse.PieceRow{
 				Position: row.Position, Piece: uint16(i), Sign: row.Sign, Tenant: row.Tenant, Source: row.Source, ID: row.ID,
 				Account: row.Account, At: p.Start, EndAt: p.End, RecordedAt: row.RecordedAt, Meter: row.Meter, Quantity: p.Quantity,
-				TrialExpiry: row.TrialExpiry, Trial: p.Trial, Region: row.Region, Platform: row.Platform,
+				AssetID: row.AssetID, AssetName: row.AssetName, AssetType: row.AssetType, TrialExpiry: row.TrialExpiry, Trial: p.Trial, Region: row.Region, Platform: row.Platform,
 				ConsumerType: row.ConsumerType, ConsumerID: row.ConsumerID, Item: row.Item, Plan: row.Plan, Dimensions: row.Dimensions,
 			})
 			events := int64(0)
