@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -161,7 +160,15 @@ func (r *Reports) OpenGaps(ctx context.Context, tenant string, m usage.Month, cu
 	if err != nil {
 		return nil, err
 	}
-	return openGaps(state, m), nil
+	var open []string
+	for _, g := range state.Gaps(m.Start().Millis(), m.End().Millis()) {
+		whose := "account " + g.Account
+		if g.Account == "" {
+			whose = "all accounts of source " + g.Source
+		}
+		open = append(open, whose+", "+Instant(g.From).String()+" to "+Instant(g.To).String())
+	}
+	return open, nil
 }
 
 // Lag is how many events of the log are not counted yet, as the aggregators last said.
@@ -173,5 +180,3 @@ func (r *Reports) Lag(ctx context.Context) (uint64, error) {
 	}
 	return lag, err
 }
-
-func openGaps(_ *directory.State, _ usage.Month) []string { return nil }

@@ -127,18 +127,19 @@ func (a diffAnswer) cells(row func(...cell)) {
 func (a diffAnswer) ContentType(ct string) string { return tableType(ct) }
 
 func (s *server) registerClose() {
+	body := &huma.RequestBody{Content: map[string]*huma.MediaType{
+		"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[closeBody](), true, "CloseMonth")},
+	}}
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "close-month", Method: http.MethodPost, Path: "/months/{month}/close", Tags: []string{"months"}, Summary: "Close a month, or state a closed one anew",
 			Description: "Refused with 409 and every reason while an earlier month with usage is open, the audit finds a difference, or a declared gap is open. " +
 				"A closed month gets a new version if something became known that changes it; else the answer is the version it has.",
-			MaxBodyBytes: -1, // checked by ourselves, to refuse in our shape
-			RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{
-				"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[closeBody](), true, "CloseMonth")},
-			}},
+			MaxBodyBytes: -1, RequestBody: body, // checked by ourselves, to refuse in our shape
 		},
 		scopes: []string{scopeClose}, whole: true,
 	}, s.closeMonth)
+	body.Required = false // a raw body makes it so
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "month-adjustments", Method: http.MethodGet, Path: "/months/{month}/adjustments", Tags: []string{"months"}, Summary: "What later versions of a month changed",
