@@ -1,11 +1,5 @@
 package report
 
-import (
-	"context"
-
-	"github.com/countinghouse/countinghouse/internal/usage"
-)
-
 // Measures of figures.
 const (
 	MeasureQuantity   = "quantity"   // of a meter: the account's own
@@ -22,10 +16,4 @@ type Figure struct {
 	Measure                                string
 	Value                                  string // exact decimal
 	Cost, Currency                         string // of Secure Connect; "" elsewhere
-}
-
-// costFigures are the rows of asset-monthly-costs of a month for every organization: the quantity, and what it
-// costs. Account is the tenant of Secure Connect.
-func (r *Reports) costFigures(_ context.Context, _ string, _ usage.Month, _ Cut) ([]Figure, error) {
-	return nil, nil
 }

@@ -1,0 +1,268 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// costMonthsMax bounds a question for the costs of several months (reports.md C-23).
+const costMonthsMax = 18
+
+func assetCostColumns() []sheet.Column {
+	return []sheet.Column{
+		{Name: "organizationId", Kind: sheet.Text},
+		{Name: "organizationName", Kind: sheet.Text, Doc: "as it was at the month's end"},
+		{Name: "tenantId", Kind: sheet.Text},
+		{Name: "tenantName", Kind: sheet.Text, Doc: "as it was at the month's end"},
+		{Name: "plan", Kind: sheet.Text, Doc: "of the usage; where neither it nor the account has one, of the meter"},
+		{Name: "month", Kind: sheet.Month},
+		{Name: "meterId", Kind: sheet.Text},
+		{Name: "meterName", Kind: sheet.Text},
+		{Name: "billingRegion", Kind: sheet.Code},
+		{Name: "trial", Kind: sheet.Bool},
+		{Name: "quantity", Kind: sheet.Decimal, Doc: "the sum of asset-usage-detail, exactly"},
+		{Name: "currency", Kind: sheet.Code, Doc: "of the organization"},
+		{Name: "cost", Kind: sheet.Decimal, Doc: "blank where no price is in force"},
+	}
+}
+
+// costKey is a row of monthly costs.
+type costKey struct {
+	account, plan, meter, region string
+	trial                        bool
+}
+
+// costRow is what a tenant used of a meter in a month, and what that costs.
+type costRow struct {
+	costKey
+	organization   string
+	quantity       amount
+	currency, cost string // cost: "" without a price
+}
+
+// assetTotals are the sums behind monthly costs. What a plan is depends on the instant: segment counts the changes of
+// the account's plans up to then.
+const assetTotals = `
+SELECT account, meter, region, trial, plan, segment, toString(sum(amount * sign))
+FROM
+(
+    SELECT p.account AS account, meter, region, trial, plan, amount, sign, toUInt32(arrayCount(c -> c <= start, changes)) AS segment
+    FROM (` + assetPieces + `) AS p
+    LEFT JOIN
+    (
+        SELECT tupleElement(pair, 1) AS account, tupleElement(pair, 2) AS changes
+        FROM (SELECT arrayJoin(arrayZip({changed:Array(String)}, {changes:Array(Array(Int64))})) AS pair)
+    ) AS c ON p.account = c.account
+)
+GROUP BY account, meter, region, trial, plan, segment
+HAVING sum(sign) > 0`
+
+// assetTotalsSteady is the same where no plan changes in the month.
+const assetTotalsSteady = `
+SELECT account, meter, region, trial, plan, toUInt32(0) AS segment, toString(sum(amount * sign))
+FROM (` + assetPieces + `)
+GROUP BY account, meter, region, trial, plan
+HAVING sum(sign) > 0`
+
+// monthlyCosts are the rows of a month for some accounts, nil for all that have an account above them: by account,
+// plan, meter, region and trial.
+func (r *Reports) monthlyCosts(ctx context.Context, tenant string, m usage.Month, cut Cut, state *directory.State, accounts []string) ([]costRow, error) {
+	meters := assetMeters(state)
+	if len(meters) == 0 || accounts != nil && len(accounts) == 0 {
+		return nil, nil
+	}
+	params := assetParams(tenant, m, cut, state, meters, accounts)
+	changed, changes, of := []string{}, [][]int64{}, state.PlanChanges(m.Start().Millis(), m.End().Millis())
+	for id, at := range of {
+		if accounts == nil || slices.Contains(accounts, id) {
+			changed, changes = append(changed, id), append(changes, at)
+		}
+	}
+	statement := assetTotalsSteady
+	if len(changed) > 0 {
+		statement, params["changed"], params["changes"] = assetTotals, changed, changes
+	}
+	tree := state.Tree(m.End().Millis())
+	totals := map[costKey]amount{}
+	err := r.query(ctx, "sum the usage of assets", statement, params, func(row warehouse.Rows) error {
+		var k costKey
+		var segment uint32
+		var quantity string
+		if err := row.Scan(&k.account, &k.meter, &k.region, &k.trial, &k.plan, &segment, &quantity); err != nil {
+			return err
+		}
+		if _, known := state.Account(k.account, m.End().Millis()-1); !known || tree.Parent(k.account) == "" {
+			return nil
+		}
+		if k.plan == "" {
+			at := m.Start().Millis()
+			if segment > 0 {
+				at = of[k.account][segment-1]
+			} else if a, _ := state.Account(k.account, m.End().Millis()-1); a.CreatedAt > at {
+				at = a.CreatedAt
+			}
+			k.plan = cmp.Or(state.UsagePlan(k.account, k.meter, at), meters[k.meter].Plan)
+		}
+		n, err := wholeNumber(quantity)
+		if err != nil {
+			return err
+		}
+		if totals[k] == nil {
+			totals[k] = new(big.Int)
+		}
+		totals[k].Add(totals[k], n)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]costRow, 0, len(totals))
+	for k, quantity := range totals {
+		row := costRow{costKey: k, organization: tree.Parent(k.account), quantity: quantity}
+		row.currency, row.cost = costOf(state, m, &row)
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, compareCosts)
+	return rows, nil
+}
+
+func compareCosts(a, b costRow) int {
+	trial := func(t bool) int {
+		if t {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(
+		strings.Compare(a.account, b.account), strings.Compare(a.plan, b.plan), strings.Compare(a.meter, b.meter), strings.Compare(a.region, b.region),
+		cmp.Compare(trial(a.trial), trial(b.trial)),
+	)
+}
+
+// costOf is what a row costs, and in which currency: the organization's, else the tenant's, else the only one the
+// meter has a price in. Only the month's total is rounded.
+func costOf(state *directory.State, m usage.Month, row *costRow) (currency, cost string) {
+	at := m.End().Millis() - 1
+	organization, _ := state.Account(row.organization, at)
+	tenant, _ := state.Account(row.account, at)
+	currency = cmp.Or(organization.Currency, tenant.Currency)
+	if currency == "" {
+		if priced := state.Currencies(row.meter); len(priced) == 1 {
+			currency = priced[0]
+		}
+	}
+	if row.trial {
+		return currency, "0.00"
+	}
+	price, ok := state.Price(row.meter, row.region, currency, m.Start().Millis())
+	if !ok {
+		return currency, ""
+	}
+	return currency, money(divide(price.Cost(row.quantity), 10_000_000_000_000_000))
+}
+
+// money prints cents.
+func money(cents *big.Int) string {
+	return atLeast(formatAmount(new(big.Int).Mul(cents, big.NewInt(10_000_000))), 2)
+}
+
+func assetCosts(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
+	months, err := costMonths(ask)
+	if err != nil {
+		return nil, err
+	}
+	state, err := r.directoryAt(ctx, ask.Tenant, ask.Cut)
+	if err != nil {
+		return nil, err
+	}
+	id := ask.Text("organization")
+	if _, ok := state.Account(id, months[len(months)-1].End().Millis()-1); !ok {
+		return nil, unknownAccount("organization", id)
+	}
+	var all []sheet.Row
+	for _, m := range months {
+		rows, err := r.monthlyCosts(ctx, ask.Tenant, m, ask.Cut, state, children(state, m, id))
+		if err != nil {
+			return nil, err
+		}
+		at := m.End().Millis() - 1
+		organization, _ := state.Account(id, at)
+		meters := assetMeters(state)
+		for i := range rows {
+			row := &rows[i]
+			tenant, _ := state.Account(row.account, at)
+			all = append(all, sheet.Row{
+				id, organization.Name, row.account, tenant.Name, row.plan, m.String(), meters[row.meter].ID, row.meter, row.region,
+				sheet.Boolean(row.trial), atLeast(formatAmount(row.quantity), 6), row.currency, row.cost,
+			})
+		}
+	}
+	name := "asset-monthly-costs_" + id + "_" + months[0].String()
+	if len(months) > 1 {
+		name += "_" + months[len(months)-1].String()
+	}
+	return &Answer{Table: sheet.Table{Columns: assetCostColumns(), Rows: sheet.Of(all)}, FileName: name}, nil
+}
+
+// costMonths are the months asked for.
+func costMonths(ask Ask) ([]usage.Month, error) {
+	if ask.Text("month") != "" {
+		if ask.Text("from") != "" || ask.Text("to") != "" {
+			return nil, wrong("month", "give either month, or from and to")
+		}
+		m, err := ask.Month("month")
+		return []usage.Month{m}, err
+	}
+	if ask.Text("from") == "" && ask.Text("to") == "" {
+		return nil, wrong("month", "must be given as YYYY-MM, or else from and to")
+	}
+	from, err := ask.Month("from")
+	if err != nil {
+		return nil, err
+	}
+	to, err := ask.Month("to")
+	if err != nil {
+		return nil, err
+	}
+	if to.Compare(from) < 0 {
+		return nil, wrong("to", "must not be before from")
+	}
+	months := []usage.Month{from}
+	for m := from.Next(); m.Compare(to) <= 0; m = m.Next() {
+		if len(months) == costMonthsMax {
+			return nil, wrong("to", "at most 18 months at once")
+		}
+		months = append(months, m)
+	}
+	return months, nil
+}
+
+// costFigures are the rows of asset-monthly-costs of a month for every organization: the quantity, and what it
+// costs. Account is the tenant of Secure Connect.
+func (r *Reports) costFigures(ctx context.Context, tenant string, m usage.Month, cut Cut) ([]Figure, error) {
+	state, err := r.directoryAt(ctx, tenant, cut)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.monthlyCosts(ctx, tenant, m, cut, state, nil)
+	if err != nil {
+		return nil, err
+	}
+	figures := make([]Figure, 0, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		figures = append(figures, Figure{
+			Account: row.account, Plan: row.plan, Meter: row.meter, Region: row.region, Trial: row.trial,
+			Measure: MeasureQuantity, Value: formatAmount(row.quantity), Cost: row.cost, Currency: row.currency,
+		})
+	}
+	return figures, nil
+}
