@@ -58,6 +58,9 @@ type tenant struct {
 	memory   account
 	requests atomic.Int64
 	limiter  *rate.Limiter // nil: no limit
+
+	mu     sync.Mutex
+	latest time.Time // the limiter was asked for
 }
 
 // tenants holds the state of every tenant seen so far.
@@ -100,6 +103,14 @@ func (t *tenant) allow(now time.Time, n int) (wait time.Duration, ok bool) {
 	if t.limiter == nil {
 		return 0, true
 	}
+	// Requests that ran side by side come here in any order. A limiter told an earlier time than before turns
+	// its clock back, and grants the span between the two once more.
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Before(t.latest) {
+		now = t.latest
+	}
+	t.latest = now
 	r := t.limiter.ReserveN(now, n)
 	if !r.OK() { // more than the burst: never; the configuration keeps burst above the largest request
 		return time.Minute, false
