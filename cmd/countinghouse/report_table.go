@@ -121,7 +121,7 @@ func printTable(w io.Writer, columns []string, cells [][]string, width int) erro
 		widths[i], numbers[i] = utf8.RuneCountInString(name), true
 		for _, line := range cells {
 			widths[i] = max(widths[i], utf8.RuneCountInString(line[i]))
-			numbers[i] = numbers[i] && strings.Trim(line[i], "-.0123456789") == "" && strings.Count(line[i], "-") < 2
+			numbers[i] = numbers[i] && strings.Trim(strings.TrimPrefix(line[i], "-"), ".0123456789") == ""
 		}
 		if width == 0 {
 			widths[i] = min(widths[i], plainMax)

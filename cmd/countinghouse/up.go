@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +13,6 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/countinghouse/countinghouse/internal/config"
-	"github.com/countinghouse/countinghouse/internal/demo"
 	"github.com/countinghouse/countinghouse/internal/stack"
 )
 
@@ -42,7 +40,7 @@ If no clickhouse is on PATH its engine is fetched once with npm (178 MB, checksu
 	}
 	t.dirFlag(cmd)
 	cmd.Flags().Lookup("dir").Usage = "directory for all data"
-	cmd.Flags().BoolVar(&withDemo, "demo", false, "send sample data: a provider, customers with plans, a month of usage")
+	cmd.Flags().BoolVar(&withDemo, "demo", false, "send sample data: a company group and half a year of its usage")
 	cmd.Flags().BoolVar(&cfg.Ephemeral, "ephemeral", false, "use free ports instead of the usual ones")
 	for _, p := range cfg.Ports.List() {
 		cmd.Flags().IntVar(p.Value, p.Flag, *p.Value, p.Help)
@@ -67,12 +65,16 @@ func (t *tool) runUp(ctx context.Context, cfg stack.Config, withDemo bool) error
 		}
 		return startError(err)
 	}
+	var closes func()
 	if withDemo {
-		if err := t.sendDemo(ctx, s.Endpoints(), cfg.Dir, screen); err != nil && ctx.Err() == nil {
+		if closes, err = t.sendDemo(ctx, s.Endpoints(), cfg.Dir, screen); err != nil && ctx.Err() == nil {
 			return errors.Join(err, s.Stop())
 		}
 	}
 	screen.ready(s.Endpoints(), cfg.Dir, time.Since(begun))
+	if closes != nil {
+		closes()
+	}
 	<-ctx.Done()
 	screen.say("stopping …")
 	if err := s.Stop(); err != nil {
@@ -105,31 +107,4 @@ func upLog(dir string) (*zap.Logger, func(), error) {
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.AddSync(f), zapcore.InfoLevel))
 	return log, func() { _ = f.Close() }, nil
-}
-
-// sendDemo sends the sample data like any producer. The day it began is kept, so that a later start
-// repeats the same events and adds those of the hours since.
-func (t *tool) sendDemo(ctx context.Context, e stack.Endpoints, dir string, screen *upScreen) error {
-	path := filepath.Join(dir, "demo")
-	began := time.Now().UTC().AddDate(0, 0, -demo.Days).Truncate(24 * time.Hour)
-	text, err := os.ReadFile(path)
-	if err == nil {
-		if began, err = time.Parse(time.DateOnly, strings.TrimSpace(string(text))); err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
-		}
-	} else if err := os.WriteFile(path, []byte(began.Format(time.DateOnly)+"\n"), 0o600); err != nil {
-		return fmt.Errorf("remember the demo: %w", err)
-	}
-	screen.event(stack.Event{Kind: stack.Started, Part: "sample data"})
-	begun := time.Now()
-	c, err := t.client(e)
-	if err != nil {
-		return err
-	}
-	n, err := demo.Send(ctx, c, began, time.Now())
-	if err != nil {
-		return err
-	}
-	screen.event(stack.Event{Kind: stack.Done, Part: "sample data", Took: time.Since(begun), Text: fmt.Sprintf("%d events", n)})
-	return nil
 }
