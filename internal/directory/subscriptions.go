@@ -312,3 +312,12 @@ func (s *State) Transactions(at int64) []Transaction {
 	})
 	return all[:i:i]
 }
+
+// FirstOrder is when a subscription was ordered first; what was never ordered never was.
+func (s *State) FirstOrder(id string) int64 {
+	one := s.subscriptions.all[id]
+	if one == nil {
+		return Latest
+	}
+	return one.steps[0].at
+}
