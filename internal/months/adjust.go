@@ -30,20 +30,20 @@ func (k *Keeper) adjust(ctx context.Context, q Request, last control.MonthVersio
 	if len(late) == 0 { // nothing is late: the program computes something else than it did
 		late = append(late, usage.MonthOf(usage.At(cut.AsOf*1e6)))
 	}
-	var all []report.Adjustment
-	from := older.all()
-	for i, processing := range late {
-		to := now.all()
-		if i < len(late)-1 {
-			border := cut
-			border.AsOf, border.Base = min(processing.End().Millis()-1, cut.AsOf), &base
-			then, err := k.compute(ctx, q, border)
-			if err != nil {
-				return nil, err
-			}
-			to = then.all()
+	states := []*content{older}
+	for _, processing := range late[:len(late)-1] {
+		border := cut
+		border.AsOf, border.Base = min(processing.End().Millis()-1, cut.AsOf), &base
+		then, err := k.compute(ctx, q, border)
+		if err != nil {
+			return nil, err
 		}
-		changes, err := difference(from, to)
+		states = append(states, then)
+	}
+	figures := figuresOf(append(states, now)...)
+	var all []report.Adjustment
+	for i, processing := range late {
+		changes, err := difference(figures[i], figures[i+1])
 		if err != nil {
 			return nil, err
 		}
@@ -54,13 +54,23 @@ func (k *Keeper) adjust(ctx context.Context, q Request, last control.MonthVersio
 				FromVersion: last.Version, ToVersion: last.Version + 1, Delta: c.Delta, CostDelta: c.CostDelta, Currency: c.Currency,
 			})
 		}
-		from = to
 	}
 	return all, nil
 }
 
-// all are the figures that adjustments compare.
-func (c *content) all() []report.Figure { return report.AllFigures(c.rows, c.figures) }
+// figuresOf are the figures that adjustments compare, of each state. What one of them tells by another figure
+// is left out of all, or its disappearance would look like a change.
+func figuresOf(states ...*content) [][]report.Figure {
+	already := report.Told{}
+	for _, c := range states {
+		already.Add(c.figures)
+	}
+	all := make([][]report.Figure, len(states))
+	for i, c := range states {
+		all[i] = report.AllFigures(c.rows, c.figures, already)
+	}
+	return all
+}
 
 // stored is what a version says.
 func (k *Keeper) stored(ctx context.Context, tenant string, m usage.Month, closeID string) (*content, error) {
@@ -105,7 +115,8 @@ func (k *Keeper) Diff(ctx context.Context, tenant string, m usage.Month, from, t
 	if err != nil {
 		return nil, err
 	}
-	if d.Changes, err = difference(older.all(), newer.all()); err != nil {
+	figures := figuresOf(older, newer)
+	if d.Changes, err = difference(figures[0], figures[1]); err != nil {
 		return nil, err
 	}
 	first, second := d.From.Cut(), d.To.Cut()

@@ -40,8 +40,7 @@ func (r reached) beyond(shard uint16, seq uint64) bool { return seq > r[shard] }
 
 // late is a closed month with something that its newest version does not have.
 type late struct {
-	since time.Time // when it was first seen, by the clock of this machine: delays
-	asOf  int64     // the same, Unix ms: the log's clock must pass it
+	since time.Time // when it was first seen, by the clock of this machine
 	upTo  reached   // how far had been counted then
 }
 
@@ -226,11 +225,17 @@ func (k *Keeper) restate(ctx context.Context, p place, v control.MonthVersion, c
 			k.watch.clean[p] = cut.Shards
 			return nil
 		}
-		waiting = late{time.Now(), time.Now().UnixMilli(), cut.Shards}
+		waiting = late{time.Now(), cut.Shards}
 		k.watch.late[p] = waiting
 	}
-	if time.Since(waiting.since) < k.cfg.RestateDelay || cut.AsOf < waiting.asOf || time.Now().Before(k.watch.retry[p]) {
+	if time.Since(waiting.since) < k.cfg.RestateDelay || time.Now().Before(k.watch.retry[p]) {
 		return nil
+	}
+	// The log's clock must have passed what was seen, or the new version would leave some of it out.
+	seen := report.Cut{AsOf: cut.AsOf, Shards: waiting.upTo}
+	all := report.Cut{AsOf: report.Forever, Shards: waiting.upTo}
+	if above, err := k.Reports.LateMonths(ctx, p.tenant, p.month, seen, all); err != nil || len(above) > 0 {
+		return err
 	}
 	newest, err := k.Close(ctx, Request{Tenant: p.tenant, Month: p.month, By: Automatic})
 	if err != nil {

@@ -163,21 +163,31 @@ func (r *Reports) Figures(ctx context.Context, tenant string, m usage.Month, cut
 	return slices.Concat(users, costs), nil
 }
 
-// AllFigures are the figures of a version: the others, and the accounts' own quantities of every meter. A
-// meter that costs has one figure with quantity and cost, and is not listed twice.
-func AllFigures(rows []MonthRow, others []Figure) []Figure {
-	type priced struct{ account, meter string }
-	costs := map[priced]bool{}
+// Told are quantities that other figures of the same month tell already.
+type Told map[told]bool
+
+type told struct{ account, meter string }
+
+// Add notes what the figures tell: the quantity of a meter that has its cost beside it, and activity where
+// users with activity are counted.
+func (t Told) Add(others []Figure) {
 	for _, f := range others {
-		if f.Cost != "" {
-			costs[priced{f.Account, f.Meter}] = true
+		if f.Meter != "" {
+			t[told{f.Account, f.Meter}] = true
+		} else {
+			t[told{f.Account, usage.MeterActivity}] = true
 		}
 	}
+}
+
+// AllFigures are the figures of a version: the others, and the accounts' own quantities of every meter but
+// those that are told already.
+func AllFigures(rows []MonthRow, others []Figure, already Told) []Figure {
 	all := slices.Clone(others)
 	for i := range rows {
 		o := &rows[i]
-		if o.FirstAt == 0 && o.Events == 0 || costs[priced{o.Account, o.Meter}] {
-			continue // only accounts below have usage, or it is there with its cost
+		if o.FirstAt == 0 && o.Events == 0 || already[told{o.Account, o.Meter}] {
+			continue // only accounts below have usage, or it is there
 		}
 		all = append(all, Figure{
 			Account: o.Account, Plan: o.Plan, Meter: o.Meter, Region: o.Region, Platform: o.Platform, Trial: o.Trial,

@@ -135,6 +135,45 @@ a,,tokens,,,FALSE,quantity,3.5,3.75,0.25,,,`)
 	}
 }
 
+func TestA13LateEvent(t *testing.T) {
+	w := fixtureA(t)
+	w.closed("2025-01", `{"as_of":"2025-02-04T00:00:00Z"}`)
+	w.send(success("2025-01-30", "A-2", "u4").recordedAt("2025-02-06"))
+	w.version("2025-01", 2)
+	activity := func(more ...string) string {
+		var lines []string
+		for line := range strings.SplitSeq(w.screen("A-1", "2025-01", more...), "\n") {
+			if cells := strings.Split(line, " | "); cells[1] == "STA" {
+				lines = append(lines, cells[0]+" "+cells[3])
+			}
+		}
+		return strings.Join(lines, ", ")
+	}
+	w.want("as of before", activity("as_of", "2025-02-05T00:00:00Z"), "Acme MSP 1, Beta Bank 1")
+	w.want("now", activity(), "Acme MSP 2, Beta Bank 2")
+	w.want("version 1", activity("version", "1"), "Acme MSP 1, Beta Bank 1")
+	w.want("version 2", activity("version", "2"), "Acme MSP 2, Beta Bank 2")
+	w.want("adjustments", w.monthCSV("2025-01/adjustments"), adjustmentHeader+
+		"2025-02,2025-01,SYSTEM,A-1,STA,,,,FALSE,activity,1,2,1,\n"+
+		"2025-02,2025-01,SYSTEM,A-2,STA,,,,FALSE,activity,1,2,1,\n")
+}
+
+// A price that becomes known after the close is an adjustment of the cost alone.
+func TestMonthPriceAfterClose(t *testing.T) {
+	w := newWorld(t)
+	w.send(fixtureC()...)
+	w.send(gib("2025-03-10", "SC-1", "650"))
+	w.closed("2025-03", `{"as_of":"2025-04-04T00:00:00Z"}`)
+	dearer := price("bandwidth_gib_essentials", "EU", tier("0", "0"), tier("100", "0.10"), tier("500", "0.05"))
+	dearer["effective_from"] = "2025-02-01T00:00:00Z"
+	w.send(ev("2025-02-01", "price.set", "", dearer).recordedAt("2025-05-02"))
+	w.version("2025-03", 2)
+	w.want("adjustments", w.monthCSV("2025-03/adjustments"), adjustmentHeader+
+		"2025-05,2025-03,SYSTEM,SC-1,essentials,bandwidth_gib_essentials,EU,,FALSE,quantity,1,2,0.000000,8.00\n")
+	w.want("published", strings.Join(column(w.costs("2025-03", "version", "1"), "cost"), " "), "39.50")
+	w.want("now", strings.Join(column(w.costs("2025-03"), "cost"), " "), "47.50")
+}
+
 // Late events of several processing months are split exactly, also where one corrects another.
 func TestMonthProcessingMonths(t *testing.T) {
 	w := newWorld(t)
