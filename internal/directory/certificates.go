@@ -2,7 +2,9 @@ package directory
 
 import (
 	"encoding/json"
+	"maps"
 	"math/big"
+	"slices"
 )
 
 // certificates is which certificates are in use, of the subscriptions whose certificates the fold was given.
@@ -33,6 +35,10 @@ type certificateData struct {
 	Product      string `json:"product"`
 	Replaces     string `json:"replaces"`
 }
+
+// Shrunk are the subscriptions whose current inventory somebody wanted to make smaller, sorted: those whose
+// certificates the fold needs.
+func (s *State) Shrunk() []string { return slices.Sorted(maps.Keys(s.subscriptions.shrunk)) }
 
 func (d *certificates) apply(s *State, e *parsed) {
 	var in certificateData

@@ -17,6 +17,7 @@ type subscriptions struct {
 	all          map[string]*subscription
 	transactions []Transaction
 	seen         map[transactionKey]bool
+	shrunk       map[string]bool // subscriptions: see Shrunk
 	certificates certificates
 }
 
@@ -171,7 +172,7 @@ func (d *subscriptions) apply(s *State, e *parsed) {
 func (d *subscriptions) record(e *parsed, in *subscriptionData, known *subscription, next Subscription, did *Transaction) {
 	if known == nil {
 		if d.all == nil {
-			d.all, d.seen = map[string]*subscription{}, map[transactionKey]bool{}
+			d.all, d.seen, d.shrunk = map[string]*subscription{}, map[transactionKey]bool{}, map[string]bool{}
 		}
 		known = &subscription{}
 		d.all[in.SubscriptionID] = known
@@ -251,6 +252,9 @@ func renew(next *Subscription, in *subscriptionData) *Transaction {
 
 func (d *subscriptions) changeInventory(next *Subscription, in *subscriptionData) (did *Transaction, rule, detail string) {
 	changes := deltas(in.Deltas)
+	if below(changes) != nil {
+		d.shrunk[next.ID] = true
+	}
 	after := sum(next.Items, changes)
 	if at := below(after); at != nil {
 		return nil, "inventory-below-zero", "subscription " + next.ID + " has fewer " + at.CertType + " " + at.Product + " than the change takes away"

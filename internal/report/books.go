@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
@@ -81,7 +82,14 @@ func (r *Reports) directoryAt(ctx context.Context, tenant string, cut Cut) (*dir
 	if err := r.refresh(ctx, tenant, b); err != nil {
 		return nil, err
 	}
-	state := b.at(cut)
+	state := b.at(cut, nil)
+	if smaller := state.Shrunk(); len(smaller) > 0 {
+		certificates, err := r.certificatesOf(ctx, tenant, cut, smaller)
+		if err != nil {
+			return nil, err
+		}
+		state = b.at(cut, certificates)
+	}
 	r.books.keep(tenant, b)
 	return state, nil
 }
@@ -176,9 +184,14 @@ func (r *Reports) refresh(ctx context.Context, tenant string, b *book) error {
 	return nil
 }
 
-// at is the fold of the events in a cut. Cuts that hold the same events share a state.
-func (b *book) at(cut Cut) *directory.State {
+// at is the fold of the events in a cut, and of others in it that the book does not keep. Cuts that hold the same
+// events share a state.
+func (b *book) at(cut Cut, others []directory.Event) *directory.State {
 	of := fingerprint{}
+	for i := range others {
+		of.rows++
+		of.hash ^= mix(&others[i])
+	}
 	for i := range b.events {
 		if e := &b.events[i]; cut.has(e) {
 			of.rows++
@@ -193,8 +206,8 @@ func (b *book) at(cut Cut) *directory.State {
 		}
 	}
 	events := b.events
-	if of.rows < uint64(len(events)) {
-		events = make([]directory.Event, 0, of.rows)
+	if of.rows != uint64(len(events)) || len(others) > 0 {
+		events = slices.Grow(slices.Clone(others), len(b.events))
 		for i := range b.events {
 			if cut.has(&b.events[i]) {
 				events = append(events, b.events[i])

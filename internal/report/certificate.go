@@ -170,3 +170,24 @@ func (r *Reports) stockCounts(ctx context.Context, ask Ask, c *clientele) (map[s
 	})
 	return counts, err
 }
+
+const certificateEvents = `
+SELECT type, source, id, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), sign, data, shard, seq, idx
+FROM {{db}}.directory_events
+WHERE tenant = {tenant:String} AND type IN {types:Array(String)} AND ` + inCut + `
+    AND JSONExtractString(data, 'subscription_id') IN (SELECT arrayJoin({subscriptions:Array(String)}))`
+
+// certificatesOf are the events about certificates of some subscriptions: what the fold needs of that population.
+func (r *Reports) certificatesOf(ctx context.Context, tenant string, cut Cut, subscriptions []string) ([]directory.Event, error) {
+	var events []directory.Event
+	params := cut.params(map[string]any{"tenant": tenant, "types": directory.CertificateTypes(), "subscriptions": subscriptions})
+	err := r.query(ctx, "read the certificates of subscriptions", certificateEvents, params, func(row warehouse.Rows) error {
+		var e directory.Event
+		var sign int8
+		err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data, &e.Shard, &e.Seq, &e.Idx)
+		e.Void = sign < 0
+		events = append(events, e)
+		return err
+	})
+	return events, err
+}
