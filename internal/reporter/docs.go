@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
 )
 
 //go:embed docs.html
@@ -26,7 +28,7 @@ type documented struct {
 	*huma.Operation
 	Tag        string
 	Parameters []*huma.Param
-	CSV        bool
+	CSV, Files bool // what it answers beside JSON
 }
 
 // registerDocs serves the API's own description: the document for programs, and a page for people made
@@ -59,7 +61,7 @@ func (s *server) describe() (document, page []byte) {
 			if op != nil {
 				d := documented{Operation: op, Tag: op.Tags[0], Parameters: op.Parameters}
 				if ok := op.Responses["200"]; ok != nil {
-					d.CSV = ok.Content[csvType] != nil
+					d.CSV, d.Files = ok.Content[csvType] != nil, ok.Content[sheet.FormatParquet.MediaType()] != nil
 				}
 				all = append(all, d)
 			}
