@@ -72,7 +72,6 @@ type State struct {
 	round    int32 // of measuring depths, while folding
 
 	entitlements  entitlements
-	assets        assets
 	prices        prices
 	elastic       elastic
 	subscriptions subscriptions
@@ -136,14 +135,14 @@ func (s *State) applyDomain(e *parsed) {
 	switch domain {
 	case "entitlement":
 		s.entitlements.apply(s, e)
-	case "asset":
-		s.assets.apply(s, e)
 	case "price":
 		s.prices.apply(s, e)
 	case "instance", "lineitem", "ratetable":
 		s.elastic.apply(s, e)
 	case "subscription", "inventory", "renewal_inventory":
 		s.subscriptions.apply(s, e)
+	case "certificate":
+		s.subscriptions.certificates.apply(s, e)
 	case "ingest":
 		s.gaps.apply(s, e)
 	}

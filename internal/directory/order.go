@@ -33,11 +33,11 @@ func ranks() map[string]int8 {
 		{"account.renamed", "account.reparented", "account.converted", "account.deleted"},
 		{"service.plan_set", "service.status_set", "service.period_set"},
 		{"entitlement.set"},
-		{"asset.registered", "asset.renamed", "asset.removed", "asset.trial_set"},
 		{
 			"price.set", "ingest.gap_declared", "ingest.gap_closed", "instance.created", "ratetable.published", "lineitem.mapped", "lineitem.changed",
 			"subscription.ordered", "subscription.modified", "subscription.renewed", "subscription.cancelled", "inventory.changed", "renewal_inventory.changed",
 		},
+		CertificateTypes(),
 	}
 	ranks := map[string]int8{}
 	for i, types := range order {
@@ -48,8 +48,25 @@ func ranks() map[string]int8 {
 	return ranks
 }
 
-// Types are the types of events that the fold reads, sorted; others change nothing in it.
-func Types() []string { return slices.Sorted(maps.Keys(ranks())) }
+// Types are the types of events that the fold reads, sorted. Others change nothing in it, but for certificates,
+// which it takes and does not ask for. Users, tokens, assets and certificates are populations: they are folded
+// where they are stored.
+func Types() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(ranks())), func(typ string) bool { return slices.Contains(CertificateTypes(), typ) })
+}
+
+// TreeTypes are the types of events about meters, accounts and their services: what the tables of internal/register
+// say follows from them and from the rulings.
+func TreeTypes() []string {
+	var types []string
+	for typ, rank := range ranks() {
+		if rank <= rankService {
+			types = append(types, typ)
+		}
+	}
+	slices.Sort(types)
+	return types
+}
 
 type identity struct{ source, id string }
 
