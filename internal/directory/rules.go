@@ -43,12 +43,15 @@ func Rules() []Rule {
 		{rulePlanAboveParent, "service.plan_set, account.reparented", "In the service `sta` a plan would be above that of the parent, where both have one: a child's raised, a parent's lowered, or a child moved."},
 		{ruleMeterRedefined, "meter.defined", "The meter is defined otherwise, and was used before that instant."},
 
-		{"asset-type", "asset.*", "An asset does not change its type."},
 		{"instance-exists", "instance.created", "The instance was created before; it stays with its account."},
 		{"line-item-obsolete", "lineitem.mapped, lineitem.changed", "The line item is OBSOLETE, which it stays."},
 		{"subscription-exists", "subscription.ordered", "The subscription was ordered before and is not cancelled."},
 		{"subscription-cancelled", "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription is cancelled."},
 		{"transaction-exists", "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription has a transaction of that id."},
+		{"currency-changed", "subscription.modified", "The subscription's term is counted in another currency."},
+		{"inventory-below-zero", "inventory.changed", "The change takes away more than there is."},
+		{"inventory-below-used", "inventory.changed", "More certificates are in use at that instant than the change leaves. (Issued after it, they leave none available.)"},
+		{"renewal-inventory-below-zero", "renewal_inventory.changed", "The subscription would renew with less than nothing."},
 	}
 }
 
