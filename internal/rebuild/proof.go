@@ -139,7 +139,7 @@ func (r *run) compareTables(ctx context.Context, old, twin *warehouse.Warehouse,
 
 // compareReports asks both sides everything.
 func (r *run) compareReports(ctx context.Context, before, after *report.Reports, cut report.Cut) error {
-	var all []*tenant
+	var all []*Tenant
 	if err := r.patiently(ctx, "list what to ask", func(ctx context.Context) (err error) {
 		all, err = tenants(ctx, r.old.Reader(), cut)
 		return err
@@ -154,7 +154,7 @@ func (r *run) compareReports(ctx context.Context, before, after *report.Reports,
 		p := Proof{Report: d.Name, Differ: []string{}}
 		was, is := sha256.New(), sha256.New()
 		for i, t := range all {
-			asked, leftOut := t.questions(d)
+			asked, leftOut := t.Questions(d)
 			p.LeftOut += leftOut
 			for _, q := range asked {
 				p.Questions++

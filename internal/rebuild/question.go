@@ -18,13 +18,13 @@ import (
 // every table is compared besides.
 const questionsMax = 200
 
-// tenant is what questions about a tenant are made of.
-type tenant struct {
-	name     string
-	months   []usage.Month
-	roots    []string
-	parents  []string // accounts that have others below them, and roots
-	accounts []string // all of them
+// Tenant is what questions about a tenant are made of.
+type Tenant struct {
+	Name     string
+	Months   []usage.Month // in which anything happened
+	Roots    []string
+	Parents  []string // accounts that have others below them, and roots
+	Accounts []string // all of them
 }
 
 const listTenants = `
@@ -48,18 +48,18 @@ GROUP BY tenant, account
 ORDER BY tenant, account`
 
 // tenants reads what to ask about.
-func tenants(ctx context.Context, w *warehouse.Warehouse, cut report.Cut) ([]*tenant, error) {
+func tenants(ctx context.Context, w *warehouse.Warehouse, cut report.Cut) ([]*Tenant, error) {
 	shards, seqs := []uint16{}, []uint64{}
 	for shard, seq := range cut.Shards {
 		shards, seqs = append(shards, shard), append(seqs, seq)
 	}
 	args := []any{warehouse.Named("shards", shards), warehouse.Named("seqs", seqs)}
-	var all []*tenant
-	by := map[string]*tenant{}
+	var all []*Tenant
+	by := map[string]*Tenant{}
 	err := w.Query(ctx, listTenants, args, func(r warehouse.Rows) error {
-		t := &tenant{}
-		err := r.Scan(&t.name)
-		all, by[t.name] = append(all, t), t
+		t := &Tenant{}
+		err := r.Scan(&t.Name)
+		all, by[t.Name] = append(all, t), t
 		return err
 	})
 	if err != nil {
@@ -73,7 +73,7 @@ func tenants(ctx context.Context, w *warehouse.Warehouse, cut report.Cut) ([]*te
 		}
 		m, err := usage.ParseMonth(fmt.Sprintf("%04d-%02d", month/100, month%100))
 		if t := by[name]; t != nil {
-			t.months = append(t.months, m)
+			t.Months = append(t.Months, m)
 		}
 		return err
 	})
@@ -89,16 +89,16 @@ func tenants(ctx context.Context, w *warehouse.Warehouse, cut report.Cut) ([]*te
 		if t == nil {
 			return nil
 		}
-		t.accounts = append(t.accounts, account)
+		t.Accounts = append(t.Accounts, account)
 		if parent == "" {
-			t.roots = append(t.roots, account)
+			t.Roots = append(t.Roots, account)
 		}
-		t.parents = append(t.parents, cmp.Or(parent, account))
+		t.Parents = append(t.Parents, cmp.Or(parent, account))
 		return nil
 	})
 	for _, t := range all {
-		slices.Sort(t.parents)
-		t.parents = slices.Compact(t.parents)
+		slices.Sort(t.Parents)
+		t.Parents = slices.Compact(t.Parents)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list the accounts: %w", err)
@@ -106,8 +106,8 @@ func tenants(ctx context.Context, w *warehouse.Warehouse, cut report.Cut) ([]*te
 	return all, nil
 }
 
-// questions are those about one report: every combination of what its parameters may be, where each matters.
-func (t *tenant) questions(d report.Definition) (asked []report.Query, leftOut int) {
+// Questions are those about one report: every combination of what its parameters may be, where each matters.
+func (t *Tenant) Questions(d report.Definition) (asked []report.Query, leftOut int) {
 	all := []map[string]string{{}}
 	for _, p := range d.Parameters {
 		if p.Name == "from" {
@@ -127,31 +127,31 @@ func (t *tenant) questions(d report.Definition) (asked []report.Query, leftOut i
 			continue
 		}
 		// Where months are ranged over, a file is what people take.
-		asked = append(asked, report.Query{Tenant: t.name, Report: d.Name, Values: values, Export: values["from"] != ""})
+		asked = append(asked, report.Query{Tenant: t.Name, Report: d.Name, Values: values, Export: values["from"] != ""})
 	}
 	return asked, leftOut
 }
 
 // values of a parameter; none: it is left out.
-func (t *tenant) values(p report.Parameter) []string {
+func (t *Tenant) values(p report.Parameter) []string {
 	switch p.Name {
 	case "month", "processing_month":
 		var months []string
-		for _, m := range t.months {
+		for _, m := range t.Months {
 			months = append(months, m.String())
 		}
 		return months
 	case "account":
 		if p.Required {
-			return t.roots
+			return t.Roots
 		}
 		return nil
 	case "partner":
-		return t.roots
+		return t.Roots
 	case "organization":
-		return t.parents
+		return t.Parents
 	case "tenant":
-		return t.accounts
+		return t.Accounts
 	case "tenants":
 		return []string{"all"}
 	case "scope":
@@ -173,11 +173,11 @@ func (t *tenant) values(p report.Parameter) []string {
 
 // ranges adds from and to: the whole history, and each month where dates or instants are wanted. A report that
 // takes a month or a range is asked for the range besides.
-func (t *tenant) ranges(all []map[string]string, d report.Definition, from report.Parameter) []map[string]string {
-	if len(t.months) == 0 {
+func (t *Tenant) ranges(all []map[string]string, d report.Definition, from report.Parameter) []map[string]string {
+	if len(t.Months) == 0 {
 		return all
 	}
-	first, last := t.months[0], t.months[len(t.months)-1]
+	first, last := t.Months[0], t.Months[len(t.Months)-1]
 	print := func(i usage.Instant, end bool) string {
 		at := i.Time().UTC()
 		switch {
@@ -196,7 +196,7 @@ func (t *tenant) ranges(all []map[string]string, d report.Definition, from repor
 	}
 	pairs := [][2]string{{print(first.Start(), false), print(last.End(), true)}}
 	if len(from.Example) != len("2006-01") {
-		for _, m := range t.months {
+		for _, m := range t.Months {
 			pairs = append(pairs, [2]string{print(m.Start(), false), print(m.End(), true)})
 		}
 	}
