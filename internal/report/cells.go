@@ -1,9 +1,12 @@
 package report
 
 import (
+	"cmp"
 	"context"
+	"iter"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/usage"
@@ -28,6 +31,7 @@ type question struct {
 	by        grouping
 	state     *directory.State
 	unique    bool // collect distinct consumers
+	latest    bool // order occurrences by what their producers say of one instant
 	rowsMax   int  // of each statement; 0 is no limit
 }
 
@@ -54,17 +58,25 @@ type key struct {
 	dimensions string // as in rawKeys
 }
 
-// cells are the answer to a question before it is shaped.
+// cells are the answer to a question before it is shaped. There are few kinds of key beside the account, and
+// many accounts: kinds are numbered, so that cells are found by a number and one text.
 type cells struct {
 	q       question
 	changed []string // accounts whose plan changes in the period, sorted
 	changes [][]int64
 	at      map[string][]int64
-	cells   map[key]*measure
+	kinds   []key // without account
+	number  map[key]int
+	cells   map[cell]*measure
+}
+
+type cell struct {
+	kind    int
+	account string
 }
 
 func newCells(q question) *cells {
-	c := &cells{q: q, cells: map[key]*measure{}}
+	c := &cells{q: q, number: map[key]int{}, cells: map[cell]*measure{}}
 	if q.by.plan {
 		c.at = q.state.PlanChanges(q.from, q.to)
 	}
@@ -78,6 +90,54 @@ func newCells(q question) *cells {
 		c.changes = append(c.changes, c.at[account])
 	}
 	return c
+}
+
+// cell is where the cell of a key is.
+func (c *cells) cell(k key) cell {
+	account := k.account
+	k.account = ""
+	n, ok := c.number[k]
+	if !ok {
+		n = len(c.kinds)
+		c.kinds = append(c.kinds, k)
+		c.number[k] = n
+	}
+	return cell{n, account}
+}
+
+// put adds a measure to the cell of a key.
+func (c *cells) put(k key, m *measure) {
+	at := c.cell(k)
+	if known := c.cells[at]; known != nil {
+		known.merge(m)
+		return
+	}
+	c.cells[at] = m
+}
+
+// key is the key of a cell.
+func (c *cells) key(at cell) key {
+	k := c.kinds[at.kind]
+	k.account = at.account
+	return k
+}
+
+// all are the cells with their keys.
+func (c *cells) all() iter.Seq2[key, *measure] {
+	return func(yield func(key, *measure) bool) {
+		for at, m := range c.cells {
+			if !yield(c.key(at), m) {
+				return
+			}
+		}
+	}
+}
+
+// take puts the cells of o, which answers for other meters.
+func (c *cells) take(o *cells) {
+	for k, m := range o.all() {
+		c.put(k, m)
+	}
 }
 
 // sums answers a question about sums and counts.
@@ -204,7 +264,7 @@ func (c *cells) params(from, to int64) map[string]any {
 		// The account's plan is found by account, so that grouping by plan reads both.
 		"by_account": q.by.account || q.by.plan, "by_plan": q.by.plan, "by_region": q.by.region,
 		"by_platform": q.by.platform, "by_trial": q.by.trial, "by_consumer": q.by.consumer, "by_item": q.by.item,
-		"dimensions": list(q.by.dimensions), "unique": q.unique,
+		"dimensions": list(q.by.dimensions), "unique": q.unique, "latest": q.latest,
 	})
 }
 
@@ -231,8 +291,7 @@ func (c *cells) scan(row warehouse.Rows, live bool) error {
 	var low, high, latest string
 	var consumers []string
 	if live {
-		dest = append(dest, &low, &high, &latest, &m.newest.at, &m.newest.recorded, &m.newest.shard,
-			&m.newest.seq, &m.newest.idx, &consumers)
+		dest = append(dest, &low, &high, &latest, &m.newest.at, &m.newest.source, &m.newest.seq, &m.newest.id, &m.newest.piece, &consumers)
 	}
 	if err := row.Scan(dest...); err != nil {
 		return err
@@ -247,11 +306,7 @@ func (c *cells) scan(row warehouse.Rows, live bool) error {
 	if !c.q.by.account {
 		k.account = ""
 	}
-	if known := c.cells[k]; known != nil {
-		known.merge(&m)
-		return nil
-	}
-	c.cells[k] = &m
+	c.put(k, &m)
 	return nil
 }
 
@@ -263,12 +318,13 @@ func (c *cells) instant(account string, segment uint32) int64 {
 	return c.at[account][segment-1]
 }
 
-// position orders occurrences for "latest".
-type position struct {
-	at, recorded int64
-	shard        uint16
-	seq          uint64
-	idx          uint32
+// place orders occurrences for "latest" as events.md 1 does: never by when they arrived.
+type place struct {
+	at     int64
+	source string
+	seq    int64 // source_seq
+	id     string
+	piece  uint16
 }
 
 // measure is everything an aggregation may need of a set of rows; it can be merged, so that it need not
@@ -281,7 +337,7 @@ type measure struct {
 	first, last int64 // right only where voids = 0
 
 	low, high, latest amount // nil unless read from live rows
-	newest            position
+	newest            place
 	consumers         map[string]struct{}
 }
 
@@ -347,16 +403,9 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-func (p position) before(o position) bool {
-	for _, d := range [][2]int64{{p.at, o.at}, {p.recorded, o.recorded}, {int64(p.shard), int64(o.shard)}} {
-		if d[0] != d[1] {
-			return d[0] < d[1]
-		}
-	}
-	if p.seq != o.seq {
-		return p.seq < o.seq
-	}
-	return p.idx < o.idx
+func (p place) before(o place) bool {
+	return cmp.Or(cmp.Compare(p.at, o.at), strings.Compare(p.source, o.source), cmp.Compare(p.seq, o.seq),
+		strings.Compare(p.id, o.id), cmp.Compare(p.piece, o.piece)) < 0
 }
 
 // quantity is the measure's value under the aggregation, "" where there is none.
@@ -383,6 +432,9 @@ func (m *measure) quantity(aggregation string) string {
 	}
 	if m.sum == nil {
 		return "0"
+	}
+	if aggregation == timeWeighted {
+		return formatAmount(divide(m.sum, hourMillis))
 	}
 	return formatAmount(m.sum)
 }

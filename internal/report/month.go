@@ -2,11 +2,13 @@ package report
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // Month states (architecture 7).
@@ -52,10 +54,34 @@ type Month struct {
 type MonthQuery struct {
 	Tenant  string
 	Month   usage.Month
-	AsOf    int64  // Unix ms; directory.Latest for as known now
-	Version int    // of a closed month; 0: none asked for
-	Cut     *Cut   // instead of AsOf and Version
-	Resume  string // Month.ID of the answer whose next page this is: the same rows, while they are kept
+	AsOf    int64 // Unix ms; directory.Latest for as known now
+	Version int   // of a closed month; 0: none asked for
+	Cut     *Cut  // instead of AsOf and Version
+	MonthFilter
+	Resume string // Month.ID of the answer whose next page this is: the same rows, while they are kept
+}
+
+// MonthFilter leaves rows out, and what only they need is not computed.
+type MonthFilter struct {
+	Accounts []string // none: all
+	Plan     string   // "": any, as is Meter
+	Meter    string
+}
+
+func (f MonthFilter) all() bool { return len(f.Accounts) == 0 && f.Plan == "" && f.Meter == "" }
+
+// Rows are those of rows that the filter lets through.
+func (f MonthFilter) Rows(rows []MonthRow) []MonthRow {
+	if f.all() {
+		return rows
+	}
+	kept := []MonthRow{}
+	for i := range rows {
+		if r := &rows[i]; (len(f.Accounts) == 0 || slices.Contains(f.Accounts, r.Account)) && (f.Plan == "" || r.Plan == f.Plan) && (f.Meter == "" || r.Meter == f.Meter) {
+			kept = append(kept, *r)
+		}
+	}
+	return kept
 }
 
 // MonthUsage computes the monthly aggregates.
@@ -74,19 +100,60 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if err != nil {
 		return nil, err
 	}
-	id := monthID(q, cut)
-	if m := r.pages.get(id); m != nil && !cut.Now {
-		return m, nil // nothing that is in a settled cut can change
+	mark, err := r.monthMark(ctx, q.Tenant, cut)
+	if err != nil {
+		return nil, err
 	}
-	m := &Month{ID: id, Month: q.Month.String(), AsOf: Instant(cut.AsOf), Positions: cut.positions(), Watermark: w}
+	state, err := r.directoryAt(ctx, q.Tenant, cut.held())
+	if err != nil {
+		return nil, err
+	}
+	// What a gauge holds goes on with the clock, until the month is over.
+	if moving(state) && cut.AsOf < q.Month.End().Millis() {
+		mark += fmt.Sprint(" until ", cut.AsOf)
+	}
+	m := &Month{Month: q.Month.String(), AsOf: Instant(cut.AsOf), Positions: cut.positions(), Watermark: w}
 	if m.State, err = r.stateOf(ctx, q.Tenant, q.Month); err != nil {
 		return nil, err
 	}
-	if m.Rows, err = r.MonthRows(ctx, q.Tenant, q.Month, cut); err != nil {
+	for _, f := range []MonthFilter{{}, q.MonthFilter} {
+		m.ID = monthID(q.Tenant, q.Month, f, mark)
+		if known := r.pages.get(m.ID); known != nil {
+			m.ID, m.Rows = monthID(q.Tenant, q.Month, q.MonthFilter, mark), q.MonthFilter.Rows(known.Rows)
+			return m, nil // nothing of the tenant's has been counted since
+		}
+	}
+	if m.Rows, err = r.monthRows(ctx, q.Tenant, q.Month, cut, state, q.MonthFilter); err != nil {
 		return nil, err
 	}
-	r.pages.put(id, m)
+	r.pages.put(m.ID, m)
 	return m, nil
+}
+
+// moving reports whether what is known of a month can change without an event.
+func moving(state *directory.State) bool {
+	return slices.ContainsFunc(state.Meters(), func(m directory.Meter) bool { return m.Aggregation == timeWeighted })
+}
+
+// Every row of a tenant's comes with one of its ledger: as long as there is none of a higher position, nothing
+// that counts for it has changed.
+const tenantProgress = `
+SELECT shard, max(seq) FROM {{db}}.ledger WHERE tenant = {tenant:String} GROUP BY shard ORDER BY shard`
+
+// monthMark names what is known of a tenant at a cut: the same mark, the same rows.
+func (r *Reports) monthMark(ctx context.Context, tenant string, cut Cut) (string, error) {
+	if !cut.Now {
+		return fmt.Sprint("as of ", cut.AsOf, cut.positions()), nil
+	}
+	mark := "now"
+	err := r.query(ctx, "read the tenant's progress", tenantProgress, map[string]any{"tenant": tenant}, func(row warehouse.Rows) error {
+		var shard uint16
+		var seq uint64
+		err := row.Scan(&shard, &seq)
+		mark += fmt.Sprintf(" %d/%d", shard, seq)
+		return err
+	})
+	return mark, err
 }
 
 // cutOf is what a question about a month is asked of.
@@ -115,62 +182,91 @@ func (r *Reports) MonthRows(ctx context.Context, tenant string, month usage.Mont
 	if err != nil {
 		return nil, err
 	}
-	return r.monthRows(ctx, tenant, month, cut, state)
+	return r.monthRows(ctx, tenant, month, cut, state, MonthFilter{})
 }
 
+// belowMax bounds the accounts a question names one by one; of more, all are read.
+const belowMax = 1000
+
 // monthRows sums own usage, then lets it rise through the tree.
-func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Month, cut Cut, state *directory.State) ([]MonthRow, error) {
+func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Month, cut Cut, state *directory.State, f MonthFilter) ([]MonthRow, error) {
 	ask := question{
 		tenant: tenant, from: month.Start().Millis(), to: month.End().Millis(), cut: cut, state: state,
 		by: grouping{account: true, plan: true, region: true, platform: true, trial: true},
 	}
-	var other, unique []string
-	for _, m := range state.Meters() {
-		switch {
-		case m.Aggregation == "unique":
-			unique = append(unique, m.Name)
-		case !summable(m.Aggregation) && m.Aggregation != "time_weighted":
-			other = append(other, m.Name)
+	tree := state.Tree(ask.to)
+	for _, account := range f.Accounts {
+		if ask.accounts = append(append(ask.accounts, account), tree.Below(account)...); len(ask.accounts) > belowMax {
+			ask.accounts = nil
+			break
 		}
 	}
-	ask.notMeters = append(slices.Clone(other), unique...)
-	own, err := r.sums(ctx, ask)
+	own, err := r.monthCells(ctx, ask, f.Meter)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.mendInstants(ctx, ask, own.cells); err != nil {
-		return nil, err
-	}
-	for _, meters := range [][]string{other, unique} {
-		if len(meters) == 0 {
-			continue
+	rows := shapeMonth(own, state, tree, ask.to, func(account string) bool {
+		return len(f.Accounts) == 0 || slices.Contains(f.Accounts, account)
+	})
+	return f.Rows(rows), nil
+}
+
+// monthCells sums all meters, or one, each by its aggregation.
+func (r *Reports) monthCells(ctx context.Context, ask question, only string) (*cells, error) {
+	roads := map[string][]string{} // meters by how they are read; those nobody defined are sums
+	var special []string
+	for _, m := range ask.state.Meters() {
+		road := m.Aggregation
+		switch road {
+		case "unique", timeWeighted:
+		default:
+			if road = "live"; summable(m.Aggregation) {
+				continue
+			}
 		}
-		ask.meters, ask.notMeters, ask.unique = meters, nil, meters[0] == firstOf(unique)
-		c, err := r.live(ctx, ask)
+		special = append(special, m.Name)
+		if only == "" || only == m.Name {
+			roads[road] = append(roads[road], m.Name)
+		}
+	}
+	own := newCells(ask)
+	if only == "" || !slices.Contains(special, only) {
+		sums := ask
+		if sums.notMeters = special; only != "" {
+			sums.meters, sums.notMeters = []string{only}, nil
+		}
+		var err error
+		if own, err = r.sums(ctx, sums); err != nil {
+			return nil, err
+		}
+		if err := r.mendInstants(ctx, sums, own); err != nil {
+			return nil, err
+		}
+	}
+	for road, meters := range roads {
+		ask.meters, ask.unique, ask.latest = meters, road == "unique", road == "live"
+		var c *cells
+		var err error
+		if road == timeWeighted {
+			c, err = r.held(ctx, ask, ask.cut.AsOf)
+		} else {
+			c, err = r.live(ctx, ask)
+		}
 		if err != nil {
 			return nil, err
 		}
-		for k, m := range c.cells {
-			own.cells[k] = m
-		}
+		own.take(c)
 	}
-	return shapeMonth(own.cells, state, ask.to), nil
-}
-
-func firstOf(s []string) string {
-	if len(s) == 0 {
-		return ""
-	}
-	return s[0]
+	return own, nil
 }
 
 // mendInstants reads first and last instant again where something was voided: a negation cannot be
 // subtracted from a minimum.
-func (r *Reports) mendInstants(ctx context.Context, ask question, cells map[key]*measure) error {
+func (r *Reports) mendInstants(ctx context.Context, ask question, own *cells) error {
 	var meters, accounts []string
-	for k, m := range cells {
+	for at, m := range own.cells {
 		if m.voids > 0 && m.live > 0 {
-			meters, accounts = append(meters, k.meter), append(accounts, k.account)
+			meters, accounts = append(meters, own.kinds[at.kind].meter), append(accounts, at.account)
 		}
 	}
 	if len(meters) == 0 {
@@ -186,8 +282,8 @@ func (r *Reports) mendInstants(ctx context.Context, ask question, cells map[key]
 	if err := r.returns(ctx, c); err != nil {
 		return err
 	}
-	for k, m := range c.cells {
-		if known := cells[k]; known != nil && known.voids > 0 {
+	for at, m := range c.cells {
+		if known := own.cells[own.cell(c.key(at))]; known != nil && known.voids > 0 {
 			known.first, known.last = m.first, m.last
 		}
 	}

@@ -34,6 +34,9 @@ type occurrence struct {
 
 	rows []counting // what it counts
 
+	level       *big.Int // of a sample of a gauge: what it holds from at on; nil for all else
+	trialExpiry int64
+
 	kind, account, name, parent, service, plan string // directory
 }
 
@@ -45,8 +48,10 @@ type counting struct {
 	trial                                            bool
 	q                                                *big.Int // billionths
 	n                                                int64
-	recorded                                         int64
-	seq                                              int
+	id                                               string
+	sourceSeq                                        int64
+	asset                                            string
+	worth                                            bool // what a gauge was worth from at on: q is billionths times milliseconds
 }
 
 type history struct {
@@ -61,12 +66,13 @@ var definitions = []string{
 	`{"meter":"people","meter_id":"m4","element":"user","unit":"user","aggregation":"unique","scale":0,"kind":"usage"}`,
 	`{"meter":"level","meter_id":"m5","element":"level","unit":"%","aggregation":"latest","scale":9,"kind":"usage"}`,
 	`{"meter":"mean","meter_id":"m6","element":"load","unit":"%","aggregation":"avg","scale":9,"kind":"usage"}`,
+	`{"meter":"gauge","meter_id":"m8","element":"asset","unit":"asset","aggregation":"time_weighted","scale":9,"kind":"usage","service":"sta"}`,
 	`{"meter":"hits","meter_id":"m7","element":"hit","unit":"hit","aggregation":"count","scale":0,"kind":"usage"}`,
 }
 
-var aggregations = map[string]string{"peak": "max", "people": "unique", "level": "latest", "mean": "avg", "hits": "count"}
-var units = map[string]string{"tokens": "token", "gib": "GiB", "peak": "session", "people": "user", "level": "%", "mean": "%", "hits": "hit"}
-var services = map[string]string{"tokens": "idaas", "gib": "spp"}
+var aggregations = map[string]string{"peak": "max", "people": "unique", "level": "latest", "mean": "avg", "hits": "count", "gauge": "time_weighted"}
+var units = map[string]string{"tokens": "token", "gib": "GiB", "peak": "session", "people": "user", "level": "%", "mean": "%", "hits": "hit", "gauge": "asset"}
+var services = map[string]string{"tokens": "idaas", "gib": "spp", "gauge": "sta"}
 
 // instants cluster around plan changes, hours, days and both ends of the month.
 func instant(t *rapid.T, label string) int64 {
@@ -87,7 +93,7 @@ func draw(t *rapid.T) *history {
 	h := &history{}
 	recorded := month.Add(-time.Hour).UnixMilli()
 	add := func(o occurrence) {
-		recorded += rapid.Int64Range(1, 1000).Draw(t, "pause")
+		recorded += rapid.Int64Range(1, 6*3_600_000).Draw(t, "pause")
 		o.id, o.recorded = fmt.Sprintf("e-%d", len(h.all)), recorded
 		h.all = append(h.all, o)
 	}
@@ -124,6 +130,8 @@ func draw(t *rapid.T) *history {
 				plan: fmt.Sprint("msg-", rapid.IntRange(0, 3).Draw(t, "message"))})
 		case 4:
 			add(span(t, account.Draw(t, "account")))
+		case 5, 6:
+			add(gauge(t, account.Draw(t, "account")))
 		default:
 			add(metered(t, account.Draw(t, "account")))
 		}
@@ -168,6 +176,27 @@ func span(t *rapid.T, account string) occurrence {
 		name: rapid.SampledFrom([]string{"tokens", "gib", "calls"}).Draw(t, "meter")}
 }
 
+// gauge is a sample of what is there, perhaps of months ago.
+func gauge(t *rapid.T, account string) occurrence {
+	at := instant(t, "at")
+	if rapid.IntRange(0, 3).Draw(t, "long ago") == 0 {
+		at -= 60 * 86_400_000
+	}
+	doc := fmt.Sprintf(`"quantity":"%s","region":%q,"platform":%q,"plan":%q,"consumer":{"type":"user","id":%q},"source_seq":%d`,
+		quantity(t), rapid.SampledFrom([]string{"eu", "eu", "us"}).Draw(t, "region"), rapid.SampledFrom([]string{"", "", "aws"}).Draw(t, "platform"),
+		rapid.SampledFrom([]string{"", "", "Own"}).Draw(t, "own plan"), rapid.SampledFrom([]string{"u1", "u2"}).Draw(t, "consumer"), rapid.IntRange(0, 2).Draw(t, "source seq"))
+	if rapid.IntRange(0, 2).Draw(t, "asset") == 0 {
+		doc += `,"asset":{"id":"asset-1"}`
+	}
+	if rapid.IntRange(0, 2).Draw(t, "trial") == 0 {
+		doc += fmt.Sprintf(`,"trial_expiry":%q`, rfc(at+rapid.SampledFrom([]int64{-1, 0, 60_000, 90_000_000, 86_400_000 * 70}).Draw(t, "expiry")))
+	}
+	if rapid.IntRange(0, 4).Draw(t, "spans") == 0 {
+		doc += fmt.Sprintf(`,"start":%q,"end":%q`, rfc(at), rfc(at+200_000_000))
+	}
+	return occurrence{kind: "usage.metered", account: account, at: at, name: "gauge", doc: doc}
+}
+
 // finish writes the CloudEvent and works out what it counts.
 func (o *occurrence) finish(i int) {
 	data := ""
@@ -204,7 +233,7 @@ func (o *occurrence) finish(i int) {
 		o.countMetered(data)
 	}
 	for j := range o.rows {
-		o.rows[j].account, o.rows[j].recorded, o.rows[j].seq = o.account, o.recorded, i
+		o.rows[j].account, o.rows[j].id = o.account, o.id
 	}
 }
 
@@ -215,12 +244,24 @@ func (o *occurrence) countMetered(data string) {
 		Consumer                      struct{ ID string }
 		Dimensions                    map[string]string
 		Start                         string
+		SourceSeq                     int64  `json:"source_seq"`
+		TrialExpiry                   string `json:"trial_expiry"`
+		Asset                         struct{ ID string }
 	}
 	if err := json.Unmarshal([]byte(data), &d); err != nil {
 		panic(err)
 	}
 	row := counting{at: o.at, meter: d.Meter, region: d.Region, platform: d.Platform, plan: d.Plan,
-		consumer: d.Consumer.ID, dimension: d.Dimensions["model"], n: 1, q: billionths(d.Quantity)}
+		consumer: d.Consumer.ID, dimension: d.Dimensions["model"], n: 1, q: billionths(d.Quantity), sourceSeq: d.SourceSeq, asset: d.Asset.ID}
+	if d.Meter == "gauge" {
+		o.level, row.q = row.q, new(big.Int)
+		if at, err := time.Parse(time.RFC3339, d.TrialExpiry); err == nil {
+			o.trialExpiry = at.UnixMilli()
+		}
+		row.trial = row.at < o.trialExpiry
+		o.rows = []counting{row}
+		return
+	}
 	if d.Start == "" {
 		o.rows = []counting{row}
 		return
@@ -380,7 +421,7 @@ func value(meter string, rows []counting) (string, int64) {
 		n += r.n
 	}
 	last := slices.MaxFunc(append([]counting{{q: new(big.Int)}}, rows...), func(a, b counting) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.recorded, b.recorded), cmp.Compare(a.seq, b.seq))
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.sourceSeq, b.sourceSeq), strings.Compare(a.id, b.id))
 	})
 	switch aggregations[meter] {
 	case "count":
@@ -397,6 +438,8 @@ func value(meter string, rows []counting) (string, int64) {
 			}
 		}
 		return fmt.Sprint(len(ids)), n
+	case "time_weighted":
+		return halfEven(new(big.Rat).SetFrac(sum, big.NewInt(3_600_000))), n
 	case "avg":
 		return halfEven(new(big.Rat).SetFrac(sum, big.NewInt(n))), n
 	}
@@ -414,7 +457,9 @@ func halfEven(r *big.Rat) string {
 }
 
 // month is what MonthUsage must answer.
-func (h *history) month(asOf int64) []report.MonthRow {
+func (h *history) month(asOf int64) []report.MonthRow { return h.monthUntil(asOf, asOf) }
+
+func (h *history) monthUntil(asOf, horizon int64) []report.MonthRow {
 	known := h.known(asOf)
 	up := parents(known)
 	names := map[string]string{}
@@ -428,7 +473,7 @@ func (h *history) month(asOf int64) []report.MonthRow {
 		trial                                  bool
 	}
 	own, tree := map[key][]counting{}, map[key][]counting{}
-	for _, r := range resolve(known) {
+	for _, r := range append(resolve(known), gauges(known, []int64{month.UnixMilli(), next.UnixMilli()}, horizon)...) {
 		if !inMonth(r) {
 			continue
 		}
@@ -450,9 +495,14 @@ func (h *history) month(asOf int64) []report.MonthRow {
 		row.QuantityTree, row.EventsTree = value(k.meter, below)
 		if mine := own[k]; mine != nil {
 			row.Quantity, row.Events = value(k.meter, mine)
-			byTime := func(a, b counting) int { return cmp.Compare(a.at, b.at) }
-			row.FirstAt = report.Instant(slices.MinFunc(mine, byTime).at)
-			row.LastAt = report.Instant(slices.MaxFunc(mine, byTime).at)
+			for _, r := range mine {
+				if at := report.Instant(r.at); !r.worth {
+					row.LastAt = max(row.LastAt, at)
+					if row.FirstAt == 0 || at < row.FirstAt {
+						row.FirstAt = at
+					}
+				}
+			}
 		}
 		rows = append(rows, row)
 	}
@@ -467,7 +517,8 @@ func orderOf(r report.MonthRow) string {
 // usage is what MeterUsage must answer.
 func (h *history) usage(q report.UsageQuery) []string {
 	groups := map[string][]counting{}
-	for _, r := range resolve(h.known(q.AsOf)) {
+	known := h.known(q.AsOf)
+	for _, r := range append(resolve(known), gauges(known, borders(q), q.AsOf)...) {
 		if r.meter != q.Meter || r.at < q.From || r.at >= q.To || len(q.Accounts) > 0 && !slices.Contains(q.Accounts, r.account) {
 			continue
 		}

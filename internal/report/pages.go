@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"sync"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 // rowsKept bounds the rows kept for following pages, over all tenants: about 300 MB. The newest answer is
@@ -19,8 +21,8 @@ type pages struct {
 }
 
 // monthID names a computed month: the same id, the same rows.
-func monthID(q MonthQuery, c Cut) string {
-	return fmt.Sprintf("%s %s %t %d %v", q.Tenant, q.Month, c.Now, c.AsOf, c.positions())
+func monthID(tenant string, m usage.Month, f MonthFilter, mark string) string {
+	return fmt.Sprintf("%s %s %q %s", tenant, m, []any{f.Accounts, f.Plan, f.Meter}, mark)
 }
 
 func (p *pages) get(id string) *Month {

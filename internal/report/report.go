@@ -33,12 +33,11 @@ func (e *Error) Error() string {
 
 // Codes of Error.
 const (
-	CodeParameter   = "bad-parameter"
-	CodeNotSettled  = "not-settled"
-	CodeNotFound    = "not-found"
-	CodeNoVersion   = "no-such-version"
-	CodeAggregation = "aggregation-unavailable"
-	CodeCursor      = "bad-cursor"
+	CodeParameter  = "bad-parameter"
+	CodeNotSettled = "not-settled"
+	CodeNotFound   = "not-found"
+	CodeNoVersion  = "no-such-version"
+	CodeCursor     = "bad-cursor"
 )
 
 // Reports answers. It is safe for concurrent use.

@@ -63,24 +63,24 @@ func (f *forest) rise() {
 }
 
 // shapeMonth makes the rows of a month from the accounts' own values.
-func shapeMonth(own map[key]*measure, state *directory.State, end int64) []MonthRow {
-	kinds, number := kindsOf(own, state)
-	f := &forest{tree: state.Tree(end), nodes: map[string]*node{}}
-	for k, m := range own {
+func shapeMonth(own *cells, state *directory.State, tree *directory.Tree, end int64, keep func(account string) bool) []MonthRow {
+	kinds, rank := kindsOf(own, state)
+	f := &forest{tree: tree, nodes: map[string]*node{}}
+	for at, m := range own.cells {
 		if m.live == 0 { // everything was voided: it never happened
 			continue
 		}
-		n := f.at(k.account)
-		k.account = ""
-		c := n.cell(number[k])
+		c := f.at(at.account).cell(rank[at.kind])
 		c.own = m
 		c.tree.merge(m)
 	}
 	f.rise()
 	accounts, rows := make([]string, 0, len(f.nodes)), 0
 	for account, n := range f.nodes {
-		accounts = append(accounts, account)
-		rows += len(n.cells)
+		if keep(account) {
+			accounts = append(accounts, account)
+			rows += len(n.cells)
+		}
 	}
 	slices.Sort(accounts)
 	out := make([]MonthRow, 0, rows)
@@ -106,24 +106,22 @@ type kind struct {
 	meter directory.Meter
 }
 
-// kindsOf lists the kinds in row order, and the number of each.
-func kindsOf(own map[key]*measure, state *directory.State) ([]kind, map[key]int) {
-	number := map[key]int{}
-	var kinds []kind
-	for k := range own {
-		k.account = ""
-		if _, ok := number[k]; !ok {
-			number[k] = 0
-			kinds = append(kinds, kind{k, state.Meter(k.meter)})
-		}
+// kindsOf lists the kinds in row order, and the place of each of the cells' kinds in it.
+func kindsOf(own *cells, state *directory.State) (kinds []kind, rank []int) {
+	order := make([]int, len(own.kinds))
+	named := make([]kind, len(own.kinds))
+	for i, k := range own.kinds {
+		order[i], named[i] = i, kind{k, state.Meter(k.meter)}
 	}
-	slices.SortFunc(kinds, func(a, b kind) int {
-		return CompareMonthRows(a.row("", "", false, &monthCell{}), b.row("", "", false, &monthCell{}))
+	slices.SortFunc(order, func(a, b int) int {
+		return CompareMonthRows(named[a].row("", "", false, &monthCell{}), named[b].row("", "", false, &monthCell{}))
 	})
-	for i, k := range kinds {
-		number[k.key] = i
+	rank = make([]int, len(order))
+	for place, i := range order {
+		rank[i] = place
+		kinds = append(kinds, named[i])
 	}
-	return kinds, number
+	return kinds, rank
 }
 
 func (k kind) row(account, name string, resolved bool, c *monthCell) MonthRow {

@@ -105,7 +105,8 @@ const rawSource = `
 FROM
 (
     SELECT account, meter, at, plan, region, platform, trial, consumer_id, item, dimensions, quantity,
-        sign, sign AS n, recorded_at, shard, seq, idx, source, id
+        sign, sign AS n, recorded_at, shard, seq, CAST(source, 'String') AS source, id,
+        if({latest:Bool}, JSONExtractInt(data, 'source_seq'), 0) AS source_seq, toUInt16(0) AS piece
     FROM {{db}}.events
     WHERE ` + chosen + `
     AND meter NOT IN ('', 'credits_returned') AND pieces <= 1
@@ -113,7 +114,7 @@ FROM
     AND ` + inCut + `
     UNION ALL
     SELECT account, meter, at, plan, region, platform, trial, consumer_id, item, dimensions, quantity,
-        sign, if(piece = 0, sign, 0) AS n, recorded_at, shard, seq, idx, source, id
+        sign, if(piece = 0, sign, 0) AS n, recorded_at, shard, seq, CAST(source, 'String') AS source, id, 0 AS source_seq, piece
     FROM {{db}}.pieces
     WHERE ` + chosen + `
     AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
@@ -132,25 +133,24 @@ const (
 WHERE ` + splitHour + groups
 )
 
-// liveRows keeps what is not voided as of the instant asked for.
-const liveRows = `
-WHERE sign = 1 AND (source, id) NOT IN
+// notVoided keeps what is not voided at the cut.
+const notVoided = `(source, id) NOT IN
 (
     SELECT source, id FROM {{db}}.events
     WHERE ` + chosen + `
     AND sign = -1 AND ` + inCut + `
 )`
 
+const liveRows = `
+WHERE sign = 1 AND ` + notVoided
+
 const liveSums = `
     toString(sum(toDecimal256(quantity, 9))), toInt64(sum(n)), toInt64(count()), toUInt64(0),
     toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at)),
     toString(min(quantity)), toString(max(quantity)),
-    toString(argMax(quantity, (at, recorded_at, shard, seq, idx))),
-    toUnixTimestamp64Milli(tupleElement(max((at, recorded_at, shard, seq, idx)), 1)),
-    toUnixTimestamp64Milli(tupleElement(max((at, recorded_at, shard, seq, idx)), 2)),
-    tupleElement(max((at, recorded_at, shard, seq, idx)), 3),
-    tupleElement(max((at, recorded_at, shard, seq, idx)), 4),
-    tupleElement(max((at, recorded_at, shard, seq, idx)), 5),
+    toString(argMax(quantity, (at, source, source_seq, id, piece))),
+    toUnixTimestamp64Milli(tupleElement(max((at, source, source_seq, id, piece)) AS newest, 1)), tupleElement(newest, 2), tupleElement(newest, 3),
+    tupleElement(newest, 4), tupleElement(newest, 5),
     groupUniqArrayIf(consumer_id, {unique:Bool} AND consumer_id != '')`
 
 const live = `
@@ -210,3 +210,28 @@ FROM
 ) AS u` + joinChanges + `
 WHERE ({any_meter:Bool} OR meter IN (SELECT arrayJoin({meters:Array(String)})))
     AND meter NOT IN (SELECT arrayJoin({not_meters:Array(String)}))` + groups
+
+// held are the samples of time-weighted meters, series by series in their own order: those in the period, and the
+// last one before it. A sample counts at its start, whole; rows of pieces are not looked at.
+const held = `
+SELECT meter, account, region, platform, asset_id, toUnixTimestamp64Milli(at), toString(quantity), toUnixTimestamp64Milli(trial_expiry), plan,
+    if({by_consumer:Bool}, consumer_id, ''), if({by_item:Bool}, item, ''),
+    arrayStringConcat(arrayMap(d -> concat(toString(length(dimensions[d])), ':', dimensions[d]), {dimensions:Array(String)}))
+FROM
+(
+    SELECT ` + sampleColumns + ` FROM {{db}}.events
+    WHERE at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + sampleRows + `
+    UNION ALL
+    SELECT ` + sampleColumns + ` FROM {{db}}.events
+    WHERE at < fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND ` + sampleRows + `
+    ORDER BY meter, account, region, platform, asset_id, at DESC, source DESC, source_seq DESC, id DESC
+    LIMIT 1 BY meter, account, region, platform, asset_id
+)
+ORDER BY meter, account, region, platform, asset_id, at, source, source_seq, id`
+
+const sampleColumns = `CAST(meter, 'String') AS meter, CAST(account, 'String') AS account, CAST(region, 'String') AS region, CAST(platform, 'String') AS platform,
+        asset_id, at, CAST(source, 'String') AS source, JSONExtractInt(data, 'source_seq') AS source_seq, id, quantity, trial_expiry,
+        CAST(plan, 'String') AS plan, consumer_id, CAST(item, 'String') AS item, dimensions`
+
+const sampleRows = chosen + `
+    AND meter NOT IN ('', 'credits_returned') AND sign = 1 AND ` + inCut + ` AND ` + notVoided

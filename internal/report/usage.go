@@ -95,7 +95,8 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	meter := state.Meter(q.Meter)
 	ask := question{
 		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: []string{q.Meter},
-		accounts: q.Accounts, by: groupingOf(q.GroupBy), state: state, unique: meter.Aggregation == "unique",
+		accounts: q.Accounts, by: groupingOf(q.GroupBy), state: state,
+		unique: meter.Aggregation == "unique", latest: meter.Aggregation == "latest",
 	}
 	if len(q.Accounts) == 0 {
 		ask.accounts = nil
@@ -107,8 +108,8 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	}
 	var c *cells
 	switch {
-	case meter.Aggregation == "time_weighted":
-		return nil, &Error{Code: CodeAggregation, Detail: "meter " + q.Meter + " is time-weighted; its usage cannot be computed yet"}
+	case meter.Aggregation == timeWeighted:
+		c, err = r.held(ctx, ask, cut.AsOf)
 	case summable(meter.Aggregation):
 		c, err = r.sums(ctx, ask)
 	default:
@@ -148,10 +149,11 @@ func groupingOf(groupBy []string) grouping {
 
 func shapeUsage(c *cells, q UsageQuery, aggregation string) []UsageRow {
 	rows := make([]UsageRow, 0, len(c.cells))
-	for k, m := range c.cells {
+	for at, m := range c.cells {
 		if m.live == 0 {
 			continue
 		}
+		k := c.key(at)
 		start, end := window(q, k.window)
 		rows = append(rows, UsageRow{
 			Start: start, End: end, Group: groupValues(k, q.GroupBy),

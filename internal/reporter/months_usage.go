@@ -72,7 +72,7 @@ func (s *server) monthUsage(ctx context.Context, who caller, in *monthUsageInput
 	if err != nil {
 		return nil, err
 	}
-	q := report.MonthQuery{Tenant: who.Tenant, Month: m}
+	q := report.MonthQuery{Tenant: who.Tenant, Month: m, MonthFilter: report.MonthFilter{Accounts: in.Account, Plan: in.Plan, Meter: in.Meter}}
 	if q.AsOf, err = asOf(in.AsOf); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,6 @@ func Refusals() problem.Refusals {
 		problem.Kind(codeClose, http.StatusConflict, "the month may not be closed; errors names every reason", "see the checklist in GET /api/v1/months/{month}, and docs/RUNBOOK.md"),
 		problem.Kind(codeBusyMonth, http.StatusConflict, "others closed the month at the same time, again and again", "ask again; nothing was changed by this request"),
 		problem.Kind(report.CodeNoVersion, http.StatusNotFound, "the month has no such version", "leave version out for the current state"),
-		problem.Kind(report.CodeAggregation, http.StatusUnprocessableEntity, "the meter's aggregation cannot be computed", "ask for another meter, or for its events"),
 		problem.Kind(codeRows, http.StatusUnprocessableEntity, "the answer would have more rows than the limit (100,000)", "ask for less: a shorter time, a longer window, fewer groups"),
 		problem.Kind(codeFormat, http.StatusUnprocessableEntity, "the file format cannot hold the answer: XLSX ends at 1,048,576 rows", "ask for csv or parquet, or for less"),
 		problem.Kind(codeExpensive, http.StatusUnprocessableEntity, "ClickHouse ended the question at a limit of this service (30 s, 2 GiB)", "ask for less: a shorter time, a longer window, fewer groups"),
