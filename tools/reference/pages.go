@@ -26,6 +26,9 @@ func pages() []page {
 			"A code never changes its meaning.", eventCodes},
 		{"request-codes.md", "Codes of a request", "Why a whole request was refused, as `code` in `application/problem+json`. " +
 			"Where ingest refuses it for its events, `errors[]` has a [code of an event](event-codes.md) each.", requestCodes},
+		{"reports.md", "Reports", "`GET /api/v1/reports/{report}` of the reporter, or `countinghouse report show`. Every report also takes `as_of` (only what was recorded by then), " +
+			"`version` (of the closed month that `month` names), `format` (json, csv, csv-pipe, parquet, xlsx) and, as JSON, `limit` and `cursor`. " +
+			"`/reports/{report}/columns` tells an export's file name and columns beforehand. How columns look in each format is [at the end](#kinds-of-columns).", reports},
 		{"configuration.md", "Configuration", "Flags beat environment, environment beats the file (`--config`), the file beats the defaults. " +
 			"A variable ending in `_FILE` names a file that holds the value. Unknown keys fail; `countinghouse config check` names every fault at once.", configuration},
 		{"metrics.md", "Metrics", "Served on `/metrics` of each service's admin port.", metrics},

@@ -58,6 +58,7 @@ func TestPagesSaySomething(t *testing.T) {
 		"events.md":        {"## `usage.metered`", "| `quantity` | decimal | required |", "| `asset.id` | string | required |", "| `lines[].response` | code | required |"},
 		"event-codes.md":   {"`time-window`", "`conflict`"},
 		"request-codes.md": {"`storage-full` | 503", "`not-settled` | 409"},
+		"reports.md":       {"## `elastic-usage`", "| `USED` | decimal |", "| `account` | required |", "TIMESTAMP(ms, UTC)"},
 		"configuration.md": {"`nats.url` | `--nats` | `COUNTINGHOUSE_INGEST__NATS__URL`", "## aggregator", "## reporter"},
 		"metrics.md":       {"`countinghouse_aggregator_lag_events` | gauge | shard", "`countinghouse_ingest_ack_seconds` | histogram"},
 		"tables.md":        {"### table `events`", "| `content_hash` | `UInt64` |", "### view `ledger_v1`", "`accepted`, `stored`, `duplicate`", "PARTITION BY toYYYYMM(at)"},
