@@ -94,6 +94,7 @@ func newServer(s *server) http.Handler {
 	s.registerMonths()
 	s.registerEvents()
 	s.registerReports()
+	s.registerExplain()
 	s.registerLedger()
 	s.registerKeys()
 	s.registerDocs()

@@ -1,0 +1,377 @@
+package report
+
+import (
+	"context"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
+
+// Measures of metered usage that can be explained.
+const (
+	measureEvents       = "events"
+	measureQuantityTree = "quantity_tree"
+	measureEventsTree   = "events_tree"
+)
+
+// metered is a question about rows of metered usage: whose, of what, when.
+type metered struct {
+	from, to int64 // Unix ms, [from, to)
+	meter    string
+	accounts []string
+	filters  map[string]string // of plan, region, platform, trial: those asked for
+}
+
+func (m *metered) fits(k key) bool {
+	for name, want := range m.filters {
+		have := map[string]string{"plan": k.plan, "region": k.region, "platform": k.platform, "trial": boolText(k.trial)}[name]
+		if have != want {
+			return false
+		}
+	}
+	return true
+}
+
+func boolText(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}
+
+// usage explains a number of the monthly aggregates.
+func (e *explanation) usage(ctx context.Context) error {
+	if !e.monthy {
+		return wrong("month", "must be given: a month as YYYY-MM")
+	}
+	account, err := e.need("account", "the row's account")
+	if err != nil {
+		return err
+	}
+	meter, err := e.need("meter", "the row's meter")
+	if err != nil {
+		return err
+	}
+	if e.out.Measure == "" {
+		e.out.Measure = MeasureQuantity
+	}
+	measures := []string{MeasureQuantity, measureEvents, measureQuantityTree, measureEventsTree}
+	if !slices.Contains(measures, e.out.Measure) {
+		return wrong("measure", "want one of "+strings.Join(measures, ", "))
+	}
+	m := &metered{from: e.month.Start().Millis(), to: e.month.End().Millis(), meter: meter, accounts: []string{account}, filters: map[string]string{}}
+	for _, name := range []string{"plan", "region", "platform", "trial"} {
+		if value, ok := e.q.Values[name]; ok {
+			m.filters[name] = strings.ToLower(value)
+			if name != "trial" {
+				m.filters[name] = value
+			}
+		}
+	}
+	if strings.HasSuffix(e.out.Measure, "_tree") {
+		m.accounts = append(m.accounts, e.state.Tree(m.to).Below(account)...)
+	}
+	if err := e.measure(ctx, m); err != nil {
+		return err
+	}
+	return e.storedNumbers(ctx, account, m)
+}
+
+// measure computes a number as reports do, and again from the rows it lists.
+func (e *explanation) measure(ctx context.Context, m *metered) error {
+	aggregation := e.state.Meter(m.meter).Aggregation
+	if aggregation == "time_weighted" {
+		return &Error{Code: CodeParameter, Parameter: "meter", Detail: "meter " + m.meter + " is time-weighted: its samples are listed by GET /events?meter=" + m.meter}
+	}
+	number, accounts, err := e.reported(ctx, m, e.cut, aggregation)
+	if err != nil {
+		return err
+	}
+	if e.older != nil {
+		if !summable(aggregation) {
+			return wrong("from_version", "a difference is explained of sums and counts; "+m.meter+" is "+aggregation)
+		}
+		before, others, err := e.reported(ctx, m, *e.older, aggregation)
+		if err != nil {
+			return err
+		}
+		if number, err = minus(number, before); err != nil {
+			return err
+		}
+		accounts = slices.Compact(slices.Sorted(slices.Values(slices.Concat(accounts, others))))
+	}
+	e.out.Number = number
+	e.out.How = hows[aggregation]
+	if strings.HasPrefix(e.out.Measure, "events") {
+		e.out.How = hows["count"]
+	}
+	params := e.rowParams(m, accounts)
+	if err := e.listRows(ctx, params, aggregation); err != nil {
+		return err
+	}
+	if e.older != nil {
+		if e.out.Number != e.out.Evidence {
+			e.out.Late, err = e.LateEvents(ctx, e.q.Tenant, e.month, *e.older, e.cut, e.limit())
+		}
+		return err
+	}
+	return e.listCells(ctx, params)
+}
+
+// hows say how rows of an aggregation make its number.
+var hows = map[string]string{ //nolint:gochecknoglobals // a table of constants
+	"sum":    "the sum of quantity × sign of the rows",
+	"count":  "the number of events: the sum of their signs, an event that was cut counting with its first piece",
+	"min":    "the smallest quantity of the rows that are not voided",
+	"max":    "the largest quantity of the rows that are not voided",
+	"latest": "the quantity of the last row that is not voided",
+	"unique": "the number of different consumers of the rows that are not voided",
+	"avg":    "the sum of the quantities that are not voided, divided by the number of events, half-even to nine digits",
+}
+
+// reported is the number on the road of the reports, and the accounts that have a part in it.
+func (e *explanation) reported(ctx context.Context, m *metered, cut Cut, aggregation string) (number string, accounts []string, err error) {
+	state, err := e.directoryAt(ctx, e.q.Tenant, cut)
+	if err != nil {
+		return "", nil, err
+	}
+	ask := question{
+		tenant: e.q.Tenant, from: m.from, to: m.to, cut: cut, accounts: m.accounts, state: state,
+		by: grouping{account: true, plan: true, region: true, platform: true, trial: true},
+	}
+	if len(m.accounts) > filterMax {
+		ask.accounts = nil
+	}
+	c, err := e.monthCells(ctx, ask, m.meter)
+	if err != nil {
+		return "", nil, err
+	}
+	total := &measure{sum: new(big.Int)}
+	for at, one := range c.cells {
+		if k := c.key(at); k.meter == m.meter && slices.Contains(m.accounts, k.account) && m.fits(k) && one.live != 0 {
+			if !slices.Contains(accounts, k.account) {
+				accounts = append(accounts, k.account)
+			}
+			total.merge(one)
+		}
+	}
+	slices.Sort(accounts)
+	if strings.HasPrefix(e.out.Measure, measureEvents) {
+		aggregation = "count"
+	}
+	return total.quantity(aggregation), accounts, nil
+}
+
+// meteredRows are the rows that count, both signs, with the plan of the account at their instant where they
+// name none. A returned credit counts on the meter of its message.
+const meteredRows = `
+FROM
+(
+    SELECT source, id, type, account, at, recorded_at, quantity, sign, n, shard, seq, idx, region, platform, trial, consumer_id, source_seq, piece,
+        if(plan != '', plan, plans[1 + arrayCount(c -> c <= toUnixTimestamp64Milli(at), changes)]) AS effective
+    FROM
+    (
+        SELECT source, id, type, account, meter, at, recorded_at, quantity, sign, sign AS n, shard, seq, idx, region, platform, trial, consumer_id, plan,
+            JSONExtractInt(data, 'source_seq') AS source_seq, toUInt16(0) AS piece
+        FROM {{db}}.events
+        WHERE tenant = {tenant:String} AND meter = {meter:String} AND meter != 'credits_returned' AND pieces <= 1 AND account IN {accounts:Array(String)}
+            AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + ` AND ` + sinceOlder + `
+        UNION ALL
+        SELECT source, id, 'usage.metered' AS type, account, meter, at, recorded_at, quantity, sign, if(piece = 0, sign, 0) AS n, shard, seq, idx, region, platform,
+            trial, consumer_id, plan, 0 AS source_seq, piece
+        FROM {{db}}.pieces
+        WHERE tenant = {tenant:String} AND meter = {meter:String} AND account IN {accounts:Array(String)}
+            AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + ` AND ` + sinceOlder + `
+        UNION ALL
+        SELECT source, id, 'message.credit_returned' AS type, account, if(charged.meter = '', 'credits_returned', charged.meter) AS meter, at, recorded_at, quantity,
+            sign, sign AS n, shard, seq, idx, '' AS region, '' AS platform, false AS trial, '' AS consumer_id, '' AS plan, 0 AS source_seq, toUInt16(0) AS piece
+        FROM
+        (
+            SELECT source, id, account, at, recorded_at, quantity, sign, shard, seq, idx, JSONExtractString(data, 'message_id') AS message_id
+            FROM {{db}}.events
+            WHERE tenant = {tenant:String} AND meter = 'credits_returned' AND {credits:Bool} AND account IN {accounts:Array(String)}
+                AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + ` AND ` + sinceOlder + `
+        ) AS r
+        LEFT JOIN
+        (
+            SELECT message_id, argMin(charge_meter, first) AS meter
+            FROM
+            (
+                SELECT JSONExtractString(data, 'message_id') AS message_id, CAST(any(meter), 'String') AS charge_meter, min((at, source, id)) AS first
+                FROM {{db}}.events
+                WHERE tenant = {tenant:String} AND {credits:Bool} AND meter IN ('sms_credits', 'voice_credits') AND type = 'message.charged' AND ` + inCut + `
+                GROUP BY source, id, message_id
+                HAVING sum(sign) > 0
+            )
+            GROUP BY message_id
+        ) AS charged USING (message_id)
+        WHERE meter = {meter:String}
+    ) AS u
+    LEFT JOIN
+    (
+        SELECT tupleElement(triple, 1) AS account, tupleElement(triple, 2) AS changes, tupleElement(triple, 3) AS plans
+        FROM (SELECT arrayJoin(arrayZip({accounts:Array(String)}, {changes:Array(Array(Int64))}, {plans:Array(Array(String))})) AS triple)
+    ) AS p USING (account)
+)
+WHERE ({any_plan:Bool} OR effective = {plan:String}) AND ({any_region:Bool} OR region = {region:String})
+    AND ({any_platform:Bool} OR platform = {platform:String}) AND ({any_trial:Bool} OR trial = {trial:Bool})`
+
+// voidedRows are the events that a void in the cut takes back.
+const voidedRows = `(source, id) IN
+    (
+        SELECT source, id FROM {{db}}.events WHERE tenant = {tenant:String} AND meter IN ({meter:String}, 'credits_returned') AND sign = -1 AND ` + inCut + `
+    )`
+
+const meteredList = `
+SELECT CAST(source, 'String'), id, CAST(type, 'String'), CAST(account, 'String'), toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), toString(quantity),
+    toInt8(sign), if({counts_events:Bool}, toString(n), toString(toDecimal256(quantity, 9) * sign)), if(` + voidedRows + `, 'voided', 'stored'), CAST(consumer_id, 'String'), shard, seq, idx` +
+	meteredRows + `
+ORDER BY at, source, id, sign DESC
+LIMIT {limit:UInt64} OFFSET {skip:UInt64}`
+
+const meteredSums = `
+SELECT toInt64(count()), toString(sum(toDecimal256(quantity, 9) * sign)), toInt64(sum(n))` + meteredRows
+
+const meteredLive = `
+SELECT toString(min(quantity)), toString(max(quantity)), toString(argMax(quantity, (at, CAST(source, 'String'), source_seq, id, piece))), toString(sum(toDecimal256(quantity, 9))), toInt64(sum(n)),
+    toInt64(uniqExactIf(consumer_id, consumer_id != '')), toInt64(count())` + meteredRows + `
+    AND sign = 1 AND NOT ` + voidedRows
+
+// rowParams are the parameters of meteredRows, for the accounts that have a part in the number.
+func (e *explanation) rowParams(m *metered, accounts []string) map[string]any {
+	all := e.state.PlanChanges(m.from, m.to)
+	changes, plans := make([][]int64, len(accounts)), make([][]string, len(accounts))
+	for i, account := range accounts {
+		changes[i] = append([]int64{}, all[account]...)
+		for _, at := range append([]int64{m.from}, changes[i]...) {
+			plans[i] = append(plans[i], e.state.UsagePlan(account, m.meter, at))
+		}
+	}
+	credits := slices.Contains([]string{"sms_credits", "voice_credits", "credits_returned"}, m.meter)
+	params := map[string]any{
+		"tenant": e.q.Tenant, "meter": m.meter, "from": m.from, "to": m.to, "accounts": append([]string{}, accounts...), "changes": changes, "plans": plans, "credits": credits,
+		"limit": e.limit(), "skip": e.q.Skip, "counts_events": strings.HasPrefix(e.out.Measure, measureEvents) || e.state.Meter(m.meter).Aggregation == "count",
+	}
+	for _, name := range []string{"plan", "region", "platform", "trial"} {
+		value, ok := m.filters[name]
+		params["any_"+name], params[name] = !ok, value
+	}
+	params["trial"] = m.filters["trial"] == "true"
+	return e.oldParams(params)
+}
+
+// listRows lists the rows and computes the number from all of them.
+func (e *explanation) listRows(ctx context.Context, params map[string]any, aggregation string) error {
+	var sum string
+	var events int64
+	err := e.query(ctx, "sum the evidence", meteredSums, params, func(row warehouse.Rows) error { return row.Scan(&e.out.Total, &sum, &events) })
+	if err != nil {
+		return err
+	}
+	total := &measure{events: events, live: e.out.Total}
+	if !summable(aggregation) {
+		var low, high, latest string
+		var consumers int64
+		err := e.query(ctx, "sum the evidence", meteredLive, params, func(row warehouse.Rows) error {
+			return row.Scan(&low, &high, &latest, &sum, &total.events, &consumers, &total.live)
+		})
+		if err != nil {
+			return err
+		}
+		if err := total.parse(sum, low, high, latest, nil); err != nil {
+			return err
+		}
+		for range consumers {
+			total.consumers[fmt36(len(total.consumers))] = struct{}{}
+		}
+	} else if err := total.parse(sum, "", "", "", nil); err != nil {
+		return err
+	}
+	if strings.HasPrefix(e.out.Measure, measureEvents) {
+		aggregation = "count"
+	}
+	e.out.Evidence = total.quantity(aggregation)
+	return e.query(ctx, "list the evidence", meteredList, params, func(row warehouse.Rows) error {
+		var v Evidence
+		err := row.Scan(&v.Source, &v.ID, &v.Type, &v.Account, (*int64)(&v.At), (*int64)(&v.RecordedAt), &v.Quantity, &v.Sign, &v.Counts, &v.Status, &v.About,
+			&v.Shard, &v.Seq, &v.Idx)
+		e.out.Events = append(e.out.Events, v)
+		return err
+	})
+}
+
+// fmt36 makes n different texts of n numbers.
+func fmt36(n int) string { return big.NewInt(int64(n)).Text(36) }
+
+// cellsListed is how many cells of the rollup an explanation shows.
+const cellsListed = 100
+
+const rollupCells = `
+SELECT toUnixTimestamp64Milli(hour), CAST(account, 'String'), CAST(meter, 'String'), CAST(plan, 'String'), CAST(region, 'String'), CAST(platform, 'String'), trial,
+    toString(sum(quantity)), sum(events), toInt64(count() OVER ())
+FROM {{db}}.usage_hourly
+WHERE tenant = {tenant:String} AND meter = {meter:String} AND account IN {accounts:Array(String)}
+    AND hour >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND hour < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+    AND ({any_region:Bool} OR region = {region:String}) AND ({any_platform:Bool} OR platform = {platform:String}) AND ({any_trial:Bool} OR trial = {trial:Bool})
+GROUP BY hour, account, meter, plan, region, platform, trial
+ORDER BY hour, account, meter, plan, region, platform, trial
+LIMIT 100`
+
+// listCells shows the rollup of the same accounts and hours. Rollups hold what is counted now and know no plans.
+func (e *explanation) listCells(ctx context.Context, params map[string]any) error {
+	return e.query(ctx, "list the rollup", rollupCells, params, func(row warehouse.Rows) error {
+		var c RollupCell
+		err := row.Scan((*int64)(&c.Hour), &c.Account, &c.Meter, &c.Plan, &c.Region, &c.Platform, &c.Trial, &c.Quantity, &c.Events, &e.out.Cells)
+		e.out.Rollup = append(e.out.Rollup, c)
+		return err
+	})
+}
+
+const storedUsage = `
+SELECT ifNull(toString(quantity), ''), events, ifNull(toString(quantity_tree), ''), events_tree
+FROM {{db}}.month_rows
+WHERE tenant = {tenant:String} AND month = {month:String} AND close_id = {close_id:String} AND account = {account:String} AND meter = {meter:String}
+    AND ({any_plan:Bool} OR plan = {plan:String}) AND ({any_region:Bool} OR region = {region:String})
+    AND ({any_platform:Bool} OR platform = {platform:String}) AND ({any_trial:Bool} OR trial = {trial:Bool})`
+
+// storedNumbers are what closed versions stored of the same row.
+func (e *explanation) storedNumbers(ctx context.Context, account string, m *metered) error {
+	versions, err := e.Versions(ctx, e.q.Tenant, e.month)
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		params := e.rowParams(m, nil)
+		params["month"], params["close_id"], params["account"] = e.month.String(), v.CloseID, account
+		rows, sum := 0, new(big.Int)
+		var last string
+		err := e.query(ctx, "read a version's number", storedUsage, params, func(row warehouse.Rows) error {
+			var quantity, tree string
+			var events, eventsTree int64
+			if err := row.Scan(&quantity, &events, &tree, &eventsTree); err != nil {
+				return err
+			}
+			last = map[string]string{
+				MeasureQuantity: quantity, measureEvents: big.NewInt(events).String(), measureQuantityTree: tree, measureEventsTree: big.NewInt(eventsTree).String(),
+			}[e.out.Measure]
+			a, err := parseAmount(last)
+			if err == nil {
+				sum.Add(sum, a)
+			}
+			rows++
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if rows > 1 {
+			last = formatAmount(sum)
+		} else if rows == 1 {
+			last = trimDecimal(last)
+		}
+		e.out.Versions = append(e.out.Versions, VersionNumber{v.Version, v.AsOf, v.SHA256, last})
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package reporter
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/countinghouse/countinghouse/internal/report"
+)
+
+// explainInput has no fields: what is there and what is blank differ, so the query itself is read.
+type explainInput struct{}
+
+type explainOutput struct {
+	Body explainAnswer
+	Next string `header:"X-Next-Cursor" doc:"As next, for CSV"`
+}
+
+type explainAnswer struct {
+	*report.Explanation
+	Next *string `json:"next" doc:"Cursor of the next events; null on the last page"`
+}
+
+func (a explainAnswer) columns() []string {
+	return []string{"at", "recorded_at", "source", "id", "type", "account", "about", "quantity", "sign", "counts", "status", "shard", "seq", "idx"}
+}
+
+func (a explainAnswer) cells(row func(...cell)) {
+	for i := range a.Events {
+		v := &a.Events[i]
+		row(plain(v.At.String()), plain(v.RecordedAt.String()), text(v.Source), text(v.ID), text(v.Type), text(v.Account), text(v.About), plain(v.Quantity),
+			whole(int(v.Sign)), plain(v.Counts), plain(v.Status), whole(v.Shard), whole(v.Seq), whole(v.Idx))
+	}
+}
+
+// ContentType names the character set of CSV.
+func (a explainAnswer) ContentType(ct string) string { return tableType(ct) }
+
+// explainKeys are what may tell a number apart, as parameters.
+func explainKeys() []*huma.Param {
+	param := func(name, doc string) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	return []*huma.Param{
+		param("month", "Month of the number, YYYY-MM"),
+		param("account", "The row's account"),
+		param("meter", "Of metered usage: the row's meter"),
+		param("plan", "The row's plan; left out is any plan, empty is no plan. So with region, platform and trial"),
+		param("region", "The row's region"),
+		param("platform", "The row's platform"),
+		param("trial", "true or false"),
+		param("measure", "The number's column. Of usage: quantity, events, quantity_tree, events_tree; of STA: registered, token, activity, each also with _own; of elastic-usage: USED, METER_QUANTITY"),
+		param("activation", "Of elastic-usage: the row's ACTIVATION_ID"),
+		param("correlation", "Of elastic-usage: the row's CORRELATION_ID; left out is the last row of the line item"),
+		param("item", "Of elastic-usage: the row's ITEM"),
+	}
+}
+
+func (s *server) registerExplain() {
+	param := func(name, doc string) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	which := param("report", "Report of the number; month-usage, the default, is /months/{month}/usage")
+	for _, name := range report.ExplainedReports() {
+		which.Schema.Enum = append(which.Schema.Enum, name)
+	}
+	register(s, endpoint{Operation: huma.Operation{
+		OperationID: "explain", Method: http.MethodGet, Path: "/explain", Tags: []string{"reports"}, Summary: "Where a number comes from",
+		Description: "The number of one cell of a report, as it is and as closed versions have it; the rollup behind it; and every event behind it, with its place in the log. " +
+			"It is computed a second time from these events: explained says that both are equal to the last digit. With from_version and to_version: the difference between two versions.",
+		Parameters: slices.Concat([]*huma.Param{which}, explainKeys(), []*huma.Param{
+			param("as_of", "Only what was recorded at or before this instant, RFC 3339"),
+			param("version", "A version of the closed month; default: as the report answers"),
+			param("from_version", "Explain what changed since this version of the month"),
+			param("to_version", "up to this one; default: the newest"),
+			param("limit", "Events of a page, 1 to 1000; default 100"),
+			param("cursor", "next of the page before"),
+			param("format", "json or csv, the events; default: the header Accept"),
+		}),
+	}, scopes: []string{scopeReports}, rows: true, report: true}, s.explain)
+}
+
+// explainPlace is what a cursor carries.
+type explainPlace struct {
+	Ask     string
+	Cut     report.Cut
+	Version int
+	Skip    int
+}
+
+func (s *server) explain(ctx context.Context, who caller, _ *explainInput) (*explainOutput, error) {
+	values, _ := ctx.Value(queryKey).(map[string][]string)
+	q := report.ExplainQuery{Tenant: who.Tenant, Report: first(values["report"]), Values: map[string]string{}}
+	ask := q.Report
+	for _, p := range explainKeys() {
+		if v, ok := values[p.Name]; ok {
+			if len(v) > 1 {
+				return nil, wrong(p.Name, "given more than once")
+			}
+			q.Values[p.Name] = v[0]
+			ask += " " + p.Name + "=" + strconv.Quote(v[0])
+		}
+	}
+	var err error
+	if q.AsOf, err = asOf(first(values["as_of"])); err != nil {
+		return nil, err
+	}
+	for name, into := range map[string]*int{"version": &q.Version, "from_version": &q.From, "to_version": &q.To} {
+		text := first(values[name])
+		if *into, err = strconv.Atoi(text); text != "" && (err != nil || *into < 1) {
+			return nil, wrong(name, "want a version's number, from 1")
+		}
+	}
+	ask += fmt.Sprint(" ", q.AsOf, q.Version, q.From, q.To)
+	if q.From == 0 && q.To != 0 {
+		return nil, wrong("from_version", "to_version goes with from_version")
+	}
+	if q.Limit, err = limitOf(first(values["limit"]), 100); err != nil {
+		return nil, err
+	}
+	if cursor := first(values["cursor"]); cursor != "" {
+		var place explainPlace
+		if err := s.cursors.take(who.Tenant, "explain", cursor, &place); err != nil {
+			return nil, err
+		}
+		if place.Ask != ask {
+			return nil, refuse(codeCursor, "the cursor belongs to another question; start again without it")
+		}
+		q.Skip, q.Cut, q.Version = place.Skip, &place.Cut, place.Version
+	}
+	e, err := s.reports.Explain(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	out := &explainOutput{Body: explainAnswer{Explanation: e}}
+	if int64(q.Skip+len(e.Events)) >= e.Total || len(e.Events) == 0 {
+		return out, nil
+	}
+	next, err := s.cursors.give(who.Tenant, "explain", explainPlace{Ask: ask, Cut: e.Cut, Version: e.Version, Skip: q.Skip + len(e.Events)})
+	out.Body.Next, out.Next = &next, next
+	return out, err
+}
