@@ -107,6 +107,7 @@ func (d *decider) decide(ctx context.Context, chunks []*chunk, to rows) (*batch,
 		}
 	}
 	d.router.end()
+	b.touched = d.router.touched
 	return b, nil
 }
 

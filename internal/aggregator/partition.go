@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/eventlog"
+	"github.com/countinghouse/countinghouse/internal/register"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -110,6 +111,7 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	s := &session{
 		partition: p, shard: shard, sink: &sink{writer: writer, metrics: p.metrics}, after: at,
 	}
+	s.register = register.New(p.warehouse, p.id, s.counted, p.zap)
 	s.lag.seq.Store(start)
 	p.progress.Store(start)
 	p.loggedAt.Store(done.LoggedAt.Millis())
@@ -131,6 +133,15 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	p.lastError.Store(nil)
 	p.zap.Info("reading the log", zap.Uint16("shard", shard), zap.Uint64("from", start+1), zap.Uint64("identities", p.filter.size()))
 	return s.run(ctx)
+}
+
+// counted is how far the shards of the partition are counted.
+func (s *session) counted() register.Cut {
+	cut := register.Cut{s.shard: s.progress.Load()}
+	for shard, seq := range s.ended {
+		cut[shard] = seq
+	}
+	return cut
 }
 
 // findServer asks once which server holds the partition.

@@ -1,6 +1,7 @@
 package aggregator
 
 import (
+	"github.com/countinghouse/countinghouse/internal/register"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -28,11 +29,13 @@ type router struct {
 	derived bool // the monthly partials are sums of the hourly ones, because both lack the whole batch
 	gate    [warehouse.Targets]keeper
 	rows    rows
+	folded  map[string]bool // types of events that the fold of the directory reads
+	touched map[string]bool // tenants whose directory the batch changes
 }
 
 func newRouter(marks watermarks) *router {
 	w := newWords()
-	return &router{marks: marks, hourly: newRollup(warehouse.Hourly, w), monthly: newRollup(warehouse.Monthly, w)}
+	return &router{marks: marks, hourly: newRollup(warehouse.Hourly, w), monthly: newRollup(warehouse.Monthly, w), folded: register.Types()}
 }
 
 // begin points the router at the rows of a batch that starts with sequence first.
@@ -41,7 +44,7 @@ func (r *router) begin(to rows, shard uint16, first uint64) {
 		r.gate[t] = r.marks.keeper(t, first)
 	}
 	to.begin(shard)
-	r.rows = to
+	r.rows, r.touched = to, map[string]bool{}
 	r.derived = r.gate[warehouse.Hourly].past && r.gate[warehouse.Monthly].past
 	r.hourly.reset()
 	r.monthly.reset()
@@ -75,6 +78,9 @@ func (r *router) event(row *eventRow) {
 	r.hourly.add(row, r.gate[warehouse.Hourly])
 	if !r.derived {
 		r.monthly.add(row, r.gate[warehouse.Monthly])
+	}
+	if r.folded[row.event.Type] { // whether or not the row is there already: it is counted only now
+		r.touched[row.tenant] = true
 	}
 	if usage.Directory(row.event.Type) && r.gate[warehouse.Directory].keep(warehouse.Directory, row.at, row.pos.Seq) {
 		r.rows.directory(row)

@@ -154,10 +154,11 @@ type batch struct {
 	chunks      []*chunk // until it is retired: a row of theirs may have to be negated
 	stored      []uint64 // usage.IdentityHash of the events stored
 	accepted    int
-	hash        [16]byte // of the last chunk
-	loggedAt    int64    // Unix ms, of the last chunk
-	oldest      int64    // Unix ms: loggedAt of the first chunk, for the lag metric
-	weight      int64    // credit to give back
+	hash        [16]byte        // of the last chunk
+	loggedAt    int64           // Unix ms, of the last chunk
+	oldest      int64           // Unix ms: loggedAt of the first chunk, for the lag metric
+	weight      int64           // credit to give back
+	touched     map[string]bool // tenants whose directory it changes
 }
 
 // chunkAt is the chunk of a sequence that b has.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
+	"github.com/countinghouse/countinghouse/internal/register"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -34,6 +35,8 @@ type session struct {
 	credit  *credit       // bytes between the log and the warehouse
 	starved chan struct{} // nothing more can come before what is here is stored
 	lag     lag
+
+	register *register.Register // the directory, folded, as tables
 }
 
 // storedMax bounds batches that are committed but not yet retired; the decider also has one in hand.
@@ -55,6 +58,7 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.decide(ctx) })
 	g.Go(func() error { return s.store(ctx) })
 	g.Go(func() error { return s.report(ctx) })
+	g.Go(func() error { s.register.Run(ctx); return nil })
 	if s.id == 0 { // one aggregator compares the tables of all
 		g.Go(func() error { s.reconcile(ctx); return nil })
 	}
@@ -218,6 +222,7 @@ func (s *session) store(ctx context.Context) error {
 			}
 			faultpoint.Hit("aggregator/committed")
 			s.advance(b)
+			s.register.Touch(b.touched)
 			s.lag.committed(b)
 			s.free <- b.rows.(*blocks)
 			select {

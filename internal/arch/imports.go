@@ -29,8 +29,9 @@ var importTable = map[string][]string{
 	"control":    {"telemetry", "eventlog"},
 	"ingest":     {"usage", "eventlog", "control", "problem", "faultpoint", "config", "telemetry", "tlsfile"},
 	"warehouse":  {"usage", "faultpoint", "telemetry", "tlsfile"},
-	"aggregator": {"usage", "eventlog", "warehouse", "audit", "control", "faultpoint", "config", "telemetry"},
-	"report":     {"usage", "directory", "warehouse"},
+	"register":   {"directory", "warehouse", "faultpoint"},
+	"aggregator": {"usage", "eventlog", "warehouse", "register", "audit", "control", "faultpoint", "config", "telemetry"},
+	"report":     {"usage", "directory", "warehouse", "register"}, // register: for reporttest
 	"audit":      {"usage", "eventlog", "warehouse", "telemetry"},
 	"months":     {"usage", "report", "warehouse", "control", "audit", "faultpoint", "telemetry"},
 	"reporter":   {"usage", "directory", "warehouse", "report", "months", "audit", "control", "problem", "config", "telemetry"},

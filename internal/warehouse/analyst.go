@@ -12,11 +12,12 @@ type AnalystTable struct {
 // tenants' rows. The entries without a tenant are views over the others, and the state of the shards.
 func AnalystTables(database string) []AnalystTable {
 	var tables []AnalystTable
-	for _, name := range []string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "ledger", "elastic_lines", "month_versions", "month_rows", "month_adjustments"} {
+	for _, name := range []string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "directory_generations", "directory_accounts",
+		"directory_steps", "directory_plans", "directory_trees", "directory_meters", "directory_rulings", "dead_letters", "ledger", "elastic_lines", "month_versions", "month_rows", "month_adjustments"} {
 		tables = append(tables, AnalystTable{Database: database, Name: name, Tenant: "tenant"})
 	}
 	for _, name := range []string{
-		"shard_status", "credits_resolved", "meters", "counting", "counting_live", "plan_spans", "account_steps", "ancestors",
+		"shard_status", "credits_resolved", "meters", "counting", "counting_live", "directory_newest", "plan_spans", "account_steps", "ancestors",
 		"monthly_facts", "monthly_own", "monthly_open", "month_published", "line_item_steps", "elastic_instances", "elastic_resolved",
 	} {
 		tables = append(tables, AnalystTable{Database: database, Name: name})

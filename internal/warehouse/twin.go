@@ -66,12 +66,21 @@ func Projections() []string {
 // Kept are the tables that a rebuild leaves alone: they are not in the log. Of the tables of a database each is
 // in one list or the other.
 func Kept() []string {
-	return append(Closed(),
+	return append(append(Closed(), Folded()...),
 		"migrations",   // what was done to the database
 		"owner",        // the fence: a lower epoch would let an earlier owner write
 		"rebuilds",     // what rebuilds did
 		"shard_status", // what the aggregator last saw: written again every second
 	)
+}
+
+// Folded are the tables of internal/register: they follow from directory_events, which is exchanged, and are folded
+// again where they do not.
+func Folded() []string {
+	return []string{
+		"directory_generations", "directory_accounts", "directory_steps", "directory_plans", "directory_trees", "directory_meters",
+		"directory_rulings",
+	}
 }
 
 // Closed are the tables of closed months, which are never computed again.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/localstack"
+	"github.com/countinghouse/countinghouse/internal/register"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -98,6 +99,9 @@ func (b *bench) store(facts []fact) {
 	for _, block := range []warehouse.Block{events, pieces, hourly, monthly, directory} {
 		b.insert(wr, block)
 	}
+	if err := register.Project(b.ctx, b.w, []string{"acme", "other"}, nil); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // cell adds one row or piece to the rollups, unmerged: readers must not care.
@@ -115,7 +119,7 @@ func cell(hourly, monthly *warehouse.RollupBlock, r *warehouse.EventRow, at usag
 // shop is one tenant's directory and usage in which every rule of the monthly aggregates shows once.
 func shop() []fact {
 	return []fact{
-		{typ: "meter.defined", at: "02-01 00:00", data: `{"aggregation":"sum","meter":"tokens","service":"sta","unit":"token"}`},
+		{typ: "meter.defined", at: "01-01 00:01", data: `{"aggregation":"sum","meter":"tokens","service":"cloud","unit":"token"}`},
 		{typ: "meter.defined", at: "01-01 00:00", data: `{"aggregation":"max","meter":"tokens"}`}, // an earlier definition
 		{typ: "meter.defined", at: "01-01 00:00", data: `{"aggregation":"max","meter":"peak","unit":"user"}`},
 		{typ: "meter.defined", at: "01-01 00:00", data: `{"aggregation":"avg","meter":"load"}`},
@@ -128,12 +132,12 @@ func shop() []fact {
 		{typ: "account.created", account: "b", at: "2025-11-01 00:00", data: `{"name":"B","kind":"customer","parent_account_id":"a"}`},
 		{typ: "account.reparented", account: "b", at: "02-10 00:00", data: `{"new_parent_account_id":"root"}`},
 		{typ: "account.created", account: "late", at: "01-05 12:00", data: `{"name":"Late","kind":"customer","parent_account_id":"nobody"}`},
-		{typ: "service.plan_set", account: "a", at: "2025-11-02 00:00", data: `{"plan":"Basic","service":"sta"}`},
-		{typ: "service.plan_set", account: "a", at: "01-10 12:20", data: `{"plan":"Premium","service":"sta"}`},
-		{typ: "service.plan_set", account: "a", at: "01-10 12:10", data: `{"plan":"Never","service":"sta"}`, voided: true},
+		{typ: "service.plan_set", account: "a", at: "2025-11-02 00:00", data: `{"plan":"Basic","service":"cloud"}`},
+		{typ: "service.plan_set", account: "a", at: "01-10 12:20", data: `{"plan":"Premium","service":"cloud"}`},
+		{typ: "service.plan_set", account: "a", at: "01-10 12:10", data: `{"plan":"Never","service":"cloud"}`, voided: true},
 		{typ: "service.plan_set", account: "b", at: "2025-11-02 00:00", data: `{"plan":"X","service":"idaas"}`},
 		{typ: "service.plan_set", account: "b", at: "01-15 00:00", data: `{"plan":"Y","service":"spp"}`}, // two services: no single plan
-		{typ: "service.plan_set", account: "late", at: "01-01 00:00", data: `{"plan":"Early","service":"sta"}`},
+		{typ: "service.plan_set", account: "late", at: "01-01 00:00", data: `{"plan":"Early","service":"cloud"}`},
 
 		{account: "a", at: "01-10 12:00", meter: "tokens", q: "1"},
 		{account: "a", at: "01-10 12:19:59", meter: "tokens", q: "2"},
@@ -165,6 +169,7 @@ func shop() []fact {
 		{typ: "message.credit_returned", account: "a", at: "01-04 02:00", meter: "credits_returned", q: "-5", data: `{"message_id":"unknown"}`},
 		{typ: "message.credit_returned", account: "a", at: "01-04 02:30", meter: "credits_returned", q: "-2", data: `{"message_id":"m1"}`, voided: true},
 		{account: "a", at: "01-06 01:00", meter: "nothing", q: "1", voided: true},
+		{tenant: "other", typ: "account.created", account: "z", at: "01-01 00:00", data: `{"name":"Z","kind":"customer"}`},
 		{tenant: "other", account: "a", at: "01-10 12:00", meter: "tokens", q: "1000"},
 	}
 }

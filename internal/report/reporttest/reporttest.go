@@ -7,9 +7,12 @@ package reporttest
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/register"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -25,6 +28,8 @@ type World struct {
 	seq    uint64
 	stored map[stored]warehouse.EventRow
 	batch  *batch
+
+	touched map[string]bool // tenants whose directory changed since the last Flush
 }
 
 type stored struct{ tenant, source, id string }
@@ -44,7 +49,7 @@ func Open(ctx context.Context, dsn string) (*World, error) {
 	}
 	return &World{
 		W: w, writer: writer, parser: usage.NewParser(usage.DefaultLimits()),
-		stored: map[stored]warehouse.EventRow{}, batch: newBatch(),
+		stored: map[stored]warehouse.EventRow{}, batch: newBatch(), touched: map[string]bool{},
 	}, nil
 }
 
@@ -77,6 +82,7 @@ func (w *World) Add(tenant string, recorded int64, doc string) error {
 	w.stored[stored{tenant, e.Source, e.ID}] = row
 	if usage.Directory(e.Type) {
 		w.batch.directory.Append(directoryRow(row))
+		w.touched[tenant] = true
 	}
 	l := w.ledger(tenant, recorded)
 	l.Stored = 1
@@ -106,6 +112,7 @@ func (w *World) Void(tenant string, recorded int64, source, id string) error {
 	w.put(row, w.batch.cuts[key])
 	if usage.Directory(row.Type) {
 		w.batch.directory.Append(directoryRow(row))
+		w.touched[tenant] = true
 	}
 	l := w.ledger(tenant, recorded)
 	l.Stored, l.Voided = 1, 1
@@ -113,7 +120,7 @@ func (w *World) Void(tenant string, recorded int64, source, id string) error {
 	return nil
 }
 
-// Flush inserts what was added; the ledger is last.
+// Flush inserts what was added; the ledger is last. Then the directory is folded into its tables.
 func (w *World) Flush(ctx context.Context) error {
 	b := w.batch
 	for _, block := range []warehouse.Block{b.events, b.pieces, b.hourly, b.monthly, b.directory, b.elastic, b.dead, b.duplicates, b.ledger} {
@@ -122,6 +129,10 @@ func (w *World) Flush(ctx context.Context) error {
 		}
 		block.Reset()
 	}
+	if err := register.Project(ctx, w.W, slices.Sorted(maps.Keys(w.touched)), nil); err != nil {
+		return err
+	}
+	clear(w.touched)
 	return nil
 }
 
