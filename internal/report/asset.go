@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"strings"
 
+	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -94,7 +95,7 @@ func assetDetail(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 		return nil, err
 	}
 	tenant := ask.Text("tenant")
-	if _, ok := state.Account(tenant, m.End().Millis()-1); !ok {
+	if _, ok := state.Account(tenant, directory.Latest); !ok {
 		return nil, unknownAccount("tenant", tenant)
 	}
 	meters := assetMeters(state)

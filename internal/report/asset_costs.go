@@ -184,7 +184,7 @@ func assetCosts(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 		return nil, err
 	}
 	id := ask.Text("organization")
-	if _, ok := state.Account(id, months[len(months)-1].End().Millis()-1); !ok {
+	if _, ok := state.Account(id, directory.Latest); !ok {
 		return nil, unknownAccount("organization", id)
 	}
 	var all []sheet.Row

@@ -66,7 +66,7 @@ func (b bench) lines(t testing.TB, tenant, name string, asOf int64, values map[s
 func TestAssetsEqualTheOracle(t *testing.T) {
 	b := setUp(t)
 	generator := rapid.Custom(drawEstate)
-	all := make([]*estate, histories)
+	all := make([]*estate, histories/2)
 	for i := range all {
 		all[i] = generator.Example(i)
 		b.put(t, fmt.Sprint("assets-", i), all[i])
@@ -74,7 +74,7 @@ func TestAssetsEqualTheOracle(t *testing.T) {
 	b.settle(t)
 	for i, e := range all {
 		tenant := fmt.Sprint("assets-", i)
-		cuts := []int64{directory.Latest, e.docs[len(e.docs)/2].recorded, e.docs[len(e.docs)*3/4].recorded}
+		cuts := []int64{directory.Latest, e.docs[len(e.docs)*(1+i%3)/4].recorded}
 		for _, asOf := range cuts {
 			for _, m := range []time.Time{month.AddDate(0, -1, 0), month, next} {
 				name := fmt.Sprintf("%s %s as of %d", tenant, m.Format("2006-01"), asOf)
@@ -83,9 +83,6 @@ func TestAssetsEqualTheOracle(t *testing.T) {
 				compareLines(t, name+" costs", costs, e.costs(m, asOf))
 				sums := map[string]*big.Rat{}
 				for _, account := range []string{"t1", "t2"} {
-					if account == "t2" && m.Before(month) {
-						continue // is not there yet: 404
-					}
 					detail := b.lines(t, tenant, "asset-usage-detail", asOf, map[string]string{"month": m.Format("2006-01"), "tenant": account})
 					compareLines(t, name+" detail of "+account, detail, e.detail(account, m, asOf))
 					addTo(t, sums, detail, 1, 5, 10, 12, 9)

@@ -176,7 +176,7 @@ func TestC4PriceInForce(t *testing.T) {
 	w.want("costs", all(), "1.00 2.00 3.00 4.00")
 	w.send(set("2025-05-01", "2025-02-28T12:00:00Z", "0.50"), set("2025-05-01", "2024-01-01T00:00:00Z", "9"))
 	w.want("after prices for the past", all(), "1.00 2.00 5.00 4.00")
-	w.want("without a price", strings.Join(column(w.costs("2024-12"), "cost"), " "), "")
+	w.want("before everything", w.costs("2024-12"), costsHead)
 	w.send(ev("2024-12-15", "usage.metered", "SC-1", d{"meter": "tenant_hours_essentials", "quantity": "10", "region": "EU", "asset": d{"id": "SC-1"}}))
 	w.want("usage of a tenant before it exists", w.costs("2024-12"), costsHead)
 }
@@ -398,4 +398,64 @@ func TestCParameters(t *testing.T) {
 		}
 	}
 	_ = fmt.Sprint
+}
+
+// sql asks ClickHouse directly, with every right.
+func (w *world) sql(query string) string {
+	w.t.Helper()
+	status, answer := call(w.t, http.MethodPost, house.at.ClickHouseHTTP+"/", w.key, "text/plain", []byte(query))
+	if status != http.StatusOK {
+		w.t.Fatalf("%s: %d %s", query, status, answer)
+	}
+	return answer
+}
+
+// The view has the rows of the report, of all tenants and months.
+func TestCViewSaysTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.send(fixtureC()...)
+	w.send(hours("2025-02-27", 100, "SC-1", "user_hours_essentials", "joe@email.com")...)
+	w.send(
+		ev("2025-02-20", "account.created", "O-2", d{"name": "Other", "kind": "organization"}),
+		ev("2025-03-20", "account.reparented", "SC-2", d{"new_parent_account_id": "O-2"}),
+		ev("2025-02-01", "asset.trial_set", "SC-1", d{"asset_id": "joe@email.com", "trial_expiry": "2025-03-01T00:20:00Z"}),
+		ev("2025-03-02", "asset.renamed", "SC-1", d{"asset_id": "joe@email.com", "asset_name": "Joseph"}),
+		ev("2025-03-06T01:00:00Z", "usage.metered", "SC-2", d{
+			"meter": "bandwidth_gib_essentials", "quantity": "1.000005001", "region": "EU", "platform": "mcp", "asset": d{"id": "T-1"},
+			"start": "2025-02-28T21:00:00Z", "end": "2025-03-02T01:00:00Z", "trial_expiry": "2025-03-01T12:00:00Z",
+		}),
+		ev("2025-03-06T01:00:00Z", "usage.metered", "SC-1", d{
+			"meter": "bandwidth_gib_essentials", "quantity": "0.000001", "region": "US", "asset": d{"id": "T-1"},
+		}),
+		ev("2025-03-06T01:00:00Z", "usage.metered", "SC-1", d{"meter": "user_hours_essentials", "quantity": "1", "asset": d{"id": "nobody"}}),
+		gib("2025-03-07", "SC-1", "3").named("voided"),
+		ev("2025-03-20", "event.voided", "", d{"target": d{"source": "test", "id": "voided"}, "reason": "twice"}),
+	)
+	want := ""
+	for _, tenant := range []string{"SC-1", "SC-2"} {
+		for _, month := range []string{"2025-02", "2025-03"} {
+			want += strings.TrimPrefix(w.detail(tenant, month), detailHead)
+		}
+	}
+	const view = `SELECT organizationId, tenantId, assetName, assetId, assetType, meterName, meterId, formatDateTime(start, '%Y-%m-%dT%H:%i:%SZ', 'UTC'),
+		formatDateTime(end, '%Y-%m-%dT%H:%i:%SZ', 'UTC'), toString(quantity) || if(position(toString(quantity), '.') = 0, '.', ''), billingRegion, platform, upper(toString(trial)),
+		ifNull(formatDateTime(trialExpiry, '%Y-%m-%dT%H:%i:%SZ', 'UTC'), '')
+		FROM usage_api.asset_usage_v1 WHERE tenant = '%TENANT%' ORDER BY tenantId, toStartOfMonth(start), assetId, meterName, billingRegion, platform, start, trial DESC
+		FORMAT CSV SETTINGS format_csv_delimiter = ','`
+	got := ""
+	read := func() string {
+		lines := ""
+		for line := range strings.Lines(strings.ReplaceAll(w.sql(strings.ReplaceAll(view, "%TENANT%", w.tenant)), `"`, "")) {
+			cells := strings.Split(strings.TrimSpace(line), ",")
+			_, fraction, _ := strings.Cut(cells[9], ".")
+			cells[9] += strings.Repeat("0", max(0, 6-len(fraction)))
+			lines += strings.Join(cells, ",") + "\n"
+		}
+		return lines
+	}
+	w.await("the view to have the directory", func() bool { got = read(); return strings.Count(got, "\n") == strings.Count(want, "\n") })
+	w.want("view", got, want)
+	if strings.Count(want, "\n") < 10 {
+		t.Errorf("too few rows: %s", want)
+	}
 }
