@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	cellMin  = 6 // what is left of a cell that is cut to fit a terminal
+	cellMin  = 8 // what is left of a cell that is cut to fit a terminal
 	plainMax = 60
 )
 
@@ -112,59 +113,126 @@ func printable(c rune) rune {
 	return c
 }
 
-// printTable aligns columns, numbers to the right. width > 0 cuts the widest cells until a line fits, as far as
-// that goes.
+// printTable aligns columns, numbers to the right. width > 0 makes lines fit as far as that goes: columns that say
+// the same in every row go above the table, and texts are cut, the widest first. Numbers and times stay whole.
 func printTable(w io.Writer, columns []string, cells [][]string, width int) error {
-	widths, numbers := make([]int, len(columns)), make([]bool, len(columns))
-	total := 2 * (len(columns) - 1)
-	for i, name := range columns {
-		widths[i], numbers[i] = utf8.RuneCountInString(name), true
-		for _, line := range cells {
-			widths[i] = max(widths[i], utf8.RuneCountInString(line[i]))
-			numbers[i] = numbers[i] && strings.Trim(strings.TrimPrefix(line[i], "-"), ".0123456789") == ""
+	t := measure(columns, cells)
+	if width > 0 && t.total() > width && len(cells) > 1 {
+		var err error
+		if columns, cells, err = liftSame(w, columns, cells); err != nil {
+			return err
 		}
-		if width == 0 {
-			widths[i] = min(widths[i], plainMax)
-		}
-		total += widths[i]
+		t = measure(columns, cells)
 	}
-	for width > 0 && total > width {
-		widest := 0
-		for i := range widths {
-			if widths[i] > widths[widest] {
-				widest = i
-			}
-		}
-		if widths[widest] <= cellMin {
-			break
-		}
-		widths[widest]--
-		total--
+	limit := width
+	if limit == 0 {
+		limit = int(^uint(0) >> 1)
 	}
+	t.shrink(limit, width == 0)
 	var b strings.Builder
-	line := func(cells []string) {
-		var l strings.Builder
-		for i, cell := range cells {
-			cell = fit(cell, widths[i])
-			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if numbers[i] {
-				cell = pad + cell
-			} else {
-				cell += pad
-			}
-			if i > 0 {
-				l.WriteString("  ")
-			}
-			l.WriteString(cell)
-		}
-		b.WriteString(strings.TrimRight(l.String(), " ") + "\n")
-	}
-	line(columns)
-	for _, row := range cells {
-		line(row)
+	for _, row := range append([][]string{columns}, cells...) {
+		b.WriteString(t.line(row) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// liftSame prints the columns with one value for all rows and returns the others.
+func liftSame(w io.Writer, columns []string, cells [][]string) ([]string, [][]string, error) {
+	var kept []int
+	for i, name := range columns {
+		same := !slices.ContainsFunc(cells, func(row []string) bool { return row[i] != cells[0][i] })
+		if !same {
+			kept = append(kept, i)
+			continue
+		}
+		if cells[0][i] == "" {
+			continue // of a column without any value there is nothing to say
+		}
+		if _, err := fmt.Fprintf(w, "%s: %s\n", name, cells[0][i]); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(kept) == 0 {
+		return columns, cells, nil
+	}
+	pick := func(row []string) []string {
+		picked := make([]string, len(kept))
+		for j, i := range kept {
+			picked[j] = row[i]
+		}
+		return picked
+	}
+	rest := make([][]string, len(cells))
+	for j, row := range cells {
+		rest[j] = pick(row)
+	}
+	return pick(columns), rest, nil
+}
+
+// layout is how wide columns are, and which of them hold numbers.
+type layout struct {
+	widths         []int
+	numbers, fixed []bool // numbers go to the right; what is fixed is not cut
+}
+
+func measure(columns []string, cells [][]string) *layout {
+	t := &layout{make([]int, len(columns)), make([]bool, len(columns)), make([]bool, len(columns))}
+	for i, name := range columns {
+		t.widths[i], t.numbers[i], t.fixed[i] = utf8.RuneCountInString(name), true, true
+		for _, row := range cells {
+			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(row[i]))
+			t.numbers[i] = t.numbers[i] && strings.Trim(strings.TrimPrefix(row[i], "-"), ".0123456789") == ""
+			t.fixed[i] = t.fixed[i] && strings.Trim(row[i], "-.0123456789:TZ") == ""
+		}
+	}
+	return t
+}
+
+func (t *layout) total() int {
+	total := 2 * (len(t.widths) - 1)
+	for _, w := range t.widths {
+		total += w
+	}
+	return total
+}
+
+// shrink cuts texts until a line has the width; where nobody looks at a terminal, only the very long ones.
+func (t *layout) shrink(width int, longOnly bool) {
+	for i := range t.widths {
+		if longOnly && !t.fixed[i] {
+			t.widths[i] = min(t.widths[i], plainMax)
+		}
+	}
+	for t.total() > width {
+		widest := -1
+		for i := range t.widths {
+			if !t.fixed[i] && t.widths[i] > cellMin && (widest < 0 || t.widths[i] > t.widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		t.widths[widest]--
+	}
+}
+
+func (t *layout) line(cells []string) string {
+	var b strings.Builder
+	for i, cell := range cells {
+		cell = fit(cell, t.widths[i])
+		pad := strings.Repeat(" ", t.widths[i]-utf8.RuneCountInString(cell))
+		if i > 0 {
+			b.WriteString("  ")
+		}
+		if t.numbers[i] {
+			b.WriteString(pad + cell)
+		} else {
+			b.WriteString(cell + pad)
+		}
+	}
+	return strings.TrimRight(b.String(), " ")
 }
 
 // fit cuts a cell to a width, with an ellipsis in place of what is lost.

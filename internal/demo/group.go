@@ -7,7 +7,7 @@ type account struct {
 	id, name, kind, parent string
 	sta, cloud             string // plans; "": the service is not used
 	users                  int    // at the beginning
-	seats, credits         int    // entitled, of sign-in
+	seats, credits         int    // entitled, of sign-in; credits a quarter, about
 	mode                   string
 	busy                   int // how much cloud it uses
 }
@@ -82,14 +82,14 @@ func (s *stage) directory() {
 		s.create(newcomer(), s.at(10, 0))
 	}
 	tell(2, 8, 11, 0, "convert:vandelay", "account.converted", "vandelay", fields{"from": "TRIAL", "to": "PRODUCTION"})
-	tell(2, 8, 11, 5, "entitle:vandelay:2", "entitlement.set", "vandelay", entitlement(25, 300, s.today, "STANDARD"))
+	tell(2, 8, 11, 5, "entitle:vandelay:2", "entitlement.set", "vandelay", entitlement(25, 900, s.today, "STANDARD"))
 	tell(2, 10, 16, 30, "rename:heron", "account.renamed", "heron", fields{"name": "Heron & Sons Boats"})
 	tell(3, 6, 8, 0, "status:kestrel:off", "service.status_set", "kestrel", fields{"service": "sta", "status": "Disabled"})
 	tell(4, 7, 8, 0, "status:kestrel:on", "service.status_set", "kestrel", fields{"service": "sta", "status": "Active"})
 	tell(3, 16, 15, 0, "delete:dovetail", "account.deleted", "dovetail", fields{"reason": "moved to another provider"})
 	tell(4, 5, 9, 30, "move:juniper", "account.reparented", "juniper", fields{"new_parent_account_id": "harbor"})
 	tell(5, 10, 10, 0, "plan:hooli:sta", "service.plan_set", "hooli", fields{"service": "sta", "plan": "STA Premium"})
-	tell(5, 1, 0, 0, "entitle:acme:2", "entitlement.set", "acme", entitlement(60, 1500, s.today, "STANDARD", "RISK"))
+	tell(5, 1, 0, 0, "entitle:acme:2", "entitlement.set", "acme", entitlement(60, 3000, s.today, "STANDARD", "RISK"))
 }
 
 func (s *stage) create(a account, at time.Time) {
@@ -128,7 +128,7 @@ func (s *stage) create(a account, at time.Time) {
 		s.say(fromDirectory, "plan:"+a.id+":cloud:0", "service.plan_set", a.id, at, fields{"service": "cloud", "plan": a.cloud})
 	}
 	if a.seats > 0 {
-		s.say(fromDirectory, "entitle:"+a.id+":1", "entitlement.set", a.id, at, entitlement(a.seats, a.credits, s.today, "STANDARD"))
+		s.say(fromDirectory, "entitle:"+a.id+":1", "entitlement.set", a.id, at, entitlement(a.seats, 3*a.credits, s.today, "STANDARD"))
 	}
 }
 

@@ -58,6 +58,9 @@ func (s *stage) mistakes() {
 	wrong(10, "name", "account.renamed", "globex", fields{"name": "Acme Rockets"})
 	wrong(11, "cycle", "account.reparented", "acme", fields{"new_parent_account_id": "acme-emea"})
 	wrong(12, "name:plan", "service.plan_set", "hooli", fields{"service": "sta", "plan": "STA Platinum"})
+	wrong(13, "inventory", "inventory.changed", "kappa", fields{
+		"transaction_id": "TX-wrong", "subscription_id": "SUB-1", "cost": "0.00", "deltas": []fields{{"cert_type": "SSL", "product": "OV SSL", "delta": -25}}, // they are in use
+	})
 	if s.on(months-1, 15) { // a producer that says two things of one event, and one that takes back a void
 		tokens := func(n string) fields { return fields{"meter": "tokens", "quantity": n, "unit": "token"} }
 		s.say(fromCloud, "twice", "usage.metered", "globex", s.at(9, 0), tokens("100"))

@@ -84,8 +84,8 @@ func (s *stage) certificates() {
 			s.inventory(sub, 0, 8, at, seller(r))
 		case i == 2 && s.on(3, 21):
 			s.inventory(sub, 1, 3, at, seller(r))
-		case i == 0 && s.on(4, 12):
-			s.inventory(sub, 1, -5, at, seller(r))
+		case i == 3 && s.on(4, 12):
+			s.inventory(sub, 0, -10, at, seller(r))
 		case i == 1 && s.on(2, 1):
 			s.renewal(sub, 0, 4, at, seller(r))
 		case i == 5 && s.on(4, 9):
