@@ -1,0 +1,176 @@
+package scenario
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// proof is what GET /explain answers.
+type proof struct {
+	Number, Evidence, How string
+	Explained             bool
+	Version               int
+	Versions              []struct {
+		Version int
+		Number  string
+	}
+	Total  int64 `json:"events_total"`
+	Rollup []struct{ Hour, Quantity string }
+	Events []struct {
+		Source, ID, Type, Account, Quantity, Counts, Status, About string
+		Sign                                                       int
+		Shard, Seq, Idx                                            uint64
+	}
+	Late []struct{ ID string }
+	Next *string
+}
+
+// explain asks where a number comes from; it must be explained.
+func (w *world) explain(pairs ...string) proof {
+	w.t.Helper()
+	status, answer := w.get("/explain?" + query(pairs...))
+	var p proof
+	if err := json.Unmarshal([]byte(answer), &p); err != nil || status != http.StatusOK {
+		w.t.Fatalf("explain %v: %d %s", pairs, status, answer)
+	}
+	if !p.Explained {
+		w.t.Errorf("explain %v: number %q, evidence %q: not explained", pairs, p.Number, p.Evidence)
+	}
+	return p
+}
+
+// ids are the events of a proof with what each counts.
+func (p proof) ids() string {
+	out := ""
+	for _, e := range p.Events {
+		out += e.ID + " " + e.Counts + "\n"
+	}
+	return out
+}
+
+// A number of metered usage: its events, the void of one, the plan at their instants, the tree, the rollup.
+func TestExplainUsage(t *testing.T) {
+	w := newWorld(t)
+	used := func(id, at, account, quantity string) event {
+		return ev(at, "usage.metered", account, d{"meter": "calls", "quantity": quantity}).named(id)
+	}
+	w.send(
+		ev("2025-01-01", "account.created", "a", d{"name": "Acme", "kind": "customer"}),
+		ev("2025-01-01", "account.created", "b", d{"name": "Branch", "kind": "customer", "parent_account_id": "a"}),
+		ev("2025-01-01", "service.plan_set", "a", d{"service": "spp", "plan": "Small"}),
+		ev("2025-03-15T12:20:00Z", "service.plan_set", "a", d{"service": "spp", "plan": "Large"}),
+		used("one", "2025-03-02T10:00:00Z", "a", "1.5"), used("gone", "2025-03-02T11:00:00Z", "a", "7"), used("two", "2025-03-15T12:19:59Z", "a", "2"),
+		used("three", "2025-03-15T12:20:00Z", "a", "4"), used("below", "2025-03-20T00:00:00Z", "b", "8"), used("april", "2025-04-01T00:00:00Z", "a", "16"),
+		ev("2025-03-31T23:00:00Z", "usage.metered", "a", d{"meter": "calls", "quantity": "1.000001", "start": "2025-03-31T23:30:00Z", "end": "2025-04-01T00:30:00Z"}).named("cut").recordedAt("2025-04-02"),
+		ev("2025-03-03", "event.voided", "", d{"target": d{"source": "test", "id": "gone"}, "reason": "wrong"}),
+	)
+	key := []string{"month", "2025-03", "account", "a", "meter", "calls"}
+	p := w.explain(append(key, "plan", "Small")...)
+	w.want("Small", p.Number+"\n"+p.ids(), "3.5\none 1.5\ngone 7\ngone -7\ntwo 2")
+	if p.Events[1].Status != "voided" || p.Events[0].Status != "stored" || p.Events[0].Seq == 0 || len(p.Rollup) == 0 || p.Total != 4 {
+		t.Errorf("%+v", p)
+	}
+	p = w.explain(append(key, "plan", "Large")...)
+	w.want("Large", p.Number+"\n"+p.ids(), "4.5\nthree 4\ncut 0.5")
+	p = w.explain(append(key, "measure", "quantity_tree")...)
+	w.want("tree", p.Number, "16")
+	p = w.explain(append(key, "measure", "events_tree")...)
+	w.want("events", p.Number, "5")
+	p = w.explain(append(key, "plan", "", "region", "", "trial", "false")...)
+	w.want("no such row", p.Number+p.ids(), "0")
+	p = w.explain(append(key, "as_of", "2025-03-02T12:00:00Z")...)
+	w.want("before the void", p.Number, "8.5")
+	seen, cursor := "", ""
+	for {
+		pairs := append(key, "limit", "2")
+		if cursor != "" {
+			pairs = append(pairs, "cursor", cursor)
+		}
+		p := w.explain(pairs...)
+		seen += p.ids()
+		if p.Next == nil {
+			break
+		}
+		cursor = *p.Next
+	}
+	w.want("pages", seen, w.explain(key...).ids())
+	for _, bad := range [][]string{{"month", "2025-03", "account", "a"}, {"month", "March", "account", "a", "meter", "calls"}, append(key, "measure", "cost"), {"report", "nothing"}} {
+		if status, answer := w.get("/explain?" + query(bad...)); status != http.StatusBadRequest {
+			t.Errorf("explain %v: %d %s", bad, status, answer)
+		}
+	}
+}
+
+// The difference between two versions of a month, down to the events that made it.
+func TestExplainVersions(t *testing.T) {
+	w := newWorld(t)
+	w.send(customer("2025-01-01", "a", "Acme"), tokens("2025-01-10", "a", "3").named("early"))
+	w.closed("2025-01", `{"as_of":"2025-02-04T00:00:00Z"}`)
+	w.send(tokens("2025-01-20", "a", "4").named("late").recordedAt("2025-02-10"))
+	w.await("version 2", func() bool {
+		status, answer := w.get("/months/2025-01/usage?version=2")
+		return status == http.StatusOK && strings.Contains(answer, `"quantity":"7"`)
+	})
+	key := []string{"month", "2025-01", "account", "a", "meter", "tokens"}
+	p := w.explain(key...)
+	w.want("now", fmt.Sprint(p.Version, " ", p.Number), "2 7")
+	if len(p.Versions) != 2 || p.Versions[0].Number != "3" || p.Versions[1].Number != "7" {
+		t.Errorf("versions: %+v", p.Versions)
+	}
+	p = w.explain(append(key, "version", "1")...)
+	w.want("version 1", p.Number+"\n"+p.ids(), "3\nearly 3")
+	p = w.explain(append(key, "from_version", "1", "to_version", "2")...)
+	w.want("difference", p.Number+"\n"+p.ids(), "4\nlate 4")
+}
+
+// Users of STA: who counts, and by which event.
+func TestExplainUsers(t *testing.T) {
+	w := fixtureA(t)
+	for measure, want := range map[string]string{"registered": "3\n2", "token": "2\n1", "activity": "2\n0"} {
+		// Acme's premium users are its own and Cargo's.
+		p := w.explain("report", "sta-usage", "account", "A-1", "month", "2025-01", "plan", "STA Premium", "measure", measure)
+		q := w.explain("report", "sta-usage", "account", "A-1", "month", "2025-01", "measure", measure+"_own")
+		number, _, _ := strings.Cut(want, "\n")
+		w.want(measure, p.Number, number)
+		if p.Total != int64(len(p.Events)) || len(p.Events[0].About) == 0 || q.Number == "" {
+			t.Errorf("%s: %+v", measure, p)
+		}
+	}
+	p := w.explain("report", "sta-monthly-summary", "account", "A-2", "month", "2025-01", "plan", "STA")
+	who := ""
+	for _, e := range p.Events {
+		who += e.About + " " + e.Type + " " + e.Account + "\n"
+	}
+	w.want("tokens of Beta Bank", p.Number+"\n"+who, "2\nu3 token.state_set A-2\nu4 token.state_set A-2")
+}
+
+// A running total of Elastic tokens, and the tool.
+func TestExplainElasticAndTool(t *testing.T) {
+	w := newWorld(t)
+	w.send(append(fixtureD(), lineItem("ACT01", 1000, "2034-04-17T00:00:00Z"), d1().named("op-1"), oneOff("2023-12-02T10:00:00Z", granted(1, "ACT01", "SignPrint", 1, 4, 4)).named("op-2"))...)
+	p := w.explain("report", "elastic-usage", "activation", "ACT01")
+	w.want("USED", p.Number+"\n"+p.ids(), "48\nop-2 4\nop-1 14\nop-1 30")
+	p = w.explain("report", "elastic-usage", "activation", "ACT01", "item", "PhotoPrint")
+	w.want("first row", p.Number+"\n"+p.ids(), "30\nop-1 30")
+	tool := func(args ...string) string {
+		cmd := exec.CommandContext(t.Context(), house.program, append([]string{"explain", "--reporter-url", house.at.Reporter, "--token", w.key}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	out := tool("--report", "elastic-usage", "--activation", "ACT01", "--limit", "1")
+	for _, want := range []string{"USED of elastic-usage, activation ACT01: 48", "explained: computed again from 3 rows of events: 48", "op-2", "2 more: --limit 3 shows them, -o csv writes all"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+	if lines := strings.Count(tool("--month", "2023-12", "--account", "C-1", "--meter", "elastic token", "-o", "csv"), "\n"); lines != 3 {
+		t.Errorf("%d lines of CSV", lines)
+	}
+}
