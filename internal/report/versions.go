@@ -186,7 +186,7 @@ func AllFigures(rows []MonthRow, others []Figure, already Told) []Figure {
 	all := slices.Clone(others)
 	for i := range rows {
 		o := &rows[i]
-		if o.FirstAt == 0 && o.Events == 0 || already[told{o.Account, o.Meter}] {
+		if o.FirstAt == 0 && o.Events == 0 && o.Quantity == "0" || already[told{o.Account, o.Meter}] {
 			continue // only accounts below have usage, or it is there
 		}
 		all = append(all, Figure{
