@@ -227,6 +227,9 @@ func (t *tool) replay(ctx context.Context, positions []string, set map[string]st
 		if d.Reason == "conflict" && set["id"] == "" {
 			return usageError("%s lost its id to another event; give it a new one with --set id=…", position)
 		}
+		if strings.HasPrefix(d.Reason, "rule:") && set["id"] == "" {
+			return usageError("%s is stored and takes effect by itself once it breaks no rule; to say something else, give it a new id with --set id=…", position)
+		}
 		old, err := traceOf(ctx, c, source, id)
 		if err != nil {
 			return fmt.Errorf("replay %s: %w", position, err)

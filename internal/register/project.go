@@ -99,9 +99,19 @@ func fold(ctx context.Context, db *warehouse.Warehouse, tenant string, upTo Cut)
 		return nil, err
 	}
 	k.events = len(events)
-	if k.state, k.contested, err = judge(ctx, db, tenant, directory.Fold(events, directory.Latest)); err != nil {
+	state := directory.Fold(events, directory.Latest)
+	shrunk := state.Shrunk()
+	if len(shrunk) > 0 { // a rule wants to know what is in use
+		certificates, err := certificates(ctx, db, upTo, tenant, shrunk)
+		if err != nil {
+			return nil, err
+		}
+		state = directory.Fold(append(events, certificates...), directory.Latest)
+	}
+	if k.state, k.contested, err = judge(ctx, db, tenant, state); err != nil {
 		return nil, err
 	}
+	k.contested += len(shrunk)
 	// The tables follow from the events of the tree, from the rulings, and from the usage that decides about meters.
 	fmt.Fprintln(sum, core)
 	for i := range k.state.Rulings() {
@@ -110,6 +120,28 @@ func fold(ctx context.Context, db *warehouse.Warehouse, tenant string, upTo Cut)
 	}
 	k.content = sum.Sum64()
 	return k, k.number(ctx, db)
+}
+
+const readCertificates = `
+SELECT type, source, id, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), sign, data, shard, seq, idx
+FROM {{db}}.directory_events
+WHERE tenant = {tenant:String} AND type IN {types:Array(String)}
+    AND seq <= transform(shard, {shards:Array(UInt16)}, {seqs:Array(UInt64)}, {rest:UInt64})
+    AND JSONExtractString(data, 'subscription_id') IN (SELECT arrayJoin({subscriptions:Array(String)}))`
+
+// certificates are the events about certificates of some subscriptions.
+func certificates(ctx context.Context, db *warehouse.Warehouse, upTo Cut, tenant string, subscriptions []string) ([]directory.Event, error) {
+	var events []directory.Event
+	params := upTo.params(map[string]any{"tenant": tenant, "types": directory.CertificateTypes(), "subscriptions": subscriptions})
+	err := query(ctx, db, "read the certificates of subscriptions", readCertificates, params, func(row warehouse.Rows) error {
+		var e directory.Event
+		var sign int8
+		err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data, &e.Shard, &e.Seq, &e.Idx)
+		e.Void = sign < 0
+		events = append(events, e)
+		return err
+	})
+	return events, err
 }
 
 // number gives the fold the number of the one that the tables show, if it says the same, else one of its own: the

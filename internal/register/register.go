@@ -35,8 +35,8 @@ const (
 	restShare = 9
 	// Pauses after an error.
 	retryFirst, retryMost = 500 * time.Millisecond, 30 * time.Second
-	// cleanEvery is how often folds that nobody reads any more are removed; usage may decide anew which definition of
-	// a meter holds, which is looked at as often.
+	// cleanEvery is how often folds that nobody reads any more are removed. What usage or certificates decide (which
+	// definition of a meter holds, whether an inventory may shrink) is looked at as often.
 	cleanEvery = 5 * time.Minute
 )
 
@@ -137,7 +137,7 @@ func (k *Register) persist(ctx context.Context, trouble string, do func() error)
 	}
 }
 
-// tidy removes what nobody reads, and looks at meters whose definition depends on usage.
+// tidy removes what nobody reads, and looks at what other events decide.
 func (k *Register) tidy(ctx context.Context) {
 	err := Clean(ctx, k.db, time.Now())
 	if err == nil {
@@ -196,7 +196,7 @@ FROM {{db}}.directory_newest
 WHERE contested > 0 AND bitAnd(shard, 1023) = {partition:UInt16}`
 
 func (k *Register) touchContested(ctx context.Context) error {
-	return k.touch(ctx, "look for contested meters", contested, map[string]any{"partition": k.partition})
+	return k.touch(ctx, "look for contested folds", contested, map[string]any{"partition": k.partition})
 }
 
 // touch touches the tenants that a statement answers.

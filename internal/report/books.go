@@ -91,7 +91,7 @@ func (r *Reports) directoryAt(ctx context.Context, tenant string, cut Cut) (*dir
 		state = b.at(cut, certificates)
 	}
 	r.books.keep(tenant, b)
-	return state, nil
+	return r.judged(ctx, tenant, cut, state)
 }
 
 // of is the tenant's book, an empty one if there is none.

@@ -110,7 +110,7 @@ type DeadLetter struct {
 	ID         string    `json:"id"`
 	Type       string    `json:"type"`
 	Account    string    `json:"account"`
-	Reason     string    `json:"reason" doc:"Code of the error reference"`
+	Reason     string    `json:"reason" doc:"Code of the error reference, or rule:<name>: stored, without effect for as long as it breaks the rule"`
 	Detail     string    `json:"detail"`
 	RecordedAt Instant   `json:"recorded_at"`
 	Original   *Position `json:"original,omitempty" doc:"Of a conflict: the first delivery"`
@@ -144,7 +144,7 @@ WHERE tenant = {tenant:String} AND ({reason:String} = '' OR reason = {reason:Str
 ORDER BY recorded_at DESC, shard DESC, seq DESC, idx DESC
 LIMIT {limit:UInt32}`
 
-// DeadLetters lists them.
+// DeadLetters lists them, and what the rules of the directory leave without effect.
 func (r *Reports) DeadLetters(ctx context.Context, q DeadLettersQuery) ([]DeadLetter, error) {
 	mark, at := Mark{RecordedAt: Forever}, Position{}
 	if q.Before != nil {
@@ -169,7 +169,10 @@ func (r *Reports) DeadLetters(ctx context.Context, q DeadLettersQuery) ([]DeadLe
 		rows = append(rows, d)
 		return err
 	})
-	return rows, err
+	if err != nil {
+		return nil, err
+	}
+	return r.withRulings(ctx, q, rows)
 }
 
 // LedgerRow is what became of the events recorded in a month.

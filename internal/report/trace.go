@@ -53,7 +53,8 @@ type Void struct {
 type Trace struct {
 	Source        string     `json:"source"`
 	ID            string     `json:"id"`
-	Status        string     `json:"status" enum:"stored,voided,conflict,quarantined,void-waiting" doc:"What counts now"`
+	Status        string     `json:"status" doc:"What counts now: stored, voided, conflict, quarantined, void-waiting, or rule:<name> of an event that is stored and has no effect"`
+	Detail        string     `json:"detail,omitempty" doc:"Why a rule leaves it without effect"`
 	Type          string     `json:"type,omitempty"`
 	Account       string     `json:"account,omitempty"`
 	At            Instant    `json:"at" doc:"When it happened"`
@@ -110,7 +111,7 @@ func (r *Reports) Trace(ctx context.Context, tenant, source, id string) (*Trace,
 	}
 	params := now.params(map[string]any{"tenant": tenant, "source": source, "id": id, "hash": hash, "key": uint32(hash >> 32)})
 	for _, step := range []func(context.Context, *Trace, map[string]any) error{
-		r.traceStored, r.traceDuplicates, r.traceDead, r.traceVoids,
+		r.traceStored, r.traceDuplicates, r.traceDead, r.traceVoids, r.traceRuling,
 	} {
 		if err := step(ctx, t, params); err != nil {
 			return nil, err

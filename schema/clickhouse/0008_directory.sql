@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS {{db}}.directory_generations
     events   UInt64,                      -- rows of directory_events in it, and a fingerprint of them
     print    UInt64,
     content  UInt64,                      -- tells whether the rows below would differ
-    contested UInt32,                     -- meters with more than one definition: usage may decide which holds
+    contested UInt32,                     -- meters with several definitions, subscriptions made smaller: other events decide what holds
     accounts UInt64,
     rulings  UInt64,
     rows     UInt64                       -- in all tables below
