@@ -95,6 +95,7 @@ func insertOneOfEach(b *bench, wr *warehouse.Writer) {
 	hourly, monthly := warehouse.NewHourlyBlock(), warehouse.NewMonthlyBlock()
 	directory, dead := warehouse.NewDirectoryBlock(), warehouse.NewDeadLetterBlock()
 	duplicates, ledger := warehouse.NewDuplicateBlock(), warehouse.NewLedgerBlock()
+	elastic := warehouse.NewElasticBlock()
 	for i, month := range []string{"2026-02-01", "2026-03-01"} {
 		pos, at := warehouse.Position{Shard: wr.Shard(), Seq: uint64(11 + i), Idx: 3}, day(month)
 		e := event(i, at)
@@ -109,9 +110,11 @@ func insertOneOfEach(b *bench, wr *warehouse.Writer) {
 		directory.Append(&warehouse.DirectoryRow{Position: pos, Sign: 1, Tenant: "t", Source: "s", ID: "i", Type: "account.created", Account: "a", At: at, RecordedAt: at, Data: "{}"})
 		dead.Append(&warehouse.DeadLetterRow{Position: pos, Tenant: "t", Reason: "poison", Raw: []byte("\x00\xff"), RecordedAt: at, Original: pos, OriginalHash: 1})
 		duplicates.Append(&warehouse.DuplicateRow{Position: pos, N: 2, Tenant: "t", Source: "s", ID: "i", IDHash: 5, RecordedAt: at, Original: pos})
+		elastic.Append(&warehouse.ElasticRow{Position: pos, Line: 1, Sign: 1, Tenant: "t", Source: "s", ID: "i", At: at, RecordedAt: at,
+			Operation: usage.ElasticOperation{InstanceID: "i"}, ElasticLine: usage.ElasticLine{LineNo: 2, Item: "x", MeterQuantity: usage.Int(-2)}})
 		ledger.Append(&warehouse.LedgerRow{Shard: pos.Shard, Seq: pos.Seq, Tenant: "t", LoggedAt: at, Hash: [16]byte{0, 2, 3, 15: 4}, Accepted: 6, Stored: 3, Duplicate: 2, Quarantined: 1})
 	}
-	for _, block := range []warehouse.Block{events, pieces, hourly, monthly, directory, dead, duplicates, ledger} {
+	for _, block := range []warehouse.Block{events, pieces, hourly, monthly, directory, dead, duplicates, elastic, ledger} {
 		b.insert(wr, block)
 	}
 }
