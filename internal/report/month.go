@@ -123,7 +123,7 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 			return m, nil // nothing of the tenant's has been counted since
 		}
 	}
-	if m.Rows, err = r.monthRows(ctx, q.Tenant, q.Month, cut, state, q.MonthFilter); err != nil {
+	if m.Rows, err = r.monthRows(ctx, q.Tenant, q.Month, cut, state, q.MonthFilter, wholeGrouping()); err != nil {
 		return nil, err
 	}
 	r.pages.put(m.ID, m)
@@ -182,17 +182,21 @@ func (r *Reports) MonthRows(ctx context.Context, tenant string, month usage.Mont
 	if err != nil {
 		return nil, err
 	}
-	return r.monthRows(ctx, tenant, month, cut, state, MonthFilter{})
+	return r.monthRows(ctx, tenant, month, cut, state, MonthFilter{}, wholeGrouping())
+}
+
+// wholeGrouping is what rows of a month are told apart by.
+func wholeGrouping() grouping {
+	return grouping{account: true, plan: true, region: true, platform: true, trial: true}
 }
 
 // belowMax bounds the accounts a question names one by one; of more, all are read.
 const belowMax = 1000
 
 // monthRows sums own usage, then lets it rise through the tree.
-func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Month, cut Cut, state *directory.State, f MonthFilter) ([]MonthRow, error) {
+func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Month, cut Cut, state *directory.State, f MonthFilter, by grouping) ([]MonthRow, error) {
 	ask := question{
-		tenant: tenant, from: month.Start().Millis(), to: month.End().Millis(), cut: cut, state: state,
-		by: grouping{account: true, plan: true, region: true, platform: true, trial: true},
+		tenant: tenant, from: month.Start().Millis(), to: month.End().Millis(), cut: cut, state: state, by: by,
 	}
 	tree := state.Tree(ask.to)
 	for _, account := range f.Accounts {
@@ -274,7 +278,9 @@ func (r *Reports) mendInstants(ctx context.Context, ask question, own *cells) er
 	}
 	slices.Sort(meters)
 	slices.Sort(accounts)
-	ask.meters, ask.accounts = slices.Compact(meters), slices.Compact(accounts)
+	if ask.meters = slices.Compact(meters); ask.by.account {
+		ask.accounts = slices.Compact(accounts)
+	}
 	c, err := r.live(ctx, ask)
 	if err != nil {
 		return err
