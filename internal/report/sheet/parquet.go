@@ -21,7 +21,7 @@ const (
 
 // Write writes the file. A value that its column's type cannot hold is a *LimitError.
 func (Parquet) Write(w io.Writer, t Table) error {
-	out := parquet.NewWriter(w, parquet.NewSchema("report", newGroup(t.Columns)),
+	out := parquet.NewGenericWriter[any](w, parquet.NewSchema("report", newGroup(t.Columns)),
 		parquet.Compression(&parquet.Snappy), parquet.MaxRowsPerRowGroup(parquetGroupRows), parquet.CreatedBy("countinghouse", "1", ""))
 	b := parquetBatch{out: out, columns: t.Columns}
 	for row, err := range t.Rows {
@@ -40,7 +40,7 @@ func (Parquet) Write(w io.Writer, t Table) error {
 
 // parquetBatch hands rows over some at a time; bytes of their cells are in one piece of memory.
 type parquetBatch struct {
-	out     *parquet.Writer
+	out     *parquet.GenericWriter[any]
 	columns []Column
 	rows    []parquet.Row
 	values  []parquet.Value
@@ -50,14 +50,15 @@ type parquetBatch struct {
 func (b *parquetBatch) add(row Row) error {
 	begin := len(b.values)
 	for i, cell := range row {
-		v, ok := parquet.NullValue().Level(0, 0, i), true
-		if cell != "" {
-			if v, ok = b.value(b.columns[i].Kind, cell); !ok {
-				return &LimitError{FormatParquet, fmt.Sprintf("column %s has the value %.60q, which its type has no room for; ask for csv", b.columns[i].Name, cell)}
-			}
-			v = v.Level(0, 1, i)
+		if cell == "" {
+			b.values = append(b.values, parquet.NullValue().Level(0, 0, i))
+			continue
 		}
-		b.values = append(b.values, v)
+		v, ok := b.value(b.columns[i].Kind, cell)
+		if !ok {
+			return &LimitError{FormatParquet, fmt.Sprintf("column %s has the value %.60q, which its type has no room for; ask for csv", b.columns[i].Name, cell)}
+		}
+		b.values = append(b.values, v.Level(0, 1, i))
 	}
 	b.rows = append(b.rows, b.values[begin:len(b.values):len(b.values)])
 	if len(b.rows) < parquetBatchRows {
@@ -74,7 +75,7 @@ func (b *parquetBatch) flush() error {
 
 // value is a cell as its column's type has it; false: it does not fit.
 func (b *parquetBatch) value(kind Kind, cell string) (parquet.Value, bool) {
-	begin, ok := len(b.bytes), true
+	begin := len(b.bytes)
 	switch kind {
 	case Whole:
 		n, ok := whole(cell)
@@ -88,10 +89,9 @@ func (b *parquetBatch) value(kind Kind, cell string) (parquet.Value, bool) {
 		at, err := time.Parse(time.DateOnly, cell)
 		return parquet.Int32Value(int32(at.Unix() / 86_400)), err == nil && at.Unix()%86_400 == 0
 	case Decimal:
-		if b.bytes, ok = appendDecimal(b.bytes, cell); !ok {
-			return parquet.Value{}, false
-		}
-		return parquet.FixedLenByteArrayValue(b.bytes[begin:]), true
+		var ok bool
+		b.bytes, ok = appendDecimal(b.bytes, cell)
+		return parquet.FixedLenByteArrayValue(b.bytes[begin:]), ok
 	}
 	b.bytes = append(b.bytes, cell...)
 	return parquet.ByteArrayValue(b.bytes[begin:]), true
