@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 // Mapping says what the parts of a file mean. It is written in YAML; unknown keys are faults.
@@ -255,7 +257,8 @@ func (c *compiler) event(m *Mapping, i int) {
 		}
 	}
 	e.id = c.template(where+".id", e.ID)
-	if !e.id.names("line") {
+	// What tells about an account or a subscription has an identity of its own, and repeating it is a duplicate.
+	if !e.id.names("line") && !usage.Directory(e.Type) {
 		c.fault("%s.id: must contain {line}; ids made of values lose usage when two records look the same", where)
 	}
 	if e.Each != "" && !e.id.names("key") {

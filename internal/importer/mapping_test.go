@@ -28,10 +28,14 @@ func TestMappingFaults(t *testing.T) {
 			csvHead + "time: {from: t, layout: '2006-01-02'}\nevents:\n  - {id: x, data: {quantity: '{a'}}\n",
 			[]string{"time.zone: must be set", "events[0].id: must contain {line}", "an opening brace is not closed"},
 		},
-		"zone twice":                    {csvHead + "time: {from: t, layout: rfc3339, zone: UTC}\nevents: [{data: {}}]\n", []string{"carries its own offset"}},
-		"zone unknown":                  {csvHead + "time: {from: t, layout: '2006', zone: Mars/Base}\nevents: [{data: {}}]\n", []string{"not UTC or an IANA"}},
-		"no events":                     {csvHead + "time: {from: t, layout: rfc3339}\n", []string{"at least one event"}},
-		"each in csv":                   {csvHead + "time: {from: t, layout: rfc3339}\nevents: [{each: a, data: {}}]\n", []string{"only with format ndjson"}},
+		"zone twice":   {csvHead + "time: {from: t, layout: rfc3339, zone: UTC}\nevents: [{data: {}}]\n", []string{"carries its own offset"}},
+		"zone unknown": {csvHead + "time: {from: t, layout: '2006', zone: Mars/Base}\nevents: [{data: {}}]\n", []string{"not UTC or an IANA"}},
+		"no events":    {csvHead + "time: {from: t, layout: rfc3339}\n", []string{"at least one event"}},
+		"each in csv":  {csvHead + "time: {from: t, layout: rfc3339}\nevents: [{each: a, data: {}}]\n", []string{"only with format ndjson"}},
+		"id of an account": {
+			csvHead + "time: {from: t, layout: '2006-01-02'}\nevents: [{id: '{a}', type: account.created, subject: '{a}', data: {name: '{a}'}}]\n",
+			[]string{"mapping m.yaml: time.zone: must be set"},
+		},
 		"id without key":                {"format: ndjson\nsource: s\ntime: {from: t, layout: unix}\nevents: [{id: '{line}', each: a, data: {}}]\n", []string{"must contain {key}"}},
 		"quantity twice":                {csvHead + "time: {from: t, layout: rfc3339}\nevents: [{counter: {reading: '{a}'}, data: {quantity: 1}}]\n", []string{"comes from the counter"}},
 		"bad reset":                     {csvHead + "time: {from: t, layout: rfc3339}\nevents: [{counter: {reading: '{a}', reset: maybe}, data: {}}]\n", []string{"not fault or restart"}},
@@ -56,7 +60,9 @@ func TestMappingFaults(t *testing.T) {
 
 // TestExamples keeps the mapping files of examples/ usable: each parses and maps a line of its kind.
 func TestExamples(t *testing.T) {
+	const root = "Owner,SHA-256 Fingerprint,Valid From [GMT],Valid To [GMT],PEM Info\n\"Acme, Inc.\",AB01,2011.09.22,2020.09.22,\"'-----BEGIN\nEND\"\n"
 	lines := map[string]string{
+		"ca-owners.yaml": root, "ca-certificates.yaml": root, "ca-expiries.yaml": root,
 		"azure-llm-2023.yaml":    "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44",
 		"apache-access-log.yaml": `10.0.0.1 - - [17/May/2015:12:05:03 +0200] "GET / HTTP/1.1" 200 - "-" "a \"b\" c"`,
 		"nginxplus-counters.yaml": `{"timestamp":1446249499322,"requests":{"total":7},"connections":{"accepted":8},"server_zones":{"a.b":{"requests":1,"received":2,"sent":3}}}` + "\n" +
@@ -71,6 +77,13 @@ func TestExamples(t *testing.T) {
 			`"time":"2015-05-17T10:05:03Z"`,
 			`{"meter":"bandwidth_bytes","quantity":"0","unit":"byte","consumer":{"type":"address","id":"10.0.0.1"}}`,
 		},
+		"ca-owners.yaml": {
+			`"id":"partner","source":"ca-certificates","type":"account.created","subject":"ccadb","time":"1990-01-01T00:00:00Z"`,
+			`"id":"owner:Acme, Inc.","source":"ca-certificates","type":"account.created","subject":"Acme, Inc."`,
+			`"subscription_id":"roots:Acme, Inc."`,
+		},
+		"ca-certificates.yaml": {`"id":"issued:AB01","source":"ca-certificates","type":"certificate.issued","subject":"Acme, Inc.","time":"2011-09-22T00:00:00Z"`},
+		"ca-expiries.yaml":     {`"id":"expired:AB01","source":"ca-certificates","type":"certificate.expired","subject":"Acme, Inc.","time":"2020-09-22T00:00:00Z"`},
 		"nginxplus-counters.yaml": {
 			`"id":"x.csv:1:snapshot"`,
 			`"id":"x.csv:2:zone:a.b:requests","source":"nginxplus-counters","type":"usage.metered","subject":"a.b","time":"2015-10-30T23:58:24.422Z","data":{"meter":"zone_requests","unit":"request","dimensions":{"reading":"2"},"quantity":"1"}`,

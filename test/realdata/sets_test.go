@@ -13,6 +13,7 @@ func TestRealData(t *testing.T) {
 	t.Run("azure-llm-2023", func(t *testing.T) { azure(t, s) })
 	t.Run("apache-access-log", func(t *testing.T) { apache(t, s) })
 	t.Run("nginxplus-counters", func(t *testing.T) { nginx(t, s) })
+	t.Run("ca-certificates", func(t *testing.T) { certificates(t, s) })
 	t.Run("cloudevents-conformance", func(t *testing.T) { conformance(t, s) })
 	t.Run("audit", func(t *testing.T) { s.cli(t, 0, "audit") })
 }
