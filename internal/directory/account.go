@@ -128,7 +128,8 @@ func (s *State) create(e *parsed, d *data) {
 			return
 		}
 	}
-	if name, at, other := clash(joined(into, a, parent)); name != "" {
+	families := joined(into, a, parent)
+	if name, at, other := clash(families); name != "" {
 		s.refuse(e, ruleDuplicateName, quoted("the name %s of account %s is that of account %s of the same tree", name, at, other))
 		return
 	}
@@ -145,7 +146,7 @@ func (s *State) create(e *parsed, d *data) {
 		at: e.At, name: d.name, kind: d.kind, parent: d.parent, mode: d.mode, currency: d.currency, reseller: d.reseller,
 		trialEnds: d.trialEnd(),
 	})
-	for _, f := range joined(into, a, parent) {
+	for _, f := range families {
 		into = merge(into, f)
 	}
 	a.under(parent)
@@ -290,33 +291,34 @@ func (s *State) move(a *account, e *parsed, id string) {
 	}
 	rule, detail := s.mayJoin(a, parent, a.now().mode)
 	if rule == "" && parent != nil && parent.living {
-		rule, detail = s.mayMove(a, parent)
+		rule, detail = mayMove(a, parent)
 	}
 	if rule != "" {
 		s.refuse(e, rule, detail)
 		return
 	}
-	a.leave()
-	switch {
-	case parent == nil || !parent.living:
+	if parent == nil || !parent.living || parent.family != a.family {
 		a.split()
-	case parent.family != a.family:
+	}
+	a.leave()
+	if parent != nil && parent.living && parent.family != a.family {
 		merge(a.family, parent.family)
 	}
 	a.under(parent)
 	a.turn(e.At).parent = id
 }
 
-// mayMove judges what only a move can break.
-func (s *State) mayMove(a, parent *account) (rule, detail string) {
+// mayMove judges what only a move to a living parent can break.
+func mayMove(a, parent *account) (rule, detail string) {
 	if a.family != parent.family {
-		switch up := a.above(); {
-		case up != nil:
-			return ruleCrossProvider, quoted("%s is below %s; %s belongs to another tree", a.id, up.id, parent.id)
-		case leads(a.now().kind):
-			return ruleCrossProvider, quoted("%s is itself a provider, and %s belongs to another tree", a.id, parent.id)
+		root := a
+		for up := root.above(); up != nil; up = root.above() {
+			root = up
 		}
-		if name, at, other := clash([]*family{a.family, parent.family}); name != "" {
+		if leads(root.now().kind) {
+			return ruleCrossProvider, quoted("%s belongs to the provider %s; %s does not", a.id, root.id, parent.id)
+		}
+		if name, at, other := clash([]*family{a.household(), parent.family}); name != "" {
 			return ruleDuplicateName, quoted("the name %s of account %s is that of account %s of the same tree", name, at, other)
 		}
 	}
@@ -469,25 +471,36 @@ func clash(families []*family) (name, id, other string) {
 	return name, id, other
 }
 
-// split gives a, which has left its parent, and all below it a family of their own.
-func (a *account) split() {
-	if a.above() == nil && a.family.size() == 1 {
-		return
-	}
-	var members []*account
-	for todo := []*account{a}; len(todo) > 0; {
-		x := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		members = append(members, x)
-		for c := x.child; c != nil; c = c.next {
-			todo = append(todo, c)
+// members are a and everything below it.
+func (a *account) members() []*account {
+	all := []*account{a}
+	for i := 0; i < len(all); i++ {
+		for c := all[i].child; c != nil; c = c.next {
+			all = append(all, c)
 		}
 	}
-	if len(members) == a.family.size() {
+	return all
+}
+
+// household are the names of a and everything below it, for looking at.
+func (a *account) household() *family {
+	if a.above() == nil {
+		return a.family
+	}
+	f := &family{names: map[string]*account{}}
+	for _, x := range a.members() {
+		f.names[x.now().name] = x
+	}
+	return f
+}
+
+// split gives a, which is about to leave its parent, and all below it a family of their own.
+func (a *account) split() {
+	if a.above() == nil {
 		return
 	}
 	f := &family{}
-	for _, x := range members {
+	for _, x := range a.members() {
 		x.family.drop(x.now().name)
 		f.put(x.now().name, x)
 	}

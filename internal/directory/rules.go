@@ -37,7 +37,7 @@ func Rules() []Rule {
 		{ruleCycle, "account.created, account.reparented", "The account would be above itself."},
 		{ruleDuplicateName, "account.created, account.renamed, account.reparented", "Another living account of the same tree has the name. A tree is a root and everything below it."},
 		{ruleLivingChildren, "account.deleted", "An account below it is not deleted."},
-		{ruleCrossProvider, "account.reparented", "The new parent belongs to another tree, and the account is not free: it has a parent now, or is itself the provider of its tree (kind provider, service_provider, partner or distributor)."},
+		{ruleCrossProvider, "account.reparented", "The account belongs to a provider (the root of its tree, itself perhaps, of kind provider, service_provider, partner or distributor) and the new parent is in another tree. (Organizations, customers and the like pass their accounts on.)"},
 		{ruleTrialProvider, "account.created, account.reparented", "The parent's contract mode is TRIAL and the account's is not: a provider on trial adds only tenants on trial."},
 		{ruleUnknownPlan, "service.plan_set", "The plan is not one of the service: `sta` has `STA Basic`, `STA` and `STA Premium`. Other services take any."},
 		{rulePlanAboveParent, "service.plan_set, account.reparented", "In the service `sta` a plan would be above that of the parent, where both have one: a child's raised, a parent's lowered, or a child moved."},

@@ -354,9 +354,7 @@ func parents(known []occurrence) map[string]string {
 				up[o.account] = o.parent
 			}
 		case o.kind == "account.reparented" && created[o.account]:
-			// From one tree into another goes only what stands alone.
-			leaves := created[up[o.account]] && created[o.parent] && root(up, created, o.account) != root(up, created, o.parent)
-			if !reaches(up, o.parent, o.account) && !leaves {
+			if !reaches(up, o.parent, o.account) {
 				up[o.account] = o.parent
 			}
 		}
@@ -367,13 +365,6 @@ func parents(known []occurrence) map[string]string {
 		}
 	}
 	return up
-}
-
-func root(up map[string]string, created map[string]bool, account string) string {
-	for created[up[account]] {
-		account = up[account]
-	}
-	return account
 }
 
 func reaches(up map[string]string, from, to string) bool {
