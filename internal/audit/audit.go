@@ -161,6 +161,7 @@ func (r *run) all(ctx context.Context) error {
 		{"voids", r.voids},
 		{"rollups", r.rollups},
 		{"directory", r.directory},
+		{"elastic lines", r.elastic},
 		{"detached parts", r.detached},
 	} {
 		started := time.Now()

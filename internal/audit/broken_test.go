@@ -8,7 +8,7 @@ import (
 )
 
 // kept are the tables that a test breaks and puts back.
-var kept = []string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "duplicates", "ledger"}
+var kept = []string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "duplicates", "elastic_lines", "ledger"}
 
 // TestBroken breaks one thing at a time behind everybody's back; the audit must name the place.
 func TestBroken(t *testing.T) {
@@ -187,6 +187,14 @@ func TestBroken(t *testing.T) {
 		"directory row changed": {
 			sql:  "ALTER TABLE {db}.directory_events UPDATE data = '{}' WHERE id = 'c1'" + sync,
 			want: audit.Difference{Check: audit.CheckDirectory, Tenant: "acme", Seq: 1, ID: "c1", What: "row of directory_events without"},
+		},
+		"elastic line deleted": {
+			sql:  "ALTER TABLE {db}.elastic_lines DELETE WHERE id = 'op' AND line_no = 3" + sync,
+			want: audit.Difference{Check: audit.CheckElastic, Tenant: "acme", Seq: 31, ID: "op", What: "line of an elastic operation without"},
+		},
+		"elastic line changed": {
+			sql:  "ALTER TABLE {db}.elastic_lines UPDATE meter_quantity = 1 WHERE id = 'op-voided' AND line_no = 1 AND sign = -1" + sync,
+			want: audit.Difference{Check: audit.CheckElastic, Tenant: "acme", Seq: 33, ID: "op-voided", What: "line"},
 		},
 		"part detached": {
 			sql: "ALTER TABLE {db}.events DETACH PARTITION " + at.Format("200601"), light: true,

@@ -105,6 +105,7 @@ const (
 	CheckVoid      = "void"
 	CheckRollup    = "rollup"
 	CheckDirectory = "directory"
+	CheckElastic   = "elastic" // lines of elastic operations against their events
 	CheckStorage   = "storage" // parts that ClickHouse put aside, rows of nobody
 )
 

@@ -150,6 +150,11 @@ INNER JOIN
     SELECT CAST(tenant, 'String') AS tenant, account, min(created) AS since
     FROM (SELECT tenant, source, id, any(account) AS account, any(at) AS created FROM {{db}}.directory_events WHERE type = 'account.created'
         GROUP BY tenant, source, id HAVING sum(sign) > 0)
+    WHERE (tenant, source, id) NOT IN -- what a rule leaves without effect
+    (
+        SELECT tenant, source, id FROM {{db}}.directory_rulings
+        WHERE type = 'account.created' AND (tenant, data) IN (SELECT tenant, data FROM {{db}}.directory_newest)
+    )
     GROUP BY tenant, account
 ) AS a ON a.tenant = l.tenant AND a.account = l.account_id
 ASOF LEFT JOIN
