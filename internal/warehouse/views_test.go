@@ -240,7 +240,7 @@ func TestAnalyst(t *testing.T) {
 	b := migrated(t, s.ClickHouse, db)
 	b.store(shop())
 	insertOneOfEach(b, b.takeOver(9))
-	storeClosed(b)
+	storeClosed(b, "t")
 	if err := b.w.SetStatus(b.ctx, warehouse.StatusRow{Shard: 1, At: day("2026-01-02"), LogSeq: 9, WarehouseSeq: 8, LagEvents: 7, WatermarkAt: day("2026-01-01")}); err != nil {
 		t.Fatalf("SetStatus: %v", err)
 	}

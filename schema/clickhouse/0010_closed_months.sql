@@ -127,7 +127,8 @@ INNER JOIN {{db}}.month_published AS v ON r.tenant = v.tenant AND r.month = v.mo
 CREATE OR REPLACE VIEW {{api}}.usage_monthly_v1 SQL SECURITY INVOKER AS
 SELECT CAST(tenant, 'String') AS tenant, month, version, CAST(account, 'String') AS account, account_name, CAST(plan, 'String') AS plan,
     CAST(meter, 'String') AS meter, CAST(unit, 'String') AS unit, CAST(region, 'String') AS region, CAST(platform, 'String') AS platform,
-    trial, resolved, quantity, events, quantity_tree, events_tree, first_at, last_at, closed, log_shard, log_seq
+    trial, resolved, ifNull(quantity, toDecimal256(0, 9)) AS quantity, events, ifNull(quantity_tree, toDecimal256(0, 9)) AS quantity_tree, events_tree,
+    first_at, last_at, closed, log_shard, log_seq
 FROM {{db}}.monthly_open
 WHERE (tenant, month) NOT IN (SELECT tenant, month FROM {{db}}.month_versions)
 UNION ALL
