@@ -18,7 +18,7 @@ func AnalystTables(database string) []AnalystTable {
 	}
 	for _, name := range []string{
 		"shard_status", "credits_resolved", "meters", "counting", "counting_live", "directory_newest", "plan_spans", "account_steps", "ancestors",
-		"monthly_facts", "monthly_own", "monthly_open", "settled", "gauge_spans", "month_published", "line_item_steps", "elastic_instances", "elastic_resolved",
+		"monthly_facts", "asset_history", "asset_records", "asset_pieces", "monthly_own", "monthly_open", "settled", "gauge_spans", "month_published", "line_item_steps", "elastic_instances", "elastic_resolved",
 	} {
 		tables = append(tables, AnalystTable{Database: database, Name: name})
 	}
