@@ -118,7 +118,7 @@ WHERE sign = 1 AND (tenant, source, id) NOT IN (SELECT tenant, source, id FROM {
 -- asset), or what is known for certain. A sample counts at its start, whole.
 CREATE OR REPLACE VIEW {{db}}.gauge_spans SQL SECURITY INVOKER AS
 SELECT tenant, account, meter, region, platform, plan, quantity, trial_expiry, shard, seq, at,
-    (SELECT at FROM {{db}}.settled) AS known, greatest(at, least(if(following = toDateTime64(0, 3, 'UTC'), known, following), known)) AS until
+    assumeNotNull((SELECT at FROM {{db}}.settled)) AS known, greatest(at, least(if(following = toDateTime64(0, 3, 'UTC'), known, following), known)) AS until
 FROM
 (
     SELECT tenant, account, meter, region, platform, plan, quantity, trial_expiry, shard, seq, at,
@@ -307,6 +307,7 @@ SELECT tenant, month_id, account, meter, at AS instant, plan, region, platform, 
     '' AS consumer, (shard, seq) AS position
 FROM {{db}}.counting
 WHERE (tenant, account) IN (SELECT tenant, account FROM split)
+    AND toStartOfHour(at) IN (SELECT toStartOfHour(hour) FROM split)
     AND (tenant, account, toDateTime64(toStartOfHour(at), 3, 'UTC')) IN (SELECT tenant, account, hour FROM split)
     AND (tenant, meter) NOT IN (SELECT tenant, meter FROM special)
     AND (tenant, meter, account, month_id) NOT IN (SELECT tenant, meter, account, month_id FROM voided)
