@@ -60,9 +60,13 @@ func drawSTA(t *rapid.T) *staHistory {
 	}
 	accountMoves(t, add, create)
 	leaf := rapid.SampledFrom([]string{"a", "b", "c", "d", "d", "e", "e", "f"})
+	ownInstants := rapid.Bool().Draw(t, "own instants") // no two sayings share one, and a token stays with its user
 	user := rapid.SampledFrom([]string{"u1", "u2", "u3"})
 	for range rapid.IntRange(10, 90).Draw(t, "sayings") {
 		s := saying{account: leaf.Draw(t, "account"), at: staInstant(t, "at"), user: user.Draw(t, "user"), seq: rapid.IntRange(0, 1).Draw(t, "seq")}
+		if ownInstants {
+			s.at += int64(len(h.all))
+		}
 		s.recorded = s.at + rapid.SampledFrom([]int64{0, 0, 1, 40 * 86_400_000}).Draw(t, "late")
 		switch rapid.IntRange(0, 9).Draw(t, "kind") {
 		case 0, 1, 2:
@@ -72,6 +76,9 @@ func drawSTA(t *rapid.T) *staHistory {
 		case 4, 5, 6:
 			s.kind, s.token = "token.state_set", rapid.SampledFrom([]string{"t1", "t2", "t3"}).Draw(t, "token")
 			s.value = rapid.SampledFrom([]string{"active", "active", "suspended", "assigned"}).Draw(t, "state")
+			if ownInstants {
+				s.token += s.user
+			}
 		case 7, 8:
 			s.kind, s.success = "user.activity", rapid.IntRange(0, 3).Draw(t, "result") > 0
 		case 9:

@@ -15,7 +15,7 @@ import (
 )
 
 // staHistories is how many generated histories are judged.
-const staHistories = 10
+const staHistories = 8
 
 // storeSTA writes the history for the tenant, in the order in which it was recorded.
 func (b bench) storeSTA(t testing.TB, tenant string, h *staHistory) {

@@ -25,21 +25,68 @@ const directoryLive = `tenant = {tenant:String} AND sign = 1 AND ` + inCut + `
 
 // Users registered and users with an active token, per account, at each of the ends. A user is known by
 // account and user_id, a token by account and token_id; what holds is what was said last, in the order of
-// events.md 1. Whatever is true at the end of month i is bit i: bits from the month of a change on flip with it. simpleJSONExtractString
-// finds members by their text, which in canonical data is a member and nothing else.
-const population = `
+// events.md 1. Whatever is true at the end of month i is bit i: bits from the month of a change on flip with it.
+// simpleJSONExtractString finds members by their text, which in canonical data is a member and nothing else.
+//
+// Comparing sources and ids of millions of events costs more than all the rest, and only two things said of one user or
+// token in one instant need it. So the instants alone are compared first, and where that leaves a doubt (tied), or
+// where a token has passed from user to user, all is read again and compared in full.
+const (
+	population      = populationHead + usersByInstant + `        UNION ALL` + tokensByInstant + populationTail
+	populationExact = populationHead + usersInOrder + `        UNION ALL` + tokensInOrder + populationTail
+)
+
+const populationHead = `
 WITH
     {ends:Array(Int64)} AS ends,
-    at -> bitShiftLeft(toUInt64(-1), arrayCount(e -> e <= at, ends)) AS since
+    at -> bitShiftLeft(toUInt64(-1), arrayCount(e -> e <= at, ends)) AS since,
+    (s, t) -> arrayReduce('groupBitXor', arrayMap((now, before, at) -> if(now != before, since(at), toUInt64(0)), s, arrayPushFront(arrayPopBack(s), toUInt8(0)), t)) AS flips
 SELECT account, sumForEach(arrayMap(i -> bitTest(registered, i), range(length(ends)))),
-    sumForEach(arrayMap(i -> bitTest(bitAnd(registered, token), i), range(length(ends))))
+    sumForEach(arrayMap(i -> bitTest(bitAnd(registered, token), i), range(length(ends)))), sum(tied)
 FROM
 (
-    SELECT account, user, groupBitOr(registered) AS registered, groupBitOr(token) AS token
+    SELECT account, user, groupBitOr(registered) AS registered, groupBitOr(token) AS token, max(tied) AS tied
     FROM
-    (
-        SELECT account, user, arrayReduce('groupBitXor', arrayMap((step, before) -> if(tupleElement(step, 5) != before, since(tupleElement(step, 1)), toUInt64(0)),
-                steps, arrayPushFront(arrayPopBack(tupleElement(steps, 5)), toUInt8(0)))) AS registered, toUInt64(0) AS token
+    (`
+
+const populationTail = `
+    )
+    GROUP BY account, user
+)
+WHERE registered != 0 OR tied
+GROUP BY account
+SETTINGS max_bytes_before_external_group_by = 400000000` // of each of the statement's steps that group
+
+// A step is the instant, doubled, and whether the user is registered from then on.
+const usersByInstant = `
+        SELECT account, user, flips(arrayMap(s -> toUInt8(bitAnd(s, 1)), steps), arrayMap(s -> bitShiftRight(s, 1), steps)) AS registered, toUInt64(0) AS token,
+            arrayExists((s, next) -> bitXor(s, next) = 1, arrayPopBack(steps), arrayPopFront(steps)) AS tied
+        FROM
+        (
+            SELECT account, simpleJSONExtractString(data, 'user_id') AS user,
+                arraySort(groupArray(toUnixTimestamp64Milli(at) * 2 + (type = 'user.registered'))) AS steps
+            FROM {{db}}.directory_events
+            WHERE type IN ('user.registered', 'user.removed') AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + directoryLive + `
+            GROUP BY account, user
+        )
+`
+
+const tokensByInstant = `
+        SELECT account, user, toUInt64(0) AS registered, flips(arrayMap(s -> toUInt8(bitAnd(s, 1)), steps), arrayMap(s -> bitShiftRight(s, 1), steps)) AS token,
+            user != other OR arrayExists((s, next) -> bitXor(s, next) = 1, arrayPopBack(steps), arrayPopFront(steps)) AS tied
+        FROM
+        (
+            SELECT account, simpleJSONExtractString(data, 'token_id') AS id_of_token, min(simpleJSONExtractString(data, 'user_id')) AS user,
+                max(simpleJSONExtractString(data, 'user_id')) AS other,
+                arraySort(groupArray(toUnixTimestamp64Milli(at) * 2 + (simpleJSONExtractRaw(data, 'state') = '"active"'))) AS steps
+            FROM {{db}}.directory_events
+            WHERE type = 'token.state_set' AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + directoryLive + `
+            GROUP BY account, id_of_token
+        )`
+
+// A step is the instant, source, source_seq, id, and what was said.
+const usersInOrder = `
+        SELECT account, user, flips(tupleElement(steps, 5), tupleElement(steps, 1)) AS registered, toUInt64(0) AS token, toUInt8(0) AS tied
         FROM
         (
             SELECT account, simpleJSONExtractString(data, 'user_id') AS user,
@@ -48,9 +95,11 @@ FROM
             WHERE type IN ('user.registered', 'user.removed') AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + directoryLive + `
             GROUP BY account, user
         )
-        UNION ALL
+`
+
+const tokensInOrder = `
         SELECT account, tupleElement(step, 1) AS user, toUInt64(0) AS registered,
-            bitAnd(since(tupleElement(step, 2)), bitNot(since(tupleElement(step, 3)))) AS token
+            bitAnd(since(tupleElement(step, 2)), bitNot(since(tupleElement(step, 3)))) AS token, toUInt8(0) AS tied
         FROM
         (
             SELECT account, simpleJSONExtractString(data, 'token_id') AS id_of_token,
@@ -61,12 +110,7 @@ FROM
             GROUP BY account, id_of_token
         )
         ARRAY JOIN arrayMap((s, until) -> (tupleElement(s, 5), tupleElement(s, 1), until), arrayFilter(s -> tupleElement(s, 6), steps),
-            arrayFilter((until, s) -> tupleElement(s, 6), arrayPushBack(arrayPopFront(tupleElement(steps, 1)), {last:Int64}), steps)) AS step
-    )
-    GROUP BY account, user
-)
-WHERE registered != 0
-GROUP BY account`
+            arrayFilter((until, s) -> tupleElement(s, 6), arrayPushBack(arrayPopFront(tupleElement(steps, 1)), {last:Int64}), steps)) AS step`
 
 // Distinct users with a success within a month, per account; users removed since count too.
 const activeInMonth = `
@@ -112,22 +156,43 @@ func (r *Reports) countUsers(ctx context.Context, q *staAsk, accounts []string, 
 	return nil
 }
 
+// counted is the population of an account at the ends of months.
+type counted struct {
+	account           string
+	registered, token []uint64
+}
+
 func (r *Reports) countPopulation(ctx context.Context, q *staAsk, accounts []string, first int, take func(account string, month, measure int, n uint64)) error {
 	var ends []int64
 	for _, m := range q.months[first:min(first+populationMonths, len(q.months))] {
 		ends = append(ends, m.End().Millis())
 	}
-	params := q.cut.params(map[string]any{"tenant": q.tenant, "accounts": accounts, "ends": ends, "last": ends[len(ends)-1]})
-	return r.query(ctx, "count users and tokens", population, params, func(row warehouse.Rows) error {
-		var account string
-		var registered, token []uint64
-		err := row.Scan(&account, &registered, &token)
-		for i := range registered {
-			take(account, first+i, staMeasure(MeasureRegistered), registered[i])
-			take(account, first+i, staMeasure(MeasureToken), token[i])
+	var all []counted
+	for _, sql := range []string{population, populationExact} {
+		all = all[:0]
+		doubts := uint64(0)
+		params := q.cut.params(map[string]any{"tenant": q.tenant, "accounts": accounts, "ends": ends, "last": ends[len(ends)-1]})
+		err := r.query(ctx, "count users and tokens", sql, params, func(row warehouse.Rows) error {
+			var c counted
+			var tied uint64
+			err := row.Scan(&c.account, &c.registered, &c.token, &tied)
+			all, doubts = append(all, c), doubts+tied
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		return err
-	})
+		if doubts == 0 {
+			break
+		}
+	}
+	for _, c := range all {
+		for i := range c.registered {
+			take(c.account, first+i, staMeasure(MeasureRegistered), c.registered[i])
+			take(c.account, first+i, staMeasure(MeasureToken), c.token[i])
+		}
+	}
+	return nil
 }
 
 func (r *Reports) countActivity(ctx context.Context, q *staAsk, accounts []string, m usage.Month, take func(account string, n uint64)) error {
