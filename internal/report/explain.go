@@ -100,11 +100,15 @@ type explanation struct {
 
 // explainers by report.
 func explainers() map[string]explainer {
-	return map[string]explainer{
+	all := map[string]explainer{
 		ReportUsage: (*explanation).usage, "monthly-usage": (*explanation).usage,
 		"sta-usage": (*explanation).users, "sta-monthly-summary": (*explanation).users,
 		"elastic-usage": (*explanation).elastic,
 	}
+	for name := range rowReports() {
+		all[name] = (*explanation).rows
+	}
+	return all
 }
 
 // ExplainedReports are the names that Explain takes, sorted.

@@ -20,6 +20,8 @@ const (
 type metered struct {
 	from, to int64 // Unix ms, [from, to)
 	meter    string
+	others   []string // meters that count with it
+	asset    string   // "": any
 	accounts []string
 	filters  map[string]string // of plan, region, platform, trial: those asked for
 }
@@ -176,13 +178,13 @@ FROM
         SELECT source, id, type, account, meter, at, recorded_at, quantity, sign, sign AS n, shard, seq, idx, region, platform, trial, consumer_id, plan,
             JSONExtractInt(data, 'source_seq') AS source_seq, toUInt16(0) AS piece
         FROM {{db}}.events
-        WHERE tenant = {tenant:String} AND meter = {meter:String} AND meter != 'credits_returned' AND pieces <= 1 AND account IN {accounts:Array(String)}
+        WHERE tenant = {tenant:String} AND meter IN {meters:Array(String)} AND meter != 'credits_returned' AND pieces <= 1 AND ({asset:String} = '' OR asset_id = {asset:String}) AND account IN {accounts:Array(String)}
             AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + ` AND ` + sinceOlder + `
         UNION ALL
         SELECT source, id, 'usage.metered' AS type, account, meter, at, recorded_at, quantity, sign, if(piece = 0, sign, 0) AS n, shard, seq, idx, region, platform,
             trial, consumer_id, plan, 0 AS source_seq, piece
         FROM {{db}}.pieces
-        WHERE tenant = {tenant:String} AND meter = {meter:String} AND account IN {accounts:Array(String)}
+        WHERE tenant = {tenant:String} AND meter IN {meters:Array(String)} AND ({asset:String} = '' OR asset_id = {asset:String}) AND account IN {accounts:Array(String)}
             AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + ` AND ` + sinceOlder + `
         UNION ALL
         SELECT source, id, 'message.credit_returned' AS type, account, if(charged.meter = '', 'credits_returned', charged.meter) AS meter, at, recorded_at, quantity,
@@ -207,7 +209,7 @@ FROM
             )
             GROUP BY message_id
         ) AS charged USING (message_id)
-        WHERE meter = {meter:String}
+        WHERE meter IN {meters:Array(String)}
     ) AS u
     LEFT JOIN
     (
@@ -221,7 +223,7 @@ WHERE ({any_plan:Bool} OR effective = {plan:String}) AND ({any_region:Bool} OR r
 // voidedRows are the events that a void in the cut takes back.
 const voidedRows = `(source, id) IN
     (
-        SELECT source, id FROM {{db}}.events WHERE tenant = {tenant:String} AND meter IN ({meter:String}, 'credits_returned') AND sign = -1 AND ` + inCut + `
+        SELECT source, id FROM {{db}}.events WHERE tenant = {tenant:String} AND (meter IN {meters:Array(String)} OR meter = 'credits_returned') AND sign = -1 AND ` + inCut + `
     )`
 
 const meteredList = `
@@ -251,7 +253,7 @@ func (e *explanation) rowParams(m *metered, accounts []string) map[string]any {
 	}
 	credits := slices.Contains([]string{"sms_credits", "voice_credits", "credits_returned"}, m.meter)
 	params := map[string]any{
-		"tenant": e.q.Tenant, "meter": m.meter, "from": m.from, "to": m.to, "accounts": append([]string{}, accounts...), "changes": changes, "plans": plans, "credits": credits,
+		"tenant": e.q.Tenant, "meter": m.meter, "meters": append([]string{m.meter}, m.others...), "asset": m.asset, "from": m.from, "to": m.to, "accounts": append([]string{}, accounts...), "changes": changes, "plans": plans, "credits": credits,
 		"limit": e.limit(), "skip": e.q.Skip, "counts_events": strings.HasPrefix(e.out.Measure, measureEvents) || e.state.Meter(m.meter).Aggregation == "count",
 	}
 	for _, name := range []string{"plan", "region", "platform", "trial"} {

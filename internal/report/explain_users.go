@@ -190,17 +190,20 @@ func (e *explanation) listUsers(ctx context.Context, measure string, accounts []
 	if err != nil {
 		return "", err
 	}
-	err = e.query(ctx, "list the evidence", userStatements[measure][0], params, func(row warehouse.Rows) error {
-		v := Evidence{Sign: 1, Counts: "1", Status: Stored}
-		var total int64
-		err := row.Scan(&v.Account, &v.About, &v.Type, &v.Source, &v.ID, (*int64)(&v.At), (*int64)(&v.RecordedAt), &v.Shard, &v.Seq, &v.Idx, &total)
-		e.out.Events = append(e.out.Events, v)
-		return err
-	})
+	err = e.query(ctx, "list the evidence", userStatements[measure][0], params, e.scanUser)
 	if e.out.Number == "" { // the account is not there, or its data are missing: no number, and none is made up
 		return "", err
 	}
 	return strconv.FormatInt(e.out.Total, 10), err
+}
+
+// scanUser reads a row of userList.
+func (e *explanation) scanUser(row warehouse.Rows) error {
+	v := Evidence{Sign: 1, Counts: "1", Status: Stored}
+	var total int64
+	err := row.Scan(&v.Account, &v.About, &v.Type, &v.Source, &v.ID, (*int64)(&v.At), (*int64)(&v.RecordedAt), &v.Shard, &v.Seq, &v.Idx, &total)
+	e.out.Events = append(e.out.Events, v)
+	return err
 }
 
 const storedFigure = `

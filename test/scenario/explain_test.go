@@ -174,3 +174,53 @@ func TestExplainElasticAndTool(t *testing.T) {
 		t.Errorf("%d lines of CSV", lines)
 	}
 }
+
+// Cells of the other reports: subscriptions, transactions, credits, active users, hours of assets.
+func TestExplainRows(t *testing.T) {
+	w := newWorld(t)
+	w.send(
+		ev("2025-01-01", "account.created", "P", d{"name": "Partner", "kind": "distributor"}),
+		ev("2025-01-01", "account.created", "K", d{"name": "Kappa", "kind": "customer", "parent_account_id": "P"}),
+		ev("2025-01-01", "subscription.ordered", "K", d{
+			"transaction_id": "T-1", "subscription_id": "SUB-1", "name": "Enterprise SSL", "term_months": 12, "start": "2025-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z",
+			"items": []d{{"cert_type": "SSL", "product": "OV", "quantity": 10, "unit_price": "50.00"}}, "cost": "500.00", "currency": "EUR",
+		}).named("ordered"),
+		ev("2025-07-02", "inventory.changed", "K", d{"transaction_id": "T-2", "subscription_id": "SUB-1", "deltas": []d{{"cert_type": "SSL", "product": "OV", "delta": 4}}, "cost": "100.27"}).named("more"),
+		ev("2025-01-01", "subscription.ordered", "K", d{
+			"transaction_id": "T-3", "subscription_id": "SUB-2", "name": "Other", "term_months": 12, "start": "2025-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z",
+			"items": []d{{"cert_type": "SSL", "product": "OV", "quantity": 1}}, "cost": "7.00", "currency": "EUR",
+		}),
+	)
+	at := []string{"as_of", "2025-08-01T00:00:00Z", "partner", "P"}
+	p := w.explain(append(at, "report", "subscriptions", "subscription", "SUB-1")...)
+	w.want("cost", p.Number+"\n"+p.ids(), "600.27\nordered \nmore")
+	w.want("items", w.explain(append(at, "report", "subscriptions", "subscription", "SUB-1", "measure", "Items Quantity")...).Number, "14")
+	w.want("transaction", w.explain(append(at, "report", "transactions", "transaction", "T-2")...).Number, "100.27")
+
+	w.send(
+		ev("2025-01-01", "account.created", "S", d{"name": "Provider", "kind": "service_provider"}),
+		ev("2025-01-01", "account.created", "T", d{"name": "Alpha", "kind": "tenant", "parent_account_id": "S"}),
+		ev("2025-01-02", "user.registered", "T", d{"user_id": "u1"}).named("u1"), ev("2025-01-02", "user.registered", "T", d{"user_id": "u2"}),
+		ev("2025-01-03", "user.status_set", "T", d{"user_id": "u2", "status": "INACTIVE"}),
+		ev("2025-03-02", "message.charged", "T", d{"message_id": "m1", "user_id": "u1", "channel": "sms", "credits": 3}).named("sms"),
+		ev("2025-03-03", "message.charged", "T", d{"message_id": "m2", "user_id": "u1", "channel": "voice", "credits": 2}).named("voice"),
+		ev("2025-03-04", "message.credit_returned", "T", d{"message_id": "m2", "credits": 2}).named("back"),
+	)
+	tenant := []string{"report", "tenant-usage", "account", "S", "tenant", "T", "from", "2025-03-01", "to", "2025-03-31"}
+	p = w.explain(tenant...)
+	w.want("credits", p.Number+"\n"+p.ids(), "3\nsms 3\nvoice 2\nback -2")
+	p = w.explain(append(tenant, "measure", "Users Used")...)
+	w.want("users", p.Number+"\n"+p.ids(), "1\nu1 1")
+
+	w.send(
+		ev("2025-01-01", "meter.defined", "", d{"meter": "user_hours", "meter_id": "m-1", "element": "user", "unit": "hour", "aggregation": "sum", "scale": 6, "kind": "secure_connect"}),
+		ev("2025-01-01", "account.created", "O", d{"name": "Org", "kind": "organization", "currency": "EUR"}),
+		ev("2025-01-01", "account.created", "SC", d{"name": "Secure", "kind": "tenant", "parent_account_id": "O"}),
+		ev("2025-01-01", "asset.registered", "SC", d{"asset_id": "joe", "asset_name": "Joe", "asset_type": "USER"}),
+		ev("2025-03-01", "usage.metered", "SC", d{"meter": "user_hours", "quantity": 2, "asset": d{"id": "joe", "type": "USER"}, "region": "EU", "start": "2025-03-01T23:00:00Z", "end": "2025-03-02T01:00:00Z"}).named("night").recordedAt("2025-03-03"),
+	)
+	p = w.explain("report", "asset-usage-detail", "tenant", "SC", "month", "2025-03", "meter", "user_hours", "asset", "joe", "day", "2025-03-02")
+	w.want("a day", p.Number+"\n"+p.ids(), "1\nnight 1")
+	p = w.explain("report", "asset-monthly-costs", "organization", "O", "tenant", "SC", "month", "2025-03", "meter", "user_hours")
+	w.want("a month", p.Number+"\n"+p.ids(), "2\nnight 1\nnight 1")
+}
