@@ -11,6 +11,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/aggregator"
 	"github.com/countinghouse/countinghouse/internal/config"
+	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/ingest"
 	"github.com/countinghouse/countinghouse/internal/reporter"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
@@ -40,6 +41,14 @@ func eventCodes(w *strings.Builder) error {
 	header(w, "code", "means", "what to do")
 	for _, c := range usage.Codes() {
 		row(w, code(c.Name), c.Meaning, c.Action)
+	}
+	w.WriteString("\n## Rules of the directory\n\n" +
+		"An event that breaks one of these is stored and has no effect: neither ingest nor the aggregator can know, because the rule is about other events. " +
+		"`rule:<name>` is its status (`GET /events`) and its reason among the dead letters, as of now. A late event that makes it legal, or a void of what stood in " +
+		"its way, gives it its effect back; there is nothing to replay.\n\n")
+	header(w, "rule", "events", "broken when")
+	for _, r := range directory.Rules() {
+		row(w, code("rule:"+r.Name), r.Types, r.Doc)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func TestPagesSaySomething(t *testing.T) {
 	t.Parallel()
 	must := map[string][]string{
 		"events.md":        {"## `usage.metered`", "| `quantity` | decimal | required |", "| `asset.id` | string | required |", "| `lines[].response` | code | required |"},
-		"event-codes.md":   {"`time-window`", "`conflict`"},
+		"event-codes.md":   {"`time-window`", "`conflict`", "`rule:cycle` | account.created, account.reparented"},
 		"request-codes.md": {"`storage-full` | 503", "`not-settled` | 409"},
 		"reports.md":       {"## `elastic-usage`", "| `USED` | decimal |", "| `account` | required |", "TIMESTAMP(ms, UTC)"},
 		"configuration.md": {"`nats.url` | `--nats` | `COUNTINGHOUSE_INGEST__NATS__URL`", "## aggregator", "## reporter"},

@@ -120,8 +120,20 @@ func (w *World) Void(tenant string, recorded int64, source, id string) error {
 	return nil
 }
 
-// Flush inserts what was added; the ledger is last. Then the directory is folded into its tables.
+// Flush inserts what was added, and folds the directory into its tables.
 func (w *World) Flush(ctx context.Context) error {
+	if err := w.Store(ctx); err != nil {
+		return err
+	}
+	if err := register.Project(ctx, w.W, slices.Sorted(maps.Keys(w.touched)), nil); err != nil {
+		return err
+	}
+	clear(w.touched)
+	return nil
+}
+
+// Store inserts what was added; the ledger is last.
+func (w *World) Store(ctx context.Context) error {
 	b := w.batch
 	for _, block := range []warehouse.Block{b.events, b.pieces, b.hourly, b.monthly, b.directory, b.elastic, b.dead, b.duplicates, b.ledger} {
 		if err := w.writer.Insert(ctx, block); err != nil {
@@ -129,10 +141,6 @@ func (w *World) Flush(ctx context.Context) error {
 		}
 		block.Reset()
 	}
-	if err := register.Project(ctx, w.W, slices.Sorted(maps.Keys(w.touched)), nil); err != nil {
-		return err
-	}
-	clear(w.touched)
 	return nil
 }
 
