@@ -154,13 +154,11 @@ func (r *Reports) sums(ctx context.Context, q question) (*cells, error) {
 		}
 	}
 	for _, rest := range [][2]int64{{q.from, from}, {to, q.to}} {
-		statement := rawSteady
-		if len(c.changed) > 0 {
-			statement = rawChanging
-		}
-		if rest[0] < rest[1] {
-			if err := r.read(ctx, c, statement, rest[0], rest[1]); err != nil {
-				return nil, err
+		for _, statement := range []string{rawSteady, rawChanging} {
+			if rest[0] < rest[1] && (statement == rawSteady || len(c.changed) > 0) {
+				if err := r.read(ctx, c, statement, rest[0], rest[1]); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
@@ -240,7 +238,7 @@ func (r *Reports) live(ctx context.Context, q question) (*cells, error) {
 
 func (r *Reports) read(ctx context.Context, c *cells, statement string, from, to int64) error {
 	params := c.params(from, to)
-	if statement == rawSplit || statement == hourlyChanging {
+	if statement == rawSplit || statement == hourlyChanging || statement == rawChanging {
 		params["any_account"], params["accounts"] = false, c.changed
 	}
 	bounds := warehouse.Bounds{Rows: c.q.rowsMax, Groups: c.q.rowsMax}

@@ -126,7 +126,10 @@ const rawSums = `
     toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at))`
 
 const (
-	rawSteady   = `SELECT` + rawKeys + noSegment + rawSums + rawSource + groups
+	// rawSteady reads accounts whose plan does not change in the period: no join for most rows.
+	rawSteady = `SELECT` + rawKeys + noSegment + rawSums + rawSource + `
+WHERE account NOT IN (SELECT arrayJoin({changed:Array(String)}))` + groups
+	// rawChanging reads the others.
 	rawChanging = `SELECT` + rawKeys + withSegment + rawSums + rawSource + joinChanges + groups
 	// rawSplit reads only the hours that contain a plan change of the account.
 	rawSplit = `SELECT` + rawKeys + withSegment + rawSums + rawSource + joinChanges + `
