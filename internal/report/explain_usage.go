@@ -84,9 +84,6 @@ func (e *explanation) usage(ctx context.Context) error {
 // measure computes a number as reports do, and again from the rows it lists.
 func (e *explanation) measure(ctx context.Context, m *metered) error {
 	aggregation := e.state.Meter(m.meter).Aggregation
-	if aggregation == "time_weighted" {
-		return &Error{Code: CodeParameter, Parameter: "meter", Detail: "meter " + m.meter + " is time-weighted: its samples are listed by GET /events?meter=" + m.meter}
-	}
 	number, accounts, err := e.reported(ctx, m, e.cut, aggregation)
 	if err != nil {
 		return err
@@ -110,7 +107,12 @@ func (e *explanation) measure(ctx context.Context, m *metered) error {
 		e.out.How = hows["count"]
 	}
 	params := e.rowParams(m, accounts)
-	if err := e.listRows(ctx, params, aggregation); err != nil {
+	if aggregation == timeWeighted {
+		err = e.listSamples(ctx, m, accounts)
+	} else {
+		err = e.listRows(ctx, params, aggregation)
+	}
+	if err != nil {
 		return err
 	}
 	if e.older != nil {
@@ -124,13 +126,14 @@ func (e *explanation) measure(ctx context.Context, m *metered) error {
 
 // hows say how rows of an aggregation make its number.
 var hows = map[string]string{ //nolint:gochecknoglobals // a table of constants
-	"sum":    "the sum of quantity × sign of the rows",
-	"count":  "the number of events: the sum of their signs, an event that was cut counting with its first piece",
-	"min":    "the smallest quantity of the rows that are not voided",
-	"max":    "the largest quantity of the rows that are not voided",
-	"latest": "the quantity of the last row that is not voided",
-	"unique": "the number of different consumers of the rows that are not voided",
-	"avg":    "the sum of the quantities that are not voided, divided by the number of events, half-even to nine digits",
+	"sum":        "the sum of quantity × sign of the rows",
+	"count":      "the number of events: the sum of their signs, an event that was cut counting with its first piece",
+	"min":        "the smallest quantity of the rows that are not voided",
+	"max":        "the largest quantity of the rows that are not voided",
+	"latest":     "the quantity of the last row that is not voided",
+	"unique":     "the number of different consumers of the rows that are not voided",
+	timeWeighted: "each sample's quantity times the hours until the next one of its series, in the month; the last holds until what is known ends",
+	"avg":        "the sum of the quantities that are not voided, divided by the number of events, half-even to nine digits",
 }
 
 // reported is the number on the road of the reports, and the accounts that have a part in it.
