@@ -38,12 +38,20 @@ type kept struct {
 
 // Project folds the directories of tenants, as far as the log is counted, and writes the tables.
 func Project(ctx context.Context, db *warehouse.Warehouse, tenants []string, upTo Cut) error {
+	return project(ctx, db, tenants, upTo, nil)
+}
+
+// project writes those that are named in anew even if the tables seem to say the same.
+func project(ctx context.Context, db *warehouse.Warehouse, tenants []string, upTo Cut, anew map[string]bool) error {
 	var group []*kept
 	events := 0
 	for i, tenant := range tenants {
 		k, err := fold(ctx, db, tenant, upTo)
 		if err != nil {
 			return fmt.Errorf("fold the directory of tenant %s: %w", tenant, err)
+		}
+		if err := k.number(ctx, db, anew[tenant]); err != nil {
+			return err
 		}
 		group, events = append(group, k), events+k.events
 		if events < togetherEvents && i+1 < len(tenants) {
@@ -119,7 +127,7 @@ func fold(ctx context.Context, db *warehouse.Warehouse, tenant string, upTo Cut)
 		fmt.Fprintln(sum, r.Shard, r.Seq, r.Idx, r.Rule, r.Detail)
 	}
 	k.content = sum.Sum64()
-	return k, k.number(ctx, db)
+	return k, nil
 }
 
 const readCertificates = `
@@ -146,10 +154,13 @@ func certificates(ctx context.Context, db *warehouse.Warehouse, upTo Cut, tenant
 
 // number gives the fold the number of the one that the tables show, if it says the same, else one of its own: the
 // time, by which abandoned rows are known, and chance.
-func (k *kept) number(ctx context.Context, db *warehouse.Warehouse) error {
+func (k *kept) number(ctx context.Context, db *warehouse.Warehouse, anew bool) error {
 	var chance [8]byte
 	_, _ = rand.Read(chance[:]) // never fails
 	k.data = uint64(time.Now().UnixMilli())<<chanceBits | binary.LittleEndian.Uint64(chance[:])&(1<<chanceBits-1)
+	if anew {
+		return nil
+	}
 	return query(ctx, db, "read the newest generation", readNewest, map[string]any{"tenant": k.tenant}, func(row warehouse.Rows) error {
 		var data, content, rows uint64
 		var version uint16

@@ -48,7 +48,7 @@ type Register struct {
 	zap       *zap.Logger
 
 	mu      sync.Mutex
-	touched map[string]bool
+	touched map[string]bool // true: whatever the tables say, they are not to be relied on
 	wake    chan struct{}
 }
 
@@ -75,8 +75,29 @@ func (k *Register) Touch(tenants map[string]bool) {
 		return
 	}
 	k.mu.Lock()
-	maps.Copy(k.touched, tenants)
+	for tenant := range tenants {
+		if _, known := k.touched[tenant]; !known {
+			k.touched[tenant] = false
+		}
+	}
 	k.mu.Unlock()
+	k.rouse()
+}
+
+// doubt says that the tables of these tenants are to be written whatever they say now.
+func (k *Register) doubt(tenants map[string]bool) {
+	if len(tenants) == 0 {
+		return
+	}
+	k.mu.Lock()
+	for tenant := range tenants {
+		k.touched[tenant] = true
+	}
+	k.mu.Unlock()
+	k.rouse()
+}
+
+func (k *Register) rouse() {
 	select {
 	case k.wake <- struct{}{}:
 	default: // awake already
@@ -114,10 +135,12 @@ func (k *Register) round(ctx context.Context) error {
 	tenants := k.touched
 	k.touched = map[string]bool{}
 	k.mu.Unlock()
-	err := Project(ctx, k.db, slices.Sorted(maps.Keys(tenants)), k.upTo())
+	err := project(ctx, k.db, slices.Sorted(maps.Keys(tenants)), k.upTo(), tenants)
 	if err != nil {
 		k.mu.Lock()
-		maps.Copy(k.touched, tenants)
+		for tenant, anew := range tenants {
+			k.touched[tenant] = k.touched[tenant] || anew
+		}
 		k.mu.Unlock()
 	}
 	return err
@@ -187,7 +210,9 @@ WHERE e.events != n.events OR e.print != n.print OR n.version != {version:UInt16
 
 func (k *Register) touchBehind(ctx context.Context) error {
 	params := k.upTo().params(map[string]any{"partition": k.partition, "types": directory.Types(), "version": uint16(foldVersion)})
-	return k.touch(ctx, "compare the directory with its tables", behind, params)
+	found, err := k.tenants(ctx, "compare the directory with its tables", behind, params)
+	k.doubt(found)
+	return err
 }
 
 const contested = `
@@ -196,11 +221,13 @@ FROM {{db}}.directory_newest
 WHERE contested > 0 AND bitAnd(shard, 1023) = {partition:UInt16}`
 
 func (k *Register) touchContested(ctx context.Context) error {
-	return k.touch(ctx, "look for contested folds", contested, map[string]any{"partition": k.partition})
+	found, err := k.tenants(ctx, "look for contested folds", contested, map[string]any{"partition": k.partition})
+	k.Touch(found)
+	return err
 }
 
-// touch touches the tenants that a statement answers.
-func (k *Register) touch(ctx context.Context, what, sql string, params map[string]any) error {
+// tenants are what a statement answers.
+func (k *Register) tenants(ctx context.Context, what, sql string, params map[string]any) (map[string]bool, error) {
 	found := map[string]bool{}
 	err := query(ctx, k.db, what, sql, params, func(row warehouse.Rows) error {
 		var tenant string
@@ -208,8 +235,7 @@ func (k *Register) touch(ctx context.Context, what, sql string, params map[strin
 		found[tenant] = true
 		return err
 	})
-	k.Touch(found)
-	return err
+	return found, err
 }
 
 // params are the parameters that bound rows by position.
