@@ -120,6 +120,11 @@ func (t *Tenant) Questions(d report.Definition) (asked []report.Query, leftOut i
 			return nil, 0 // nothing to ask about
 		}
 	}
+	for _, values := range all {
+		if values["account"] == "" {
+			delete(values, "scope") // of an account
+		}
+	}
 	step := (len(all) + questionsMax - 1) / questionsMax
 	for i, values := range all {
 		if step > 1 && i%step != 0 {

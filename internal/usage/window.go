@@ -7,7 +7,7 @@ import "time"
 type Window struct{ Past, Future time.Duration }
 
 // Check reports the times of an event that lie outside the window: time, recordedtime, and start and
-// end of a metered span. What else carries times (trial_expiry, a term's end) is meant to be far away.
+// end of a metered span. Nothing is recorded long before it happens (reports.md 2.6, 4): that is a fault of recordedtime. What else carries times (trial_expiry, a term's end) is meant to be far away.
 func (w Window) Check(e *Event, now Instant) []Fault {
 	var faults []Fault
 	check := func(pointer string, i Instant) {
@@ -18,6 +18,12 @@ func (w Window) Check(e *Event, now Instant) []Fault {
 	check("/time", e.Time)
 	if e.RecordedTime.Known() && e.RecordedTime.Nanos() > now.Nanos()+int64(w.Future) {
 		check("/recordedtime", e.RecordedTime) // backdating it is its purpose
+	}
+	if at := e.Occurred(e.RecordedTime); e.RecordedTime.Known() && at.Nanos() > e.RecordedTime.Nanos()+int64(w.Future) {
+		faults = append(faults, Fault{
+			Pointer: "/recordedtime", Code: CodeTimeWindow,
+			Detail: at.String() + ", when it happened, is more than " + w.Future.String() + " after " + e.RecordedTime.String() + ", when it was recorded",
+		})
 	}
 	if m := e.Metered; m != nil {
 		check("/data/start", m.Start)

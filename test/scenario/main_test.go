@@ -151,6 +151,8 @@ type event struct {
 	account  string
 	data     map[string]any
 	recorded string // RFC 3339 or a date; empty: at
+
+	correlation string // assigned where empty
 }
 
 // ev is an event in the order of the notation of the scenarios: time, type, account, data.
@@ -185,6 +187,9 @@ func (w *world) document(e *event) map[string]any {
 	}
 	if e.account != "" {
 		doc["subject"] = e.account
+	}
+	if e.correlation != "" {
+		doc["correlationid"] = e.correlation
 	}
 	return doc
 }
@@ -229,7 +234,9 @@ func (w *world) marker() {
 	// A row is there a moment before the ledger says so, and reports go by the ledger.
 	w.await("the events to be counted", func() bool {
 		var event struct{ Position *struct{ Shard, Seq uint64 } }
-		var month struct{ Watermark struct{ Positions map[string]uint64 } }
+		var month struct {
+			Watermark struct{ Positions map[string]uint64 }
+		}
 		_, answer := w.get("/events/test/" + id)
 		if json.Unmarshal([]byte(answer), &event) != nil || event.Position == nil {
 			return false

@@ -15,15 +15,19 @@ const headerB = "Tenant ID,Tenant Name,Parent ID,Contract Mode,Bundle,Period Sta
 func fixtureB(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.send(
+	w.send(fixtureBEvents()...)
+	return w
+}
+
+func fixtureBEvents() []event {
+	return []event{
 		ev("2025-01-01", "account.created", "S-1", d{"name": "Ent SP", "kind": "service_provider"}),
 		ev("2025-01-01", "account.created", "T-1", d{"name": "Alpha", "kind": "tenant", "parent_account_id": "S-1", "contract_mode": "PRODUCTION"}),
 		entitlement("2025-03-01", "T-1", "e1", 100, 500),
 		ev("2025-03-01", "account.created", "T-2", d{"name": "Bravo", "kind": "tenant", "parent_account_id": "S-1", "contract_mode": "TRIAL"}),
 		ev("2025-01-01", "account.created", "T-3", d{"name": "Smith, Jones | Co", "kind": "tenant", "parent_account_id": "S-1", "contract_mode": "PRODUCTION"}),
 		entitlement("2025-01-01", "T-3", "e1", 10, 0),
-	)
-	return w
+	}
 }
 
 func entitlement(at, account, id string, users, credits int) event {
