@@ -76,11 +76,11 @@ SELECT asset, meter, region, platform, trial, day, toString(sum(q)), max(expiry_
     tupleElement(arrayLast(s -> tupleElement(s, 1) < day + 86400000, any(t)), 5) AS type
 FROM
 (
-    SELECT asset, meter, region, platform, trial, intDiv(start, 86400000) * 86400000 AS day, expiry AS expiry_of, sum(amount * sign) AS q,
+    SELECT asset, meter, region, platform, trial, intDiv(start, 86400000) * 86400000 AS day, expiry AS expiry_of, sum(amount) AS q,
         any(names) AS n, any(types) AS t
     FROM (` + assetPieces + `)
     GROUP BY asset, meter, region, platform, trial, day, expiry_of
-    HAVING sum(sign) > 0
+    HAVING sum(live) > 0
 )
 GROUP BY asset, meter, region, platform, trial, day
 ORDER BY asset, meter, region, platform, day, trial DESC`

@@ -51,11 +51,11 @@ type costRow struct {
 // assetTotals are the sums behind monthly costs. What a plan is depends on the instant: segment counts the changes of
 // the account's plans up to then.
 const assetTotals = `
-SELECT account, meter, region, trial, plan, segment, toString(sum(amount * sign))
+SELECT account, meter, region, trial, plan, segment, toString(sum(amount))
 FROM
 (
-    SELECT p.account AS account, meter, region, trial, plan, amount, sign, toUInt32(arrayCount(c -> c <= start, changes)) AS segment
-    FROM (` + assetPieces + `) AS p
+    SELECT p.account AS account, meter, region, trial, plan, amount, live, toUInt32(arrayCount(c -> c <= start, changes)) AS segment
+    FROM (` + assetTotalPieces + `) AS p
     LEFT JOIN
     (
         SELECT tupleElement(pair, 1) AS account, tupleElement(pair, 2) AS changes
@@ -63,14 +63,14 @@ FROM
     ) AS c ON p.account = c.account
 )
 GROUP BY account, meter, region, trial, plan, segment
-HAVING sum(sign) > 0`
+HAVING sum(live) > 0`
 
 // assetTotalsSteady is the same where no plan changes in the month.
 const assetTotalsSteady = `
-SELECT account, meter, region, trial, plan, toUInt32(0) AS segment, toString(sum(amount * sign))
-FROM (` + assetPieces + `)
+SELECT account, meter, region, trial, plan, toUInt32(0) AS segment, toString(sum(amount))
+FROM (` + assetTotalPieces + `)
 GROUP BY account, meter, region, trial, plan
-HAVING sum(sign) > 0`
+HAVING sum(live) > 0`
 
 // monthlyCosts are the rows of a month for some accounts, nil for all that have an account above them: by account,
 // plan, meter, region and trial.
@@ -80,7 +80,8 @@ func (r *Reports) monthlyCosts(ctx context.Context, tenant string, m usage.Month
 		return nil, nil
 	}
 	params := assetParams(tenant, m, cut, state, meters, accounts)
-	changed, changes, of := []string{}, [][]int64{}, state.PlanChanges(m.Start().Millis(), m.End().Millis())
+	changed, changes := []string{}, [][]int64{}
+	of := state.PlanChanges(m.Start().Millis(), m.End().Millis())
 	for id, at := range of {
 		if accounts == nil || slices.Contains(accounts, id) {
 			changed, changes = append(changed, id), append(changes, at)
@@ -90,6 +91,8 @@ func (r *Reports) monthlyCosts(ctx context.Context, tenant string, m usage.Month
 	if len(changed) > 0 {
 		statement, params["changed"], params["changes"] = assetTotals, changed, changes
 	}
+	late, _ := params["late"].([]string)
+	params["unsteady"] = append(slices.Clone(changed), late...)
 	tree := state.Tree(m.End().Millis())
 	totals := map[costKey]amount{}
 	err := r.query(ctx, "sum the usage of assets", statement, params, func(row warehouse.Rows) error {

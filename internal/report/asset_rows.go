@@ -54,38 +54,70 @@ const assetNear = `at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') - INTERVA
 
 const assetMonth = `at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')`
 
-// assetRecords are records and pieces that may count in the month. Pieces were cut at midnights and by the event's own
-// word; where the event said nothing they are put together again, to be cut where the asset's trial ends as well. A
-// piece that begins in the month lies in a day of which the record has a stored piece.
-const assetRecords = `
+// assetRecords are records and pieces that may count in the month, amounts in billionths. Pieces were cut at
+// midnights and by the event's own word; where the event said nothing they are put together again, to be cut where
+// the asset's trial ends as well. A piece that begins in the month lies in a day of which the record has a stored
+// piece.
+const (
+	assetRecords = assetWhole + assetCut
+	assetWhole   = `
 SELECT account, meter, asset_id AS asset, region, platform, plan, toUnixTimestamp64Milli(at) AS begins, begins + duration AS stops,
-    quantity, sign, trial AS said, toUnixTimestamp64Milli(trial_expiry) AS own
+    toInt256(reinterpretAsInt128(quantity)) AS n, toInt64(sign) AS s, s AS live, trial AS said, toUnixTimestamp64Milli(trial_expiry) AS own
 FROM {{db}}.events
-WHERE ` + assetChosen + ` AND pieces <= 1 AND ` + assetMonth + `
+WHERE ` + assetChosen + ` AND pieces <= 1 AND quantity >= 0 AND ` + assetMonth
+	assetCut = `
 UNION ALL
 SELECT account, meter, asset_id AS asset, region, platform, plan, toUnixTimestamp64Milli(at) AS begins, begins AS stops,
-    quantity, sign, trial AS said, toUnixTimestamp64Milli(trial_expiry) AS own
+    toInt256(reinterpretAsInt128(quantity)) AS n, toInt64(sign) AS s, s AS live, trial AS said, toUnixTimestamp64Milli(trial_expiry) AS own
 FROM {{db}}.pieces
-WHERE ` + assetChosen + ` AND ` + assetMonth + ` AND toUnixTimestamp64Milli(trial_expiry) != 0
+WHERE ` + assetChosen + ` AND quantity >= 0 AND ` + assetMonth + ` AND toUnixTimestamp64Milli(trial_expiry) != 0
 UNION ALL
 SELECT account, meter, asset_id AS asset, any(region) AS region, any(platform) AS platform, any(plan) AS plan,
     toUnixTimestamp64Milli(min(at)) AS begins, toUnixTimestamp64Milli(max(end_at)) AS stops,
-    CAST(sum(toDecimal256(quantity, 9)), 'Decimal(38, 9)') AS quantity, sign, false AS said, toInt64(0) AS own
+    sum(toInt256(reinterpretAsInt128(quantity))) AS n, toInt64(sign) AS s, s AS live, false AS said, toInt64(0) AS own
 FROM {{db}}.pieces
 WHERE ` + assetChosen + ` AND ` + assetNear + ` AND toUnixTimestamp64Milli(trial_expiry) = 0
     AND (shard, seq, idx) IN (SELECT shard, seq, idx FROM {{db}}.pieces WHERE ` + assetChosen + ` AND ` + assetMonth + `)
-GROUP BY shard, seq, idx, sign, account, meter, asset_id`
+GROUP BY shard, seq, idx, sign, account, meter, asset_id
+HAVING n >= 0`
+)
 
-// assetPieces are the pieces that count: of known assets and accounts, in the month, breaking no rule. amount is in
-// billionths. Everything that depends on the instant is that of the piece's start. A share is
-// amount × part/whole in millionths, halves to the even one.
-const assetPieces = `
+// assetSums are the same amounts, those of assets that stay what they are for the whole month added up: nearly all,
+// and then only a sum per asset has to be looked at. What changes in the month, of the asset or its account, is
+// read record by record.
+const (
+	assetSums = assetWhole + ` AND NOT (` + assetSteady + `)` + assetCut + `
+UNION ALL
+SELECT account, meter, asset_id AS asset, region, platform, plan, toUnixTimestamp64Milli(min(at)) AS begins, begins AS stops,
+    sum(toInt256(reinterpretAsInt128(quantity)) * sign) AS n, toInt64(1) AS s, toInt64(sum(sign)) AS live, trial AS said,
+    toUnixTimestamp64Milli(trial_expiry) AS own
+FROM {{db}}.events
+WHERE ` + assetChosen + ` AND pieces <= 1 AND quantity >= 0 AND ` + assetMonth + ` AND ` + assetSteady + `
+GROUP BY account, meter, asset_id, region, platform, plan, trial, trial_expiry`
+	assetSteady = `account NOT IN (SELECT arrayJoin({unsteady:Array(String)})) AND (account, asset_id) NOT IN
+    (
+        SELECT account, asset
+        FROM (` + assetHistory + `)
+        WHERE arrayExists(t -> t > {from:Int64} AND t < {to:Int64}, arrayConcat([known], arrayMap(x -> tupleElement(x, 1), types),
+            arrayMap(x -> tupleElement(x, 1), trials), arrayMap(x -> tupleElement(x, 5), trials)))
+    )`
+)
+
+// assetPieces and assetTotalPieces are the pieces that count: of known assets and accounts, in the month, breaking no
+// rule. Everything that depends on the instant is that of the piece's start. A share is amount × part/whole in
+// millionths, halves to the even one. The second has sums in place of pieces where nothing tells them apart.
+const (
+	assetPieces      = piecesHead + assetRecords + piecesTail
+	assetTotalPieces = piecesHead + assetSums + piecesTail
+)
+
+const piecesHead = `
 WITH (steps, instant) -> tupleElement(arrayLast(s -> tupleElement(s, 1) <= instant, steps), 5) AS last_of
-SELECT account, meter, asset, region, platform, plan, tupleElement(piece, 1) AS start, tupleElement(piece, 2) AS amount, sign,
+SELECT account, meter, asset, region, platform, plan, tupleElement(piece, 1) AS start, tupleElement(piece, 2) * s AS amount, live,
     if(own != 0, own, last_of(trials, start)) AS expiry, if(own != 0, said, start < expiry) AS trial, names, types
 FROM
 (
-    SELECT account, meter, asset, region, platform, plan, sign, said, own, known, names, types, trials, negative,
+    SELECT account, meter, asset, region, platform, plan, s, live, said, own, known, names, types, trials,
         arrayMap(p -> intDiv(p, unit), products) AS floors,
         arrayMap((p, f) -> 2 * (p - f * unit), products, floors) AS rests,
         arrayMap((f, r) -> (f + (r > unit OR r = unit AND f % 2 = 1)) * 1000, floors, rests) AS shares,
@@ -93,22 +125,23 @@ FROM
     FROM
     (
         SELECT CAST(r.account, 'String') AS account, CAST(r.meter, 'String') AS meter, r.asset AS asset, CAST(r.region, 'String') AS region,
-            CAST(r.platform, 'String') AS platform, CAST(r.plan, 'String') AS plan, r.sign AS sign, r.said AS said, r.own AS own,
-            a.known AS known, a.names AS names, a.types AS types, a.trials AS trials, r.quantity < 0 AS negative,
-            toInt256(reinterpretAsInt128(r.quantity)) AS n, toInt256(r.stops - r.begins) * 1000 AS unit,
+            CAST(r.platform, 'String') AS platform, CAST(r.plan, 'String') AS plan, r.s AS s, r.live AS live, r.said AS said, r.own AS own,
+            a.known AS known, a.names AS names, a.types AS types, a.trials AS trials, r.n AS n, toInt256(r.stops - r.begins) * 1000 AS unit,
             if(r.own != 0 OR r.stops <= r.begins, [], arraySort(arrayDistinct(arrayConcat(
                 arrayFilter(x -> x > r.begins AND x < r.stops, a.ends),
                 arrayMap(day -> (intDiv(r.begins, 86400000) + 1 + toInt64(day)) * 86400000,
                     range(toUInt64(intDiv(r.stops - 1, 86400000) - intDiv(r.begins, 86400000)))))))) AS borders,
             arrayPushFront(borders, r.begins) AS starts,
             arrayMap((x, y) -> n * (y - x), arrayPopBack(starts), borders) AS products
-        FROM (` + assetRecords + `) AS r
+        FROM (`
+
+const piecesTail = `) AS r
         INNER JOIN (` + assetHistory + `) AS a ON CAST(r.account, 'String') = a.account AND r.asset = a.asset
     )
 )
 WHERE start >= {from:Int64} AND start < {to:Int64} AND known <= start
     AND start >= transform(account, {late:Array(String)}, {late_at:Array(Int64)}, toInt64(-9223372036854775808))
-    AND NOT negative AND region IN ('', 'AF', 'AP', 'EU', 'NA') AND platform IN ('', 'mcp', 'azure')
+    AND region IN ('', 'AF', 'AP', 'EU', 'NA') AND platform IN ('', 'mcp', 'azure')
     AND NOT (platform != '' AND last_of(types, start) = 'USER')`
 
 // assetMeters are the meters whose usage belongs to assets.
@@ -135,7 +168,7 @@ func assetParams(tenant string, m usage.Month, cut Cut, state *directory.State, 
 	}
 	late, since := []string{}, []int64{}
 	for _, id := range asked {
-		if a, ok := state.Account(id, m.End().Millis()-1); ok && a.CreatedAt > m.Start().Millis() {
+		if a, ok := state.Account(id, directory.Latest); ok && a.CreatedAt > m.Start().Millis() {
 			late, since = append(late, id), append(since, a.CreatedAt)
 		}
 	}
