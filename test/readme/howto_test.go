@@ -44,25 +44,27 @@ func (d *demo) bash(script string) (string, error) {
 	return string(out), err
 }
 
-// TestExportHowTo runs what docs/how-to/export-a-report.md tells one to type, and finds something worth looking
+// TestExportHowTo runs what docs/how-to tells one to type, and finds something worth looking
 // at in every report of the sample data.
 func TestExportHowTo(t *testing.T) {
 	t.Parallel()
 	d := startDemo(t)
-	text, err := os.ReadFile(filepath.Join(top, "docs", "how-to", "export-a-report.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := runnable.FindAllStringSubmatch(string(text), -1)
-	if len(blocks) < 6 {
-		t.Fatalf("%d blocks to run", len(blocks))
-	}
-	for _, block := range blocks {
-		out, err := d.bash(block[1])
-		if err != nil || out == "" {
-			t.Errorf("%s\n%v: %s", block[1], err, out)
+	for _, name := range []string{"export-a-report.md", "prove-a-number.md"} {
+		text, err := os.ReadFile(filepath.Join(top, "docs", "how-to", name))
+		if err != nil {
+			t.Fatal(err)
 		}
-		t.Logf("$ %s\n%s", block[1], out[:min(len(out), 600)])
+		blocks := runnable.FindAllStringSubmatch(string(text), -1)
+		if len(blocks) < 5 {
+			t.Fatalf("%s has %d blocks to run", name, len(blocks))
+		}
+		for _, block := range blocks {
+			out, err := d.bash(block[1])
+			if err != nil || out == "" {
+				t.Errorf("%s\n%v: %s", block[1], err, out)
+			}
+			t.Logf("$ %s\n%s", block[1], out[:min(len(out), 1600)])
+		}
 	}
 	now := time.Now().UTC()
 	last := time.Date(now.Year(), now.Month()-1, 1, 0, 0, 0, 0, time.UTC)
