@@ -29,7 +29,7 @@ type monthUsageAnswer struct {
 	Month     string            `json:"month"`
 	State     string            `json:"state" enum:"open,provisional,closed"`
 	Version   int               `json:"version" doc:"0: computed now, not a stored version"`
-	Closed    bool              `json:"closed"`
+	Closed    bool              `json:"closed" doc:"The rows are a closed version, as it was stored"`
 	AsOf      report.Instant    `json:"as_of"`
 	Positions map[string]uint64 `json:"positions" doc:"Per shard of the log the sequence up to which everything is in the answer"`
 	Watermark report.Watermark  `json:"watermark"`
