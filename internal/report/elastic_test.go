@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
+	"github.com/countinghouse/countinghouse/schema"
 )
 
 // token is an elastic event of a generated history: an operation, or one of the directory.
@@ -342,6 +344,20 @@ SELECT 0, 1 + intDiv(number, 500), number % 500, 0, 1, 'big', 'bench', toString(
 FROM numbers(1000000)`)
 	exec(`INSERT INTO {{db}}.ledger (shard, seq, tenant, logged_at, hash, missing, accepted, stored, duplicate, conflict, quarantined, voided)
 SELECT 0, 1 + number, 'big', toDateTime64('2026-04-01 00:00:00', 3, 'UTC'), 0, 0, 500, 500, 0, 0, 0, 0 FROM numbers(2000)`)
+	for name, sql := range map[string]string{
+		"view, sums by item":   "SELECT ITEM, sum(METER_QUANTITY) FROM {{api}}.elastic_usage_v1 WHERE TENANT_ID = 'big' AND REQUEST_RESPONSE = '101' GROUP BY ITEM",
+		"view, running totals": "SELECT ACTIVATION_ID, max(USED) FROM {{api}}.elastic_usage_v1 WHERE TENANT_ID = 'big' GROUP BY ACTIVATION_ID",
+		"view, rows of a day":  "SELECT CORRELATION_ID, USED, META_DATA FROM {{api}}.elastic_usage_v1 WHERE TENANT_ID = 'big' AND USAGE_TIME >= '2026-03-20 00:00:00' AND USAGE_TIME < '2026-03-21 00:00:00'",
+		"view, balances":       "SELECT activation_id, used FROM {{api}}.elastic_balance_v1 WHERE tenant = 'big'",
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := d.W.Query(b.Context(), sql, nil, func(warehouse.Rows) error { return nil }); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 	for name, q := range map[string]report.Query{
 		"first page":               {Limit: 1001},
 		"first page from the 20th": {Limit: 1001, Values: map[string]string{"from": "2026-03-20T00:00:00Z"}},
@@ -360,5 +376,42 @@ SELECT 0, 1 + number, 'big', toDateTime64('2026-04-01 00:00:00', 3, 'UTC'), 0, 0
 			}
 			b.ReportMetric(float64(rows), "rows")
 		})
+	}
+}
+
+// Operations that were stored before there was a table of lines get the same rows from the migration.
+func TestMigrationFillsElasticLines(t *testing.T) {
+	b := setUp(t)
+	for i := range 3 {
+		b.storeTokens(t, fmt.Sprint("tenant-", i), rapid.Custom(drawTokens).Example(20+i))
+	}
+	const rows = `SELECT toString(tuple(shard, seq, idx, line, sign, tenant, source, id, source_seq, account, at, recorded_at, correlation_id, operation, consumer_type, consumer_id, instance_id,
+    session_id, session_state, line_no, item, item_version, item_quantity, response, activation_id, series, version, meter_cost, meter_quantity, mapped_entitled_count, used, given,
+    refund_correlation_id, refund_line_no, meta_data)) AS row FROM {{db}}.elastic_lines ORDER BY row`
+	read := func() []string {
+		all, err := warehouse.Collect(t.Context(), b.W, rows, nil, func(r warehouse.Rows, line *string) error { return r.Scan(line) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	text, err := fs.ReadFile(schema.ClickHouse, "clickhouse/0013_elastic.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := slices.IndexFunc(warehouse.Statements(string(text)), func(s string) bool { return strings.HasPrefix(s, "INSERT") })
+	statement := strings.ReplaceAll(warehouse.Statements(string(text))[fill], "{{db}}", b.W.Database())
+	written := read()
+	for _, sql := range []string{
+		statement, // nothing is missing: nothing is added
+		"ALTER TABLE " + b.W.Database() + ".elastic_lines DELETE WHERE cityHash64(id, line) % 3 != 0 SETTINGS mutations_sync = 2",
+		statement,
+	} {
+		if _, err := b.engine.Query(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if filled := read(); len(written) < 20 || !slices.Equal(filled, written) {
+		t.Errorf("%d rows were written, %d are there after the migration:\n%s\nwant\n%s", len(written), len(filled), strings.Join(filled, "\n"), strings.Join(written, "\n"))
 	}
 }
