@@ -15,13 +15,13 @@ import (
 
 // saying is an event of the generated history.
 type saying struct {
-	id, kind, account      string
-	at, recorded, voided   int64
-	seq                    int
-	name, parent, value    string // of accounts: value is a plan, a status
-	user, token            string
-	active, success, close bool
-	from, to               int64 // of gaps
+	id, kind, account    string
+	at, recorded, voided int64
+	seq                  int
+	name, parent, value  string // of accounts: value is a plan, a status
+	user, token          string
+	success, close       bool
+	from, to             int64 // of gaps
 }
 
 type staHistory struct{ all []saying }
