@@ -14,9 +14,12 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// questionsMax bounds the questions about one report of one tenant: of more, every n-th is asked. Every row of
-// every table is compared besides.
-const questionsMax = 200
+// Questions about one report: so many of all tenants together, and of each tenant so many at least. Where there are
+// more, every n-th is asked. Every row of every table is compared besides.
+const (
+	questionsMax  = 24
+	questionsEach = 2
+)
 
 // Tenant is what questions about a tenant are made of.
 type Tenant struct {
@@ -106,8 +109,9 @@ func tenants(ctx context.Context, w *warehouse.Warehouse, cut report.Cut) ([]*Te
 	return all, nil
 }
 
-// Questions are those about one report: every combination of what its parameters may be, where each matters.
-func (t *Tenant) Questions(d report.Definition) (asked []report.Query, leftOut int) {
+// Questions are those about one report: every combination of what its parameters may be, where each matters; of more
+// than most, every n-th.
+func (t *Tenant) Questions(d report.Definition, most int) (asked []report.Query, leftOut int) {
 	all := []map[string]string{{}}
 	for _, p := range d.Parameters {
 		if p.Name == "from" {
@@ -125,7 +129,7 @@ func (t *Tenant) Questions(d report.Definition) (asked []report.Query, leftOut i
 			delete(values, "scope") // of an account
 		}
 	}
-	step := (len(all) + questionsMax - 1) / questionsMax
+	step := (len(all) + most - 1) / most
 	for i, values := range all {
 		if step > 1 && i%step != 0 {
 			leftOut++

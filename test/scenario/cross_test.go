@@ -74,8 +74,7 @@ func (w *world) exports() map[string]string {
 	tenant := crossTenant(w.t)
 	rows := 0
 	for _, d := range report.Definitions() {
-		asked, _ := tenant.Questions(d)
-		asked = everyOther(asked)
+		asked, _ := tenant.Questions(d, questionsEach)
 		answered := 0
 		for _, q := range asked {
 			pairs := []string{"format", "csv", "as_of", crossAsOf}
@@ -105,17 +104,8 @@ func (w *world) exports() map[string]string {
 	return hashes
 }
 
-// everyOther leaves a few questions of each report, spread evenly: each is a request, and what is asked of the whole
-// is TestRebuildUnderLoad's.
-func everyOther(asked []report.Query) []report.Query {
-	const most = 6
-	step := (len(asked) + most - 1) / most
-	var some []report.Query
-	for i := 0; i < len(asked); i += max(step, 1) {
-		some = append(some, asked[i])
-	}
-	return some
-}
+// questionsEach is how much is asked about each report: each is a request, and the more is TestRebuildUnderLoad's.
+const questionsEach = 8
 
 // same compares the hashes of two loads.
 func (w *world) same(what string, got, want map[string]string) {
