@@ -62,7 +62,7 @@ func (s *rollupSum) same(o *rollupSum, sketch int) bool {
 }
 
 // cellHash is the hash of a cell within tenant and meter.
-const cellHash = `xxh3(concat(account, '\0', region, '\0', platform, '\0', plan, '\0', reinterpretAsFixedString(trial), reinterpretAsFixedString({{cell_slot}})))`
+const cellHash = `cityHash64(account, region, platform, plan, trial, {{cell_slot}})`
 
 // contributions is what raw rows and pieces add to the rollups.
 const contributions = `
