@@ -66,7 +66,7 @@ func (b bench) lines(t testing.TB, tenant, name string, asOf int64, values map[s
 func TestAssetsEqualTheOracle(t *testing.T) {
 	b := setUp(t)
 	generator := rapid.Custom(drawEstate)
-	all := make([]*estate, histories/2)
+	all := make([]*estate, histories/4)
 	for i := range all {
 		all[i] = generator.Example(i)
 		b.put(t, fmt.Sprint("assets-", i), all[i])
