@@ -60,6 +60,7 @@ func TestRulesBite(t *testing.T) {
 		"sleep in a test":                  {"internal/usage/a_test.go", "package x\nimport \"time\"\nfunc f() { time.Sleep(1) }", "sleep"},
 		"sleep in the product":             {"internal/usage/a.go", doc + "package x\nimport \"time\"\nfunc f() { time.Sleep(1) }", ""},
 		"skip":                             {"internal/usage/a_test.go", "package x\nimport \"testing\"\nfunc f(t *testing.T) { t.Skip() }", "skip"},
+		"a field named skip":               {"internal/usage/a_test.go", "package x\nimport \"testing\"\ntype q struct{ Skip int }\nfunc f(_ *testing.T, a q) int { return a.Skip }", ""},
 		"short":                            {"internal/usage/a_test.go", "package x\nimport \"testing\"\nfunc f() bool { return testing.Short() }", "skip"},
 		"exit below main":                  {"internal/usage/a.go", doc + "package x\nimport \"os\"\nfunc f() { os.Exit(1) }", "exit"},
 		"exit in main":                     {"cmd/countinghouse/a.go", doc + "package main\nimport \"os\"\nfunc f() { os.Exit(1) }", ""},

@@ -76,6 +76,8 @@ func (c *checker) calls(f *file) {
 			if n.Name.Name == "init" && n.Recv == nil {
 				c.report(f, n.Pos(), "init", "nothing happens before main; say it in a constructor")
 			}
+		case *ast.CallExpr:
+			c.skip(f, n, names)
 		case *ast.SelectorExpr:
 			c.selector(f, n, names)
 		}
@@ -83,13 +85,18 @@ func (c *checker) calls(f *file) {
 	})
 }
 
+// skip finds calls only: a field may have the name.
+func (c *checker) skip(f *file, n *ast.CallExpr, names map[string]string) {
+	called, ok := n.Fun.(*ast.SelectorExpr)
+	if ok && f.test && names["testing"] != "" && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, called.Sel.Name) {
+		c.report(f, n.Pos(), "skip", "a missing server is an error that says how to get it, never a skip")
+	}
+}
+
 func (c *checker) selector(f *file, n *ast.SelectorExpr, names map[string]string) {
 	x, ok := n.X.(*ast.Ident)
 	if !ok {
 		return
-	}
-	if f.test && names["testing"] != "" && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, n.Sel.Name) {
-		c.report(f, n.Pos(), "skip", "a missing server is an error that says how to get it, never a skip")
 	}
 	if x.Obj != nil { // a variable shadows the package
 		return
