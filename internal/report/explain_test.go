@@ -61,8 +61,7 @@ func (b bench) explained(t testing.TB, q report.ExplainQuery, number string) {
 	if len(e.Events) < 2 {
 		return
 	}
-	q.Limit, q.Skip, q.Cut = 1, 1, &e.Cut
-	page, err := b.reports.Explain(t.Context(), q)
+	page, err := b.reports.Explain(t.Context(), report.ExplainQuery{Tenant: q.Tenant, Report: q.Report, Values: q.Values, Skip: 1, Limit: 1, Cut: &e.Cut})
 	if err != nil || len(page.Events) != 1 || page.Events[0] != e.Events[1] {
 		t.Fatalf("%v: the second event is %v, %v; want %v", q.Values, page.Events, err, e.Events[1])
 	}

@@ -310,9 +310,7 @@ func (e *explanation) listRows(ctx context.Context, params map[string]any, aggre
 // fmt36 makes n different texts of n numbers.
 func fmt36(n int) string { return big.NewInt(int64(n)).Text(36) }
 
-// cellsListed is how many cells of the rollup an explanation shows.
-const cellsListed = 100
-
+// rollupCells are the first hundred cells, and how many there are.
 const rollupCells = `
 SELECT toUnixTimestamp64Milli(hour), CAST(account, 'String'), CAST(meter, 'String'), CAST(plan, 'String'), CAST(region, 'String'), CAST(platform, 'String'), trial,
     toString(sum(quantity)), sum(events), toInt64(count() OVER ())
