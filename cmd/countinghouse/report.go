@@ -59,6 +59,9 @@ func (t *tool) reportLs() *cobra.Command {
 			for _, c := range d.Columns {
 				rows.Add("column", c.Name, c.Kind.String(), c.Doc)
 			}
+			if d.Columns == nil {
+				rows.Add("column", "…", "", "depends on the parameters; /reports/"+d.Name+"/columns tells which there are")
+			}
 			return t.print(rows)
 		},
 		ValidArgs: reportNames(),
