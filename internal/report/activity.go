@@ -11,7 +11,7 @@ import (
 // Activity is how far the rows of a tenant's month go in a shard of the log.
 type Activity struct {
 	Tenant  string
-	Month   usage.Month // in which they happened
+	Month   usage.Month // in which they happened; the first of all for what is about any month
 	Metered bool        // they count something; what does not is about accounts, users and prices
 	Carried bool        // later months may change with them
 	Live    bool        // not all of them are voided
@@ -27,7 +27,7 @@ SELECT CAST(tenant, 'String') AS tenant_, toYYYYMM(month) AS happened, true AS m
 FROM {{db}}.usage_monthly
 GROUP BY tenant_, happened, carried, shard
 UNION ALL
-SELECT CAST(tenant, 'String') AS tenant_, toYYYYMM(at) AS happened, false AS metered, true AS carried, true AS live, shard, max(seq) AS seq
+SELECT CAST(tenant, 'String') AS tenant_, if(type IN (` + timeless + `), 197001, toYYYYMM(at)) AS happened, false AS metered, true AS carried, true AS live, shard, max(seq) AS seq
 FROM {{db}}.events
 WHERE meter = '' AND type NOT IN ('event.voided', 'user.activity')
 GROUP BY tenant_, happened, shard`

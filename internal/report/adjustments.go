@@ -67,13 +67,17 @@ func (r *Reports) Adjustments(ctx context.Context, q AdjustmentsQuery) ([]Adjust
 	return rows, err
 }
 
+// timeless are types whose events are about months that were over when they happened: a price from some date on,
+// a gap, a meter.
+const timeless = `'price.set', 'ingest.gap_declared', 'ingest.gap_closed', 'meter.defined'`
+
 // lateRows are rows of the tenant that are in the newer cut and not in the older one, and may change a figure
 // of a month that ends at the given instant: what happened in it, and whatever is about accounts, prices and
 // users and happened before its end. Some meters look further back: a gauge is carried over the border, and
 // a returned credit asks for its charge.
 const lateRows = `
 FROM {{db}}.events
-WHERE tenant = {tenant:String} AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+WHERE tenant = {tenant:String} AND (at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') OR type IN (` + timeless + `))
     AND (at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
         OR pieces > 1
         OR meter = '' AND type NOT IN ('event.voided', 'user.activity')

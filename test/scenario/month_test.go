@@ -166,7 +166,7 @@ func TestMonthPriceAfterClose(t *testing.T) {
 	w.closed("2025-03", `{"as_of":"2025-04-04T00:00:00Z"}`)
 	dearer := price("bandwidth_gib_essentials", "EU", tier("0", "0"), tier("100", "0.10"), tier("500", "0.05"))
 	dearer["effective_from"] = "2025-02-01T00:00:00Z"
-	w.send(ev("2025-02-01", "price.set", "", dearer).recordedAt("2025-05-02"))
+	w.send(ev("2025-05-02", "price.set", "", dearer))
 	w.version("2025-03", 2)
 	w.want("adjustments", w.monthCSV("2025-03/adjustments"), adjustmentHeader+
 		"2025-05,2025-03,SYSTEM,SC-1,essentials,bandwidth_gib_essentials,EU,,FALSE,quantity,1,2,0.000000,8.00\n")
