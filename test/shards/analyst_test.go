@@ -39,7 +39,7 @@ func TestAnalyst(t *testing.T) {
 		tables = append(tables, localstack.Table(a))
 	}
 	views := []string{"events_v1", "usage_hourly_v1", "usage_daily_v1", "usage_monthly_v1", "ledger_v1", "dead_letters_v1"}
-	for _, v := range views {
+	for _, v := range append([]string{"usage_monthly_versions_v1"}, views...) { // which usage_monthly_v1 reads
 		tables = append(tables, localstack.Table{Database: rig.Rows + "_api", Name: v, Tenant: "tenant"})
 	}
 	var engines []*localstack.ClickHouse
@@ -73,6 +73,7 @@ func TestAnalyst(t *testing.T) {
 		for _, insert := range []string{
 			"events (shard, seq, idx, sign, tenant, source, id, at, recorded_at, meter, quantity, type, account) SELECT %d, 1, number, 1, '%s', 's', toString(number), '2026-10-01 00:00:00', '2026-10-01 00:00:00', 'tokens', 1, 'usage.metered', 'a' FROM numbers(7)",
 			"usage_hourly (shard, hi, tenant, account, meter, hour, quantity, events, rows) SELECT %d, 1, '%s', 'a', 'tokens', '2026-10-01 00:00:00', 7, 7, 7",
+			"usage_monthly (shard, hi, tenant, account, meter, month, quantity, events, rows) SELECT %d, 1, '%s', 'a', 'tokens', '2026-10-01 00:00:00', 7, 7, 7",
 			"ledger (shard, seq, tenant, accepted, stored) SELECT %d, 1, '%s', 7, 7",
 			"dead_letters (shard, seq, idx, tenant, reason) SELECT %d, 1, 9, '%s', 'poison'",
 		} {
