@@ -63,6 +63,9 @@ func simItem(rnd *rand.Rand, c *chunk, idx uint32, ids int) item {
 	case kind < 2:
 		e.Type = usage.TypeVoided
 		e.Target = usage.Identity{Source: "/s", ID: fmt.Sprint((n*7 + 3) % ids)}
+	case kind == 2 && n%16 == 2:
+		e.Type = usage.TypeElastic
+		e.Data = `{"consumer":{"type":"user","value":"joe"},"instance_id":"i","lines":[{"item":"a","line_no":1,"response":"202"},{"item":"b","line_no":2,"response":"202"}],"operation":"access_request"}`
 	case kind == 2:
 		e.Type = "account.created"
 	case kind == 3:
@@ -94,7 +97,7 @@ func simItem(rnd *rand.Rand, c *chunk, idx uint32, ids int) item {
 // with the decider: plain maps, plain sums.
 type oracle struct {
 	events, dead, ledger map[string]int
-	repeats, tree        map[string]int
+	repeats, tree, lines map[string]int
 	cells, months        map[string]int64      // quantity, events, rows and voids of each
 	first                map[string]*oracleRow // first stored occurrence by tenant/id
 	waits                map[string]int64      // first waiting void by target: recorded_at
@@ -107,7 +110,7 @@ type oracleRow struct {
 
 func (w *world) check() error {
 	o := &oracle{
-		events: map[string]int{}, dead: map[string]int{}, ledger: map[string]int{}, repeats: map[string]int{}, tree: map[string]int{},
+		events: map[string]int{}, dead: map[string]int{}, ledger: map[string]int{}, repeats: map[string]int{}, tree: map[string]int{}, lines: map[string]int{},
 		cells: map[string]int64{}, months: map[string]int64{}, first: map[string]*oracleRow{}, waits: map[string]int64{},
 	}
 	for _, c := range slices.Concat(w.truth, w.log[w.prefix:]) {
@@ -118,7 +121,7 @@ func (w *world) check() error {
 		want   map[string]int
 	}{
 		{warehouse.Events, o.events}, {warehouse.DeadLetters, o.dead}, {warehouse.Ledger, o.ledger},
-		{warehouse.Duplicates, o.repeats}, {warehouse.Directory, o.tree},
+		{warehouse.Duplicates, o.repeats}, {warehouse.Directory, o.tree}, {warehouse.Elastic, o.lines},
 	} {
 		if err := differ(w.count(t.target), t.want); err != nil {
 			return fmt.Errorf("%s: %w", t.target, err)
@@ -293,6 +296,11 @@ func (o *oracle) add(r eventRow) {
 	o.events[eventKey(&r)]++
 	if r.event.Type == "account.created" {
 		o.tree[eventKey(&r)]++
+	}
+	if r.event.Type == usage.TypeElastic {
+		for i := range 2 {
+			o.lines[fmt.Sprintf("%s line %d", eventKey(&r), i)]++
+		}
 	}
 	if r.meter == "" {
 		return

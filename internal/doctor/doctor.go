@@ -244,7 +244,7 @@ func (e *examination) settings(ctx context.Context) result {
 	var lazy []string
 	const tables = `
 SELECT name FROM system.tables
-WHERE database = @db AND engine LIKE '%MergeTree' AND name IN ('events', 'pieces', 'usage_hourly', 'usage_monthly', 'directory_events', 'dead_letters', 'ledger', 'owner')
+WHERE database = @db AND engine LIKE '%MergeTree' AND name IN ('events', 'pieces', 'usage_hourly', 'usage_monthly', 'elastic_lines', 'directory_events', 'dead_letters', 'ledger', 'owner')
   AND NOT (engine_full LIKE '%fsync_after_insert = 1%' AND engine_full LIKE '%fsync_part_directory = 1%')
 ORDER BY name`
 	for _, w := range e.target.Servers.All() {
