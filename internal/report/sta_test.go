@@ -127,6 +127,7 @@ func (b bench) staSums(t *testing.T, tenant string) {
 func BenchmarkSTA(b *testing.B) {
 	d := setUp(b)
 	d.fillUsers(b, 1_000_000, 10_000)
+	d.settle(b)
 	clock := time.Date(2026, 4, 2, 0, 0, 0, 0, time.UTC)
 	reports := report.New(d.W, func() time.Time { return clock })
 	for name, values := range map[string]map[string]string{

@@ -28,8 +28,8 @@ func tenantBucketsReport() Definition {
 			"the range; weeks begin on Monday, UTC; empty ones are left out, but for USERS. What happened under TRIAL and what did not are rows of their own.",
 		Parameters: []Parameter{
 			{Name: "tenant", Doc: "account id of the tenant", Example: "T-1", Required: true},
-			{Name: "usage_type", Doc: "what is counted", Required: true, Values: []string{typeUsers, typeAuthentications, typeMessages, "IDPROOFING", "ISSUANCE"}},
-			{Name: "aggregation", Doc: "length of a bucket", Required: true, Values: []string{"DAILY", "WEEKLY", "MONTHLY"}},
+			{Name: "usage_type", Doc: "what is counted", Example: "USERS", Required: true, Values: []string{typeUsers, typeAuthentications, typeMessages, "IDPROOFING", "ISSUANCE"}},
+			{Name: "aggregation", Doc: "length of a bucket", Example: "MONTHLY", Required: true, Values: []string{"DAILY", "WEEKLY", "MONTHLY"}},
 			{Name: "from", Doc: "first day as YYYY-MM-DD, or an instant (RFC 3339)", Example: "2026-03-01", Required: true},
 			{Name: "to", Doc: "last day as YYYY-MM-DD, or an instant (RFC 3339) before which buckets begin", Example: "2026-03-31", Required: true},
 			{Name: "trial", Doc: "only what happened under trial, or only what did not", Values: []string{"true", "false", "TRUE", "FALSE"}},
