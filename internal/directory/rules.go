@@ -48,6 +48,10 @@ func Rules() []Rule {
 		{"subscription-exists", "subscription.ordered", "The subscription was ordered before and is not cancelled."},
 		{"subscription-cancelled", "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription is cancelled."},
 		{"transaction-exists", "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription has a transaction of that id."},
+		{"asset-quantity", "usage.metered", "The meter is of kind secure_connect, and the quantity is negative."},
+		{"asset-region", "usage.metered", "The meter is of kind secure_connect, and the region is not AF, AP, EU or NA."},
+		{"asset-platform", "usage.metered", "The meter is of kind secure_connect, and the platform is neither mcp nor azure."},
+		{"user-platform", "usage.metered", "The meter is of kind secure_connect, the asset a USER, and there is a platform."},
 		{"currency-changed", "subscription.modified", "The subscription's term is counted in another currency."},
 		{"inventory-below-zero", "inventory.changed", "The change takes away more than there is."},
 		{"inventory-below-used", "inventory.changed", "More certificates are in use at that instant than the change leaves. (Issued after it, they leave none available.)"},
@@ -64,6 +68,12 @@ type Ruling struct {
 	Detail                    string
 	Position
 	data string
+}
+
+// Of is the ruling about an event with the given data, JSON.
+func (r Ruling) Of(data string) Ruling {
+	r.data = data
+	return r
 }
 
 // Document is the event as CloudEvents JSON: what was sent, but for the spelling.

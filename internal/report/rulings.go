@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -43,13 +44,15 @@ func (r *Reports) judged(ctx context.Context, tenant string, cut Cut, state *dir
 	return state.Judge(used), nil
 }
 
-// rulings are the events of a tenant that the rules of the directory leave without effect, as of now.
+// rulings are the events of a tenant that the rules of the directory leave without effect, as of now, and the usage
+// that those of assets leave out.
 func (r *Reports) rulings(ctx context.Context, tenant string) ([]directory.Ruling, error) {
 	state, err := r.directoryAt(ctx, tenant, Cut{AsOf: directory.Latest})
 	if err != nil {
 		return nil, err
 	}
-	return state.Rulings(), nil
+	assets, err := r.assetRulings(ctx, tenant, state, "", "")
+	return slices.Concat(state.Rulings(), assets), err
 }
 
 // ruledLetters are the rulings that a question for dead letters is about.
@@ -109,12 +112,19 @@ func (r *Reports) withRulings(ctx context.Context, q DeadLettersQuery, page []De
 
 // traceRuling says so if an event that is stored has no effect because of a rule.
 func (r *Reports) traceRuling(ctx context.Context, t *Trace, params map[string]any) error {
-	if t.Status != Stored || !slices.Contains(directory.Types(), t.Type) {
+	if t.Status != Stored || t.Type != usage.TypeMetered && !slices.Contains(directory.Types(), t.Type) {
 		return nil
 	}
-	rulings, err := r.rulings(ctx, params["tenant"].(string))
+	tenant, _ := params["tenant"].(string)
+	state, err := r.directoryAt(ctx, tenant, Cut{AsOf: directory.Latest})
 	if err != nil {
 		return err
+	}
+	rulings := state.Rulings()
+	if t.Type == usage.TypeMetered {
+		if rulings, err = r.assetRulings(ctx, tenant, state, t.Source, t.ID); err != nil {
+			return err
+		}
 	}
 	for i := range rulings {
 		if u := &rulings[i]; u.Source == t.Source && u.ID == t.ID {

@@ -374,6 +374,15 @@ func TestC11Validation(t *testing.T) {
 	)
 	w.want("detail", strings.Join(column(w.detail("SC-1", "2025-03"), "quantity"), " "), "1.000000")
 	w.want("costs", strings.Join(column(w.costs("2025-03"), "quantity"), " "), "1.000000")
+	_, letters := w.get("/dead-letters")
+	for id, rule := range map[string]string{"bad-region": "asset-region", "bad-platform": "user-platform", "bad-quantity": "asset-quantity"} {
+		if _, answer := w.get("/events/test/" + id); !strings.Contains(answer, `"status":"rule:`+rule+`"`) {
+			t.Errorf("%s: %s, want rule:%s", id, answer, rule)
+		}
+		if !strings.Contains(letters, `"rule:`+rule+`"`) {
+			t.Errorf("no rule:%s among the dead letters: %s", rule, letters)
+		}
+	}
 }
 
 // Wrong questions name the parameter; what nobody knows is not there.
