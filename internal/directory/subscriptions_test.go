@@ -19,7 +19,6 @@ type ledgerLine struct {
 	at               int64
 	deltas           map[string]int64 // or items
 	cost             int64            // cents
-	auto             bool
 	certificate      string
 }
 
