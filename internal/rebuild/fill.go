@@ -203,14 +203,17 @@ func (r *run) place(ctx context.Context, partition int, _ string) (string, error
 
 const (
 	catchUpTick = 500 * time.Millisecond
+	// catchUpTicks: a replay that is so little behind counts the rest while the owners stand still. On a machine at
+	// its limit it is never closer.
+	catchUpTicks = 10
 	settleWait  = time.Minute
 )
 
-// catchUp waits until the replay is where the log was a moment ago.
+// catchUp waits until the replay is where the log was a moment ago: catchUpTicks at most.
 func (r *run) catchUp(ctx context.Context, replay *aggregator.Replay) error {
 	tick := time.NewTicker(catchUpTick)
 	defer tick.Stop()
-	var before []uint64
+	var before [][]uint64 // the ends of the log at the last ticks, oldest first
 	for {
 		last := make([]uint64, r.Log.Partitions())
 		var total uint64
@@ -225,9 +228,9 @@ func (r *run) catchUp(ctx context.Context, replay *aggregator.Replay) error {
 			total += info.Last
 		}
 		counted := replay.Counted()
-		caughtUp, done := before != nil, uint64(0)
-		for p := range before {
-			caughtUp = caughtUp && counted[p] >= before[p]
+		caughtUp, done := len(before) > 0, uint64(0)
+		for p := range counted {
+			caughtUp = caughtUp && counted[p] >= before[0][p]
 		}
 		for _, seq := range counted {
 			done += seq
@@ -238,7 +241,8 @@ func (r *run) catchUp(ctx context.Context, replay *aggregator.Replay) error {
 			return nil
 		}
 		if known {
-			before = last
+			before = append(before, last)
+			before = before[max(0, len(before)-catchUpTicks):]
 		}
 		select {
 		case <-ctx.Done():
