@@ -206,7 +206,7 @@ const (
 	// catchUpTicks: a replay that is so little behind counts the rest while the owners stand still. On a machine at
 	// its limit it is never closer.
 	catchUpTicks = 10
-	settleWait  = time.Minute
+	settleWait   = time.Minute
 )
 
 // catchUp waits until the replay is where the log was a moment ago: catchUpTicks at most.
