@@ -64,11 +64,6 @@ SELECT type, source, id, account, toUnixTimestamp64Milli(at), toUnixTimestamp64M
     cityHash64(shard, seq, idx, sign)` + directoryRead + `
     AND seq > transform(shard, {shards:Array(UInt16)}, {seqs:Array(UInt64)}, toUInt64(0))`
 
-// directory is the tenant's directory as of asOf (directory.Latest: as known now).
-func (r *Reports) directory(ctx context.Context, tenant string, asOf int64) (*directory.State, error) {
-	return r.directoryAt(ctx, tenant, Cut{AsOf: asOf})
-}
-
 // directoryAt is the tenant's directory as the events of the cut tell it. A state is shared: it is read, never
 // changed.
 func (r *Reports) directoryAt(ctx context.Context, tenant string, cut Cut) (*directory.State, error) {
