@@ -68,9 +68,9 @@ func ReadSyncs(trace, stream string) (Syncs, error) {
 }
 
 var (
-	// thread, then a call that begins, with a file, or one that goes on.
-	traceBegin  = regexp.MustCompile(`^(\d+) (\w+)\((?:(?:\d+|AT_FDCWD)(?:<([^>]*)>)?)?`)
-	traceResume = regexp.MustCompile(`^(\d+) <\.\.\. (\w+) resumed>`)
+	// thread, filled up to five places, then a call that begins, with a file, or one that goes on.
+	traceBegin  = regexp.MustCompile(`^(\d+) +(\w+)\((?:(?:\d+|AT_FDCWD)(?:<([^>]*)>)?)?`)
+	traceResume = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>`)
 	traceHex    = regexp.MustCompile(`"((?:\\x[0-9a-f]{2})*)"`)
 	traceResult = regexp.MustCompile(`\) += (-?\d+)`)
 )
