@@ -158,10 +158,13 @@ func TestBackupRestore(t *testing.T) {
 SELECT count(), sum(quantity * sign), groupBitXor(cityHash64(tenant, source, id, type, account, at, recorded_at, meter, quantity, sign, shard, seq, idx, correlation_id, data))
 FROM usage_api.events_v1`
 	const rollups = "SELECT sum(quantity), sum(events) FROM usage_api.usage_hourly_v1"
-	r := up(t, dirIn(t), "--demo")
+	r := up(t, dirIn(t))
 	key := decode[struct{ Key string }](t, r.tool(t, 0, "keys", "create", "--tenant", "default", "--scope", "events:write", "-o", "json")).Key
+	for i, meter := range []string{"tokens", "api_calls", "bandwidth_gib", "tokens", "tokens"} {
+		r.tool(t, 0, "events", "send", "--meter", meter, "--account", fmt.Sprintf("a-%d", i), "--quantity", fmt.Sprintf("%d.25", i))
+	}
 	r.tool(t, 0, "events", "send", "--meter", "tokens", "--account", "acme", "--id", "marker")
-	r.awaitSQL(t, "SELECT count() FROM usage_api.events_v1 WHERE id = 'marker'", "1")
+	r.awaitSQL(t, "SELECT sum(stored) FROM usage_api.ledger_v1", "6") // the ledger comes last
 	was, err := r.sql(t, figures)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package warehouse_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,14 +21,17 @@ func old(t *testing.T) (b *bench, checksum func() string) {
 	if err := b.migrateUntil(func(p warehouse.MigrationProgress) bool { return strings.HasPrefix(p.Name, "0005_") }); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Migrate up to 0005: %v", err)
 	}
-	wr := b.takeOver(0)
+	// A writer of this version needs every target. It writes into a database of its own, from where each block is copied.
+	wr := whole.takeOver(0)
 	events := warehouse.NewEventBlock()
+	columns := b.query("SELECT arrayStringConcat(groupArray(name), ', ') FROM system.columns WHERE database = '{{db}}' AND table = 'events' AND default_kind = ''")
 	for i := range 4 {
 		events.Reset()
 		for n := range 500 {
 			events.Append(event(500*i+n, day([]string{"2025-12-31", "2026-01-01"}[n%2])))
 		}
-		b.insert(wr, events)
+		whole.insert(wr, events)
+		b.query("INSERT INTO {{db}}.events (" + columns + ") SELECT " + columns + " FROM " + whole.db + ".events WHERE seq = " + strconv.Itoa(i+1))
 	}
 	return b, func() string {
 		return b.query("SELECT count(), groupBitXor(cityHash64(*)), uniqExact(id), sum(quantity), max(seq) FROM {{db}}.events")

@@ -26,6 +26,9 @@ func crowd(f *fight.Fight, tenant string, accounts, values int) {
 	for _, statement := range []string{
 		fmt.Sprintf(`INSERT INTO %s.usage_hourly (tenant, account, meter, hour, quantity, events, rows, low, high, first_at, last_at)
 			SELECT '%s', toString(cityHash64(number)), 'crowd', toDateTime64('2001-01-01 00:00:00', 3, 'UTC') + number %% 2000000 AS h, 1, 1, 1, 1, 1, h, h FROM numbers(%d)`, rig.Database, tenant, accounts),
+		fmt.Sprintf(`INSERT INTO %[1]s.usage_monthly (tenant, account, meter, month, quantity, events, rows, low, high, first_at, last_at)
+			SELECT tenant, account, meter, toDateTime64('2001-01-01 00:00:00', 3, 'UTC'), quantity, events, rows, low, high, first_at, last_at
+			FROM %[1]s.usage_hourly WHERE tenant = '%[2]s' AND meter = 'crowd'`, rig.Database, tenant),
 		fmt.Sprintf(`INSERT INTO %s.events (tenant, source, id, sign, type, account, meter, at, recorded_at, quantity, dimensions)
 			SELECT '%s', '/crowd', toString(number), 1, 'usage.metered', 'crowd', 'crowd', toDateTime64('2001-01-01 00:00:00', 3, 'UTC') + number %% 2000000,
 			toDateTime64('2001-01-01 00:00:00', 3, 'UTC'), 1, map('k', toString(cityHash64(number))) FROM numbers(%d)`, rig.Database, tenant, values),
@@ -36,7 +39,7 @@ func crowd(f *fight.Fight, tenant string, accounts, values int) {
 
 func disperse(f *fight.Fight) {
 	f.T.Helper()
-	for _, table := range []string{"usage_hourly", "events"} {
+	for _, table := range []string{"usage_hourly", "usage_monthly", "events"} {
 		run(f, "ALTER TABLE "+rig.Database+"."+table+" DROP PARTITION "+crowdedMonth)
 	}
 }

@@ -1,3 +1,5 @@
+//go:build soak
+
 package rebuild_test
 
 import (
@@ -154,5 +156,35 @@ func TestRebuildOfSeveralServers(t *testing.T) {
 		t.Errorf("left over: %s", left)
 	}
 	f.Recovered()
+	f.End()
+}
+
+// Aggregators and ClickHouse die at random while tables are made again: the command waits for them.
+func TestRebuildWhileOthersAreKilled(t *testing.T) {
+	f := fight.Begin(t, "REBUILD-OTHERS", rig.Options{Aggregators: []string{"one", "two"}})
+	for range fight.Rounds(1, 10) {
+		ctx, cancel := context.WithTimeout(t.Context(), toolWait)
+		done := make(chan outcome, 1)
+		go func() { done <- ran(f, command(ctx, f, nil)) }()
+		var o outcome
+		for ended, n := false, 0; !ended; n++ {
+			f.Moment()
+			parts := [][]*rig.Part{f.Rig.Aggregators, f.Rig.ClickHouses}[min(n%3, 1)] // aggregators twice as seldom
+			part := parts[f.Rnd.IntN(len(parts))]
+			if n < 12 { // then it is let through
+				back := part.Back()
+				part.Kill()
+				f.Await(part, back)
+			}
+			select {
+			case o = <-done:
+				ended = true
+			default:
+			}
+		}
+		cancel()
+		o.exchanged(t)
+		f.Recovered()
+	}
 	f.End()
 }
