@@ -57,7 +57,7 @@ func monthColumns() []sheet.Column {
 		{Name: "events_tree", Kind: sheet.Whole},
 		{Name: "first_at", Kind: sheet.Instant},
 		{Name: "last_at", Kind: sheet.Instant},
-		{Name: "log_position", Kind: sheet.Code, Doc: "how much of the log is counted: shard/sequence, for every shard"},
+		{Name: "log_position", Kind: sheet.Code, Doc: "of a closed version: how much of the log it counts, shard/sequence for every shard; blank until then, where the answer's positions say it"},
 	}
 }
 
@@ -228,6 +228,9 @@ func (q monthAsk) table(rows []MonthRow) func(yield func(sheet.Row, error) bool)
 		position = append(position, strconv.Itoa(int(shard))+"/"+strconv.FormatUint(q.cut.Shards[shard], 10))
 	}
 	at := strings.Join(position, " ")
+	if q.version == 0 { // positions move on while others send: the same as_of must give the same bytes
+		at = ""
+	}
 	only := func(by bool, cell string) string {
 		if by {
 			return cell
