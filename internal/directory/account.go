@@ -3,6 +3,7 @@ package directory
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -36,13 +37,13 @@ type step struct {
 
 // step is what holds at the instant, which is not before the first.
 func (a *account) step(at int64) *step {
-	i, _ := slices.BinarySearchFunc(a.steps, at, func(p step, at int64) int {
-		if p.at <= at {
-			return -1
-		}
-		return 1
-	})
-	return &a.steps[max(i, 1)-1]
+	n := upTo(a.steps, at, func(p *step) int64 { return p.at })
+	return &a.steps[max(n, 1)-1]
+}
+
+// upTo is how many of steps, which are in order of time, are at or before the instant: the last of them holds then.
+func upTo[T any](steps []T, at int64, when func(*T) int64) int {
+	return sort.Search(len(steps), func(i int) bool { return when(&steps[i]) > at })
 }
 
 func (a *account) now() *step { return &a.steps[len(a.steps)-1] }

@@ -195,26 +195,11 @@ func (s *State) LineItem(activation string, at int64) (LineItem, bool) {
 	if item == nil {
 		return LineItem{}, false
 	}
-	i, _ := slices.BinarySearchFunc(item.steps, at, func(step LineItem, at int64) int {
-		if step.Since <= at {
-			return -1
-		}
-		return 1
-	})
-	if i == 0 {
+	n := upTo(item.steps, at, func(step *LineItem) int64 { return step.Since })
+	if n == 0 {
 		return LineItem{}, false
 	}
-	return item.steps[i-1], true
-}
-
-// LineItems are the activation ids of the line items ever mapped, sorted.
-func (s *State) LineItems() []string {
-	ids := make([]string, 0, len(s.elastic.items))
-	for id := range s.elastic.items {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
+	return item.steps[n-1], true
 }
 
 // Rate is what an item costs in a series at an instant: by the table with the most recent effective_from among

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"encoding/json"
 	"math/big"
 	"slices"
@@ -75,14 +76,6 @@ func (s *State) Entitlements(account string, at int64) []Entitlement {
 			all[i] = e
 		}
 	}
-	slices.SortFunc(all, func(a, b Entitlement) int {
-		if a.Start != b.Start {
-			if a.Start < b.Start {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
+	slices.SortFunc(all, func(a, b Entitlement) int { return cmp.Or(cmp.Compare(a.Start, b.Start), strings.Compare(a.ID, b.ID)) })
 	return all
 }

@@ -19,16 +19,11 @@ type serviceStep struct {
 
 // at is what holds at the instant; the zero step before the first.
 func (v *service) at(at int64) serviceStep {
-	i, _ := slices.BinarySearchFunc(v.steps, at, func(p serviceStep, at int64) int {
-		if p.at <= at {
-			return -1
-		}
-		return 1
-	})
-	if i == 0 {
+	n := upTo(v.steps, at, func(p *serviceStep) int64 { return p.at })
+	if n == 0 {
 		return serviceStep{}
 	}
-	return v.steps[i-1]
+	return v.steps[n-1]
 }
 
 // turn is the step from the instant on, as a copy of the last.

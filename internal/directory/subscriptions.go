@@ -3,6 +3,7 @@ package directory
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"math/big"
 	"slices"
 )
@@ -283,38 +284,21 @@ func (s *State) Subscription(id string, at int64) (Subscription, bool) {
 	if one == nil {
 		return Subscription{}, false
 	}
-	i, _ := slices.BinarySearchFunc(one.steps, at, func(step subscriptionStep, at int64) int {
-		if step.at <= at {
-			return -1
-		}
-		return 1
-	})
-	if i == 0 {
+	n := upTo(one.steps, at, func(step *subscriptionStep) int64 { return step.at })
+	if n == 0 {
 		return Subscription{}, false
 	}
-	return one.steps[i-1].Subscription, true
+	return one.steps[n-1].Subscription, true
 }
 
 // Subscriptions are the ids of all subscriptions ever ordered, sorted.
-func (s *State) Subscriptions() []string {
-	ids := make([]string, 0, len(s.subscriptions.all))
-	for id := range s.subscriptions.all {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
+func (s *State) Subscriptions() []string { return slices.Sorted(maps.Keys(s.subscriptions.all)) }
 
 // Transactions are all transactions in fold order, up to and including an instant.
 func (s *State) Transactions(at int64) []Transaction {
 	all := s.subscriptions.transactions
-	i, _ := slices.BinarySearchFunc(all, at, func(t Transaction, at int64) int {
-		if t.At <= at {
-			return -1
-		}
-		return 1
-	})
-	return all[:i:i]
+	n := upTo(all, at, func(t *Transaction) int64 { return t.At })
+	return all[:n:n]
 }
 
 // FirstOrder is when a subscription was ordered first; what was never ordered never was.
