@@ -12,6 +12,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 // Close closes a month, or states a closed one anew if its canonical rows are others by now, and answers the
@@ -149,7 +150,7 @@ func (k *Keeper) known(ctx context.Context, m control.Month, v control.MonthVers
 	found, err := k.answer(ctx, m.Tenant, m.Month, v.Version)
 	var missing *report.Error
 	if errors.As(err, &missing) && missing.Code == report.CodeNoVersion {
-		if err = k.mendMonth(ctx, m); err == nil {
+		if err = k.mend(ctx, []control.Month{m}); err == nil {
 			found, err = k.answer(ctx, m.Tenant, m.Month, v.Version)
 		}
 	}
@@ -158,7 +159,7 @@ func (k *Keeper) known(ctx context.Context, m control.Month, v control.MonthVers
 
 // answer is a version as everybody reads it.
 func (k *Keeper) answer(ctx context.Context, tenant, month string, version int) (report.Version, error) {
-	m, err := parseMonth(month)
+	m, err := usage.ParseMonth(month)
 	if err != nil {
 		return report.Version{}, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -64,11 +65,6 @@ func (k *Keeper) mend(ctx context.Context, all []control.Month) error {
 	return errors.Join(errs...)
 }
 
-// mendMonth is mend of one month.
-func (k *Keeper) mendMonth(ctx context.Context, m control.Month) error {
-	return k.mend(ctx, []control.Month{m})
-}
-
 const storedCounts = `
 SELECT
     (SELECT count() FROM {{db}}.month_rows WHERE tenant = @tenant AND month = @month AND close_id = @close),
@@ -104,7 +100,7 @@ var errOther = errors.New("the log gives other rows than were closed: the log or
 func (k *Keeper) restore(ctx context.Context, w *warehouse.Warehouse, m control.Month, v control.MonthVersion) error {
 	ctx, cancel := context.WithTimeout(ctx, closeWait)
 	defer cancel()
-	month, err := parseMonth(m.Month)
+	month, err := usage.ParseMonth(m.Month)
 	if err != nil {
 		return err
 	}

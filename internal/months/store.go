@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/report"
-	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -98,11 +96,7 @@ func (k *Keeper) publish(ctx context.Context, tenant, month string, v control.Mo
 	if err != nil {
 		return err
 	}
-	shards, seqs := []uint16{}, []uint64{}
-	for shard := range v.Positions {
-		shards = append(shards, shard)
-	}
-	slices.Sort(shards)
+	shards, seqs := slices.Sorted(maps.Keys(v.Positions)), make([]uint64, 0, len(v.Positions))
 	for _, shard := range shards {
 		seqs = append(seqs, v.Positions[shard])
 	}
@@ -178,9 +172,3 @@ func (k *Keeper) sweep(ctx context.Context) error {
 	}
 	return nil
 }
-
-func parseMonth(s string) (usage.Month, error) { return usage.ParseMonth(s) }
-
-func sortedShards(positions map[uint16]uint64) []uint16 { return slices.Sorted(maps.Keys(positions)) }
-
-func uintText(n uint64) string { return strconv.FormatUint(n, 10) }

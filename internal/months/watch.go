@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -59,7 +58,7 @@ type watch struct {
 	refused  map[place]string // why, as logged last
 	retry    map[place]time.Time
 	activity map[string][]report.Activity // by tenant
-	counted  string                       // positions of the watermark when activity was read
+	counted  reached                      // positions of the watermark when activity was read
 	swept    time.Time
 	mended   time.Time
 	versions int // how many there were then
@@ -105,7 +104,7 @@ func (k *Keeper) pass(ctx context.Context) error {
 	}
 	closed := map[place]control.MonthVersion{}
 	for _, m := range all {
-		month, err := parseMonth(m.Month)
+		month, err := usage.ParseMonth(m.Month)
 		if v, ok := m.Newest(); ok && err == nil {
 			closed[place{m.Tenant, month}] = v
 		}
@@ -156,15 +155,14 @@ func (k *Keeper) look(ctx context.Context) (report.Cut, error) {
 	if err != nil {
 		return cut, err
 	}
-	counted := positions(cut)
-	if counted == k.watch.counted {
+	if maps.Equal(k.watch.counted, cut.Shards) {
 		return cut, nil
 	}
 	all, err := k.Reports.Activity(ctx)
 	if err != nil {
 		return cut, err
 	}
-	k.watch.counted, k.watch.activity = counted, map[string][]report.Activity{}
+	k.watch.counted, k.watch.activity = cut.Shards, map[string][]report.Activity{}
 	for _, a := range all {
 		k.watch.activity[a.Tenant] = append(k.watch.activity[a.Tenant], a)
 	}
@@ -243,9 +241,10 @@ func (k *Keeper) restate(ctx context.Context, p place, v control.MonthVersion, c
 	}
 	delete(k.watch.late, p)
 	delete(k.watch.refused, p)
-	k.watch.clean[p] = waiting.upTo
 	if newest.Version > v.Version {
 		delete(k.watch.clean, p) // what came after it is looked for once
+	} else {
+		k.watch.clean[p] = waiting.upTo
 	}
 	return nil
 }
@@ -319,13 +318,4 @@ func moved(before, now reached) bool {
 		}
 	}
 	return false
-}
-
-// positions is a cut's, as text that is the same for the same positions.
-func positions(cut report.Cut) string {
-	var b strings.Builder
-	for _, shard := range sortedShards(cut.Shards) {
-		b.WriteString(uintText(uint64(shard)) + ":" + uintText(cut.Shards[shard]) + " ")
-	}
-	return b.String()
 }
