@@ -172,30 +172,55 @@ func indexed(items []problem.Item) bool {
 }
 
 func (c *Client) roundTrip(ctx context.Context, method, target, contentType, accept string, body []byte) (*http.Response, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
-	if err != nil {
-		return nil, nil, fmt.Errorf("request %s: %w", target, err)
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	req.Header.Set("Accept", accept)
-	if c.cfg.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.begin(ctx, method, target, contentType, accept, body)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end below, or lost with the connection
+	answer, err := whole(target, resp)
+	return resp, answer, err
+}
+
+// begin sends a request; the caller reads and closes the answer's body.
+func (c *Client) begin(ctx context.Context, method, target, contentType, accept string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("request %s: %w", target, err)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	if accept != "" {
+		req.Header.Set("Accept", accept)
+	}
+	if c.cfg.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
+	}
+	return c.http.Do(req)
+}
+
+// whole reads an answer into memory.
+func whole(target string, resp *http.Response) ([]byte, error) {
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, bodyMax+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read answer of %s: %w", target, err)
+		return nil, fmt.Errorf("read answer of %s: %w", target, err)
 	}
 	if len(answer) > bodyMax {
-		return nil, nil, fmt.Errorf("answer of %s is longer than %d bytes; ask for less", target, bodyMax)
+		return nil, fmt.Errorf("answer of %s is longer than %d bytes; ask for less", target, bodyMax)
 	}
-	return resp, answer, nil
+	return answer, nil
+}
+
+// reporter is the address of a path of the reporter below /api/v1.
+func (c *Client) reporter(path string, query url.Values) (string, error) {
+	if c.cfg.Reporter == "" {
+		return "", errors.New("no reporter URL is known; pass --reporter-url or --dir")
+	}
+	target := c.cfg.Reporter + "/api/v1" + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	return target, nil
 }
 
 // Get reads a JSON answer of the reporter into `into`, a pointer. path starts below /api/v1.
@@ -237,12 +262,9 @@ func decode(path string, answer []byte, into any) error {
 }
 
 func (c *Client) read(ctx context.Context, method, path string, query url.Values, accept string, body []byte) ([]byte, error) {
-	if c.cfg.Reporter == "" {
-		return nil, errors.New("no reporter URL is known; pass --reporter-url or --dir")
-	}
-	target := c.cfg.Reporter + "/api/v1" + path
-	if len(query) > 0 {
-		target += "?" + query.Encode()
+	target, err := c.reporter(path, query)
+	if err != nil {
+		return nil, err
 	}
 	contentType := ""
 	if body != nil {

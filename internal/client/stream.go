@@ -13,18 +13,11 @@ import (
 // Stream copies an answer of the reporter, of any length, to w; head sees its header before the first byte. It
 // is not retried, and an answer that breaks off is an error: w then holds a part of it.
 func (c *Client) Stream(ctx context.Context, path string, query url.Values, w io.Writer, head func(http.Header) error) error {
-	if c.cfg.Reporter == "" {
-		return errors.New("no reporter URL is known; pass --reporter-url or --dir")
-	}
-	target := c.cfg.Reporter + "/api/v1" + path + "?" + query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	target, err := c.reporter(path, query)
 	if err != nil {
-		return fmt.Errorf("request %s: %w", target, err)
+		return err
 	}
-	if c.cfg.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.begin(ctx, http.MethodGet, target, "", "", nil)
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -33,9 +26,9 @@ func (c *Client) Stream(ctx context.Context, path string, query url.Values, w io
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end below, or lost with the connection
 	if resp.StatusCode/100 != 2 {
-		answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		answer, err := whole(target, resp)
 		if err != nil {
-			return fmt.Errorf("read answer of %s: %w", target, err)
+			return err
 		}
 		return refusal(resp, answer)
 	}
