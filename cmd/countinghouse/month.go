@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/listing"
 	"github.com/countinghouse/countinghouse/internal/problem"
+	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 // monthVersion is a closed version, as GET /months/{month} lists it.
@@ -52,7 +52,7 @@ func oneMonth(cmd *cobra.Command, args []string) error {
 	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
 		return err
 	}
-	if !regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])$`).MatchString(args[0]) {
+	if _, err := usage.ParseMonth(args[0]); err != nil {
 		return fmt.Errorf("%q is no month: want YYYY-MM", args[0])
 	}
 	return nil

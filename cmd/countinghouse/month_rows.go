@@ -41,7 +41,7 @@ func (t *tool) showDiff(format listing.Format, text []byte) error {
 		Numbers: []string{"old", "new", "delta", "old_cost", "new_cost", "cost_delta"},
 	}
 	for _, r := range d.Rows {
-		rows.Add(r.Account, r.Plan, r.Meter, r.Region, r.Platform, boolText(r.Trial), r.Measure, r.Old, r.New, r.Delta, r.OldCost, r.NewCost, r.CostDelta)
+		rows.Add(r.Account, r.Plan, r.Meter, r.Region, r.Platform, strconv.FormatBool(r.Trial), r.Measure, r.Old, r.New, r.Delta, r.OldCost, r.NewCost, r.CostDelta)
 	}
 	if format == listing.CSV {
 		return rows.Print(t.out, format)
@@ -53,16 +53,9 @@ func (t *tool) showDiff(format listing.Format, text []byte) error {
 	fmt.Fprintln(t.out)
 	events := listing.Rows{Columns: []string{"position", "recorded_at", "at", "type", "source", "id", "account", "meter", "quantity", "voided"}, Numbers: []string{"quantity"}}
 	for _, e := range d.Events {
-		events.Add(e.position.String(), e.RecordedAt, e.At, e.Type, e.Source, e.ID, e.Account, e.Meter, e.Quantity, boolText(e.Sign < 0))
+		events.Add(e.position.String(), e.RecordedAt, e.At, e.Type, e.Source, e.ID, e.Account, e.Meter, e.Quantity, strconv.FormatBool(e.Sign < 0))
 	}
 	return events.Print(t.out, format)
-}
-
-func boolText(b bool) string {
-	if b {
-		return "true"
-	}
-	return "false"
 }
 
 func (t *tool) monthAdjustments() *cobra.Command {
@@ -105,7 +98,7 @@ func (t *tool) monthAdjustments() *cobra.Command {
 				Numbers: []string{"from_version", "to_version", "delta", "cost_delta"},
 			}
 			for _, r := range answer.Rows {
-				rows.Add(r.ProcessingMonth, r.UsageMonth, r.Type, r.Account, r.Plan, r.Meter, r.Region, r.Platform, boolText(r.Trial), r.Measure,
+				rows.Add(r.ProcessingMonth, r.UsageMonth, r.Type, r.Account, r.Plan, r.Meter, r.Region, r.Platform, strconv.FormatBool(r.Trial), r.Measure,
 					strconv.Itoa(r.FromVersion), strconv.Itoa(r.ToVersion), r.Delta, r.CostDelta)
 			}
 			return t.print(&rows)

@@ -33,6 +33,8 @@ func (t *tool) reportLs() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls [REPORT]",
 		Short: "List the reports, or the parameters and columns of one",
+		Long: `Lists the reports, or the parameters and columns of one. The list is in this program: no server is asked,
+and --dir, --url, --reporter-url and --token may stand here as with show, without effect.`,
 		Example: `  countinghouse report ls
   countinghouse report ls sta-usage`,
 		Args: cobra.MaximumNArgs(1),
@@ -66,7 +68,7 @@ func (t *tool) reportLs() *cobra.Command {
 		},
 		ValidArgs: reportNames(),
 	}
-	return t.listingFlag(cmd)
+	return t.listingFlag(t.clientFlags(cmd))
 }
 
 func reportNames() []string {
@@ -159,7 +161,7 @@ func (t *tool) reportShowOne(d report.Definition) *cobra.Command {
 	cmd.Flags().StringArrayVarP(&q.more, "param", "p", nil, "a parameter as `name=value`, as often as needed")
 	cmd.Flags().StringVar(&q.asOf, "as-of", "", "only what was recorded at or before this `instant` (RFC 3339)")
 	cmd.Flags().StringVar(&q.version, "version", "", "a version of the closed month that --month names")
-	cmd.Flags().StringVar(&q.format, "format", "", "export as "+strings.Join(formats, ", "))
+	cmd.Flags().StringVar(&q.format, "format", "", "export as "+sheet.FormatNames())
 	cmd.Flags().StringVar(&q.out, "out", "", "write to this `file`, or in this folder under the suggested name; - is stdout")
 	cmd.Flags().IntVar(&q.limit, "limit", 0, "most rows to show (default: all; 200 on a terminal)")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))

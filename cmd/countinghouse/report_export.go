@@ -60,7 +60,7 @@ func (q *reportQuestion) fileFormat() (sheet.Format, error) {
 	if q.format != "" {
 		f, ok := sheet.Parse(q.format)
 		if !ok {
-			return f, usageError("--format %s: want json, csv, csv-pipe, parquet or xlsx", q.format)
+			return f, usageError("--format %s: want %s", q.format, sheet.FormatNames())
 		}
 		return f, nil
 	}
@@ -180,12 +180,12 @@ func (n *newFile) line() {
 
 // reportPage is an answer in JSON.
 type reportPage struct {
-	AsOf    string                       `json:"as_of"`
-	Version int                          `json:"version"`
-	State   string                       `json:"state"`
-	Columns []string                     `json:"columns"`
-	Rows    []map[string]json.RawMessage `json:"rows"`
-	Next    *string                      `json:"next"`
+	AsOf    string            `json:"as_of"`
+	Version int               `json:"version"`
+	State   string            `json:"state"`
+	Columns []string          `json:"columns"`
+	Rows    []json.RawMessage `json:"rows"` // as they are: the order of members is kept
+	Next    *string           `json:"next"`
 	raw     json.RawMessage
 }
 
@@ -219,13 +219,7 @@ func jsonOfReport(ctx context.Context, c *client.Client, path string, query url.
 			return false, err
 		}
 		var b strings.Builder
-		var rows struct {
-			Rows []json.RawMessage `json:"rows"` // as they are: the order of members is kept
-		}
-		if err := json.Unmarshal(p.raw, &rows); err != nil {
-			return false, fmt.Errorf("read answer of %s: %w", path, err)
-		}
-		for _, row := range rows.Rows {
+		for _, row := range p.Rows {
 			b.WriteString(begin)
 			b.Write(row)
 			begin = ",\n"

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/countinghouse/countinghouse/internal/client"
+	"github.com/countinghouse/countinghouse/internal/listing"
 )
 
 const (
@@ -35,9 +36,13 @@ func (t *tool) tableOfReport(ctx context.Context, c *client.Client, path string,
 		last = p
 		columns = p.Columns
 		for _, row := range p.Rows {
+			var members map[string]json.RawMessage
+			if err := json.Unmarshal(row, &members); err != nil {
+				return false, fmt.Errorf("read answer of %s: %w", path, err)
+			}
 			line := make([]string, len(columns))
 			for i, name := range columns {
-				line[i] = cellText(row[name])
+				line[i] = cellText(members[name])
 			}
 			cells = append(cells, line)
 		}
@@ -47,7 +52,7 @@ func (t *tool) tableOfReport(ctx context.Context, c *client.Client, path string,
 		return err
 	}
 	if columns == nil { // a document
-		return indent(t.out, last.raw)
+		return listing.Document(t.out, last.raw)
 	}
 	if len(cells) == 0 {
 		_, err := fmt.Fprintln(t.out, "nothing to show"+stateOf(last))
@@ -83,13 +88,6 @@ func stateOf(p *reportPage) string {
 		text += ", version " + strconv.Itoa(p.Version)
 	}
 	return text
-}
-
-func indent(w io.Writer, raw json.RawMessage) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(raw)
 }
 
 // cellText is a JSON value as a table shows it.

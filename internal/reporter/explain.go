@@ -42,40 +42,34 @@ func (a explainAnswer) ContentType(ct string) string { return tableType(ct) }
 
 // explainKeys are what may tell a number apart, as parameters.
 func explainKeys() []*huma.Param {
-	param := func(name, doc string) *huma.Param {
-		return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
-	}
 	return []*huma.Param{
-		param("month", "Month of the number, YYYY-MM"),
-		param("account", "The row's account"),
-		param("meter", "Of metered usage: the row's meter"),
-		param("plan", "The row's plan; left out is any plan, empty is no plan. So with region, platform and trial"),
-		param("region", "The row's region"),
-		param("platform", "The row's platform"),
-		param("trial", "true or false"),
-		param("measure", "The number's column. Of usage: quantity, events, quantity_tree, events_tree; of STA: registered, token, activity, each also with _own; of elastic-usage: USED, METER_QUANTITY; of the others the column's name"),
-		param("tenant", "Of tenant-usage and the reports of assets: the row's tenant, an account"),
-		param("organization", "Of asset-monthly-costs: as of the report"),
-		param("asset", "Of asset-usage-detail: the row's assetId"),
-		param("day", "Of asset-usage-detail: the row's day, YYYY-MM-DD"),
-		param("partner", "Of subscriptions and transactions: as of the report"),
-		param("customer", "Of subscriptions and transactions: as of the report"),
-		param("subscription", "Of subscriptions: the row's Subscription ID"),
-		param("transaction", "Of transactions: the row's Transaction ID"),
-		param("from", "Of tenant-usage and transactions: as of the report"),
-		param("to", "Of tenant-usage and transactions: as of the report"),
-		param("period", "Of tenant-usage: as of the report"),
-		param("activation", "Of elastic-usage: the row's ACTIVATION_ID"),
-		param("correlation", "Of elastic-usage: the row's CORRELATION_ID; left out is the last row of the line item"),
-		param("item", "Of elastic-usage: the row's ITEM"),
+		queryParam("month", "Month of the number, YYYY-MM"),
+		queryParam("account", "The row's account"),
+		queryParam("meter", "Of metered usage: the row's meter"),
+		queryParam("plan", "The row's plan; left out is any plan, empty is no plan. So with region, platform and trial"),
+		queryParam("region", "The row's region"),
+		queryParam("platform", "The row's platform"),
+		queryParam("trial", "true or false"),
+		queryParam("measure", "The number's column. Of usage: quantity, events, quantity_tree, events_tree; of STA: registered, token, activity, each also with _own; of elastic-usage: USED, METER_QUANTITY; of the others the column's name"),
+		queryParam("tenant", "Of tenant-usage and the reports of assets: the row's tenant, an account"),
+		queryParam("organization", "Of asset-monthly-costs: as of the report"),
+		queryParam("asset", "Of asset-usage-detail: the row's assetId"),
+		queryParam("day", "Of asset-usage-detail: the row's day, YYYY-MM-DD"),
+		queryParam("partner", "Of subscriptions and transactions: as of the report"),
+		queryParam("customer", "Of subscriptions and transactions: as of the report"),
+		queryParam("subscription", "Of subscriptions: the row's Subscription ID"),
+		queryParam("transaction", "Of transactions: the row's Transaction ID"),
+		queryParam("from", "Of tenant-usage and transactions: as of the report"),
+		queryParam("to", "Of tenant-usage and transactions: as of the report"),
+		queryParam("period", "Of tenant-usage: as of the report"),
+		queryParam("activation", "Of elastic-usage: the row's ACTIVATION_ID"),
+		queryParam("correlation", "Of elastic-usage: the row's CORRELATION_ID; left out is the last row of the line item"),
+		queryParam("item", "Of elastic-usage: the row's ITEM"),
 	}
 }
 
 func (s *server) registerExplain() {
-	param := func(name, doc string) *huma.Param {
-		return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
-	}
-	which := param("report", "Report of the number; month-usage, the default, is /months/{month}/usage")
+	which := queryParam("report", "Report of the number; month-usage, the default, is /months/{month}/usage")
 	for _, name := range report.ExplainedReports() {
 		which.Schema.Enum = append(which.Schema.Enum, name)
 	}
@@ -84,13 +78,13 @@ func (s *server) registerExplain() {
 		Description: "The number of one cell of a report, as it is and as closed versions have it; the rollup behind it; and every event behind it, with its place in the log. " +
 			"It is computed a second time from these events: explained says that both are equal to the last digit. With from_version and to_version: the difference between two versions.",
 		Parameters: slices.Concat([]*huma.Param{which}, explainKeys(), []*huma.Param{
-			param("as_of", "Only what was recorded at or before this instant, RFC 3339"),
-			param("version", "A version of the closed month; default: as the report answers"),
-			param("from_version", "Explain what changed since this version of the month"),
-			param("to_version", "up to this one; default: the newest"),
-			param("limit", "Events of a page, 1 to 1000; default 100"),
-			param("cursor", "next of the page before"),
-			param("format", "json or csv, the events; default: the header Accept"),
+			queryParam("as_of", "Only what was recorded at or before this instant, RFC 3339"),
+			queryParam("version", "A version of the closed month; default: as the report answers"),
+			queryParam("from_version", "Explain what changed since this version of the month"),
+			queryParam("to_version", "up to this one; default: the newest"),
+			queryParam("limit", "Events of a page, 1 to 1000; default 100"),
+			queryParam("cursor", "next of the page before"),
+			queryParam("format", "json or csv, the events; default: the header Accept"),
 		}),
 	}, scopes: []string{scopeReports}, rows: true, report: true}, s.explain)
 }
@@ -121,9 +115,8 @@ func (s *server) explain(ctx context.Context, who caller, _ *explainInput) (*exp
 		return nil, err
 	}
 	for name, into := range map[string]*int{"version": &q.Version, "from_version": &q.From, "to_version": &q.To} {
-		text := first(values[name])
-		if *into, err = strconv.Atoi(text); text != "" && (err != nil || *into < 1) {
-			return nil, wrong(name, "want a version's number, from 1")
+		if *into, err = versionNumber(name, first(values[name])); err != nil {
+			return nil, err
 		}
 	}
 	ask += fmt.Sprint(" ", q.AsOf, q.Version, q.From, q.To)

@@ -24,7 +24,7 @@ func reportFormat(r *http.Request) (sheet.Format, *problem.Problem) {
 	if name := r.URL.Query().Get("format"); name != "" {
 		f, ok := sheet.Parse(name)
 		if !ok {
-			return f, wrong("format", "want "+formatNames())
+			return f, wrong("format", "want "+sheet.FormatNames())
 		}
 		return f, nil
 	}
@@ -36,14 +36,6 @@ func reportFormat(r *http.Request) (sheet.Format, *problem.Problem) {
 		return sheet.Formats()[i], nil
 	}
 	return sheet.FormatJSON, nil
-}
-
-func formatNames() string {
-	var names []string
-	for _, f := range sheet.Formats() {
-		names = append(names, string(f))
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
 }
 
 // fileName makes a suggested name safe for every file system; ids of accounts can hold anything.

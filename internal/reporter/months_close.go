@@ -258,12 +258,10 @@ func versionNumber(name, value string) (int, error) {
 // closeProblem is what the client sees of a close that may not be: every reason, and what blocks first.
 func closeProblem(r *months.Refused) *problem.Problem {
 	var items []problem.Item
-	detail := "month " + r.Month + " may not be closed"
 	for _, c := range r.Checks {
 		if c.Status == months.Block {
 			items = append(items, problem.Item{Parameter: c.Check, Code: codeClose, Detail: c.Detail})
-			detail += "; " + c.Check + ": " + c.Detail
 		}
 	}
-	return refuse(codeClose, detail).With(items...)
+	return refuse(codeClose, r.Error()).With(items...)
 }

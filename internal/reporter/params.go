@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/usage"
@@ -26,6 +28,11 @@ func sortedNames(query url.Values) []string { return sortedKeys(query) }
 func sortedKeys[M ~map[string]V, V any](m M) []string { return slices.Sorted(maps.Keys(m)) }
 
 func problemType() reflect.Type { return reflect.TypeFor[problem.Problem]() }
+
+// queryParam describes a parameter that is read from the query itself.
+func queryParam(name, doc string) *huma.Param {
+	return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+}
 
 // instantOf reads an RFC 3339 parameter; fallback stands where it is absent.
 func instantOf(name, value string, fallback int64) (int64, error) {

@@ -80,19 +80,16 @@ func (a *reportAnswer) writer(f sheet.Format) sheet.Writer {
 
 // commonParameters are those of every report.
 func commonParameters() []*huma.Param {
-	param := func(name, doc string) *huma.Param {
-		return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
-	}
-	format := param("format", "json, csv, csv-pipe, parquet or xlsx; default: the header Accept. JSON comes in pages, files are whole")
+	format := queryParam("format", sheet.FormatNames()+"; default: the header Accept. JSON comes in pages, files are whole")
 	for _, f := range sheet.Formats() {
 		format.Schema.Enum = append(format.Schema.Enum, string(f))
 	}
 	return []*huma.Param{
-		param("as_of", "Only what was recorded at or before this instant, RFC 3339; 409 not-settled beyond the watermark"),
-		param("version", "A version of the closed month that month names"),
+		queryParam("as_of", "Only what was recorded at or before this instant, RFC 3339; 409 not-settled beyond the watermark"),
+		queryParam("version", "A version of the closed month that month names"),
 		format,
-		param("limit", "Rows of a page, 1 to 1000; default 1000. A file with limit is a page as well, its cursor in X-Next-Cursor"),
-		param("cursor", "next of the page before: the same question, the same state of the log"),
+		queryParam("limit", "Rows of a page, 1 to 1000; default 1000. A file with limit is a page as well, its cursor in X-Next-Cursor"),
+		queryParam("cursor", "next of the page before: the same question, the same state of the log"),
 	}
 }
 

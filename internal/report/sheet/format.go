@@ -3,6 +3,7 @@ package sheet
 import (
 	"io"
 	"slices"
+	"strings"
 )
 
 // Format is a file format of tables.
@@ -20,6 +21,15 @@ const (
 // Formats are all of them.
 func Formats() []Format {
 	return []Format{FormatJSON, FormatCSV, FormatPipe, FormatParquet, FormatXLSX}
+}
+
+// FormatNames are the names of all, as a sentence has them.
+func FormatNames() string {
+	var names []string
+	for _, f := range Formats() {
+		names = append(names, string(f))
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
 }
 
 // Parse finds a format by its name.
