@@ -2,9 +2,7 @@ package report
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"iter"
 	"math/big"
 	"strings"
 
@@ -115,7 +113,7 @@ func assetDetail(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 		}, err
 	}
 	return &Answer{
-		Table:    sheet.Table{Columns: assetDetailColumns(), Rows: r.stream(ctx, "read the usage of assets", assetDetailRows, params, row)},
+		Table:    sheet.Table{Columns: assetDetailColumns(), Rows: stream(ctx, r, "read the usage of assets", assetDetailRows, params, row)},
 		FileName: "asset-usage-detail_" + tenant + "_" + m.String(),
 	}, nil
 }
@@ -125,28 +123,6 @@ const dayMillis = int64(86_400_000)
 // unknownAccount is a parameter that names an account that is not there.
 func unknownAccount(parameter, id string) *Error {
 	return &Error{Code: CodeNotFound, Parameter: parameter, Detail: "no account " + id}
-}
-
-// errEnough ends a statement whose rows nobody wants any more.
-var errEnough = errors.New("enough rows")
-
-// stream are the rows of a statement as they come from the warehouse: nothing of the answer is kept.
-func (r *Reports) stream(ctx context.Context, what, sql string, params map[string]any, row func(warehouse.Rows) (sheet.Row, error)) iter.Seq2[sheet.Row, error] {
-	return func(yield func(sheet.Row, error) bool) {
-		err := r.query(ctx, what, sql, params, func(rows warehouse.Rows) error {
-			cells, err := row(rows)
-			if err != nil {
-				return err
-			}
-			if !yield(cells, nil) {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(nil, err)
-		}
-	}
 }
 
 // sixDecimals prints an integer of billionths with six decimals, or with as many more as it needs.

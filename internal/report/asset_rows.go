@@ -1,7 +1,7 @@
 package report
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
@@ -157,11 +157,6 @@ func assetMeters(state *directory.State) map[string]directory.Meter {
 
 // assetParams are the parameters of assetPieces for some accounts of a month; nil is all there are.
 func assetParams(tenant string, m usage.Month, cut Cut, state *directory.State, meters map[string]directory.Meter, accounts []string) map[string]any {
-	names := make([]string, 0, len(meters))
-	for name := range meters {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	asked := accounts
 	if asked == nil {
 		asked = state.Accounts(m.End().Millis() - 1)
@@ -173,21 +168,13 @@ func assetParams(tenant string, m usage.Month, cut Cut, state *directory.State, 
 		}
 	}
 	return cut.params(map[string]any{
-		"tenant": tenant, "from": m.Start().Millis(), "to": m.End().Millis(), "meters": names,
+		"tenant": tenant, "from": m.Start().Millis(), "to": m.End().Millis(), "meters": slices.Sorted(maps.Keys(meters)),
 		"any_account": accounts == nil, "accounts": append([]string{}, accounts...), "late": late, "late_at": since,
 	})
 }
 
-// children are the accounts under an organization at a month's end, by id. Accounts deleted before are among them:
-// they may have usage in the month.
+// children are the accounts under an organization at a month's end; none is not nil, which would be all there are.
+// Accounts deleted before are among them: they may have usage in the month.
 func children(state *directory.State, m usage.Month, organization string) []string {
-	tree := state.Tree(m.End().Millis())
-	ids := []string{}
-	for _, id := range state.Accounts(m.End().Millis() - 1) {
-		if tree.Parent(id) == organization {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, cmp.Compare[string])
-	return ids
+	return append([]string{}, state.Tree(m.End().Millis()).Children(organization)...)
 }

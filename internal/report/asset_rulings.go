@@ -3,6 +3,8 @@ package report
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/usage"
@@ -48,12 +50,8 @@ func (r *Reports) assetRulings(ctx context.Context, tenant string, state *direct
 	if len(meters) == 0 {
 		return nil, nil
 	}
-	names := make([]string, 0, len(meters))
-	for name := range meters {
-		names = append(names, name)
-	}
 	params := Cut{AsOf: directory.Latest}.params(map[string]any{
-		"tenant": tenant, "meters": names, "any_account": true, "accounts": []string{}, "source": source, "id": id, "limit": assetRulingsMax,
+		"tenant": tenant, "meters": slices.Sorted(maps.Keys(meters)), "any_account": true, "accounts": []string{}, "source": source, "id": id, "limit": assetRulingsMax,
 	})
 	details := map[string]string{
 		ruleAssetQuantity: "the quantity of a meter of kind secure_connect must not be negative; void the wrong event instead",

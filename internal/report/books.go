@@ -36,6 +36,7 @@ type book struct {
 	prints fingerprint // of the rows behind events
 	known  map[uint16]uint64
 	events []directory.Event
+	weight int    // of events, in bytes, roughly
 	folds  []fold // most recently used first
 }
 
@@ -125,7 +126,7 @@ func (b *books) of(tenant string) *book {
 func (b *books) keep(tenant string, one *book) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	one.bytes = one.size()
+	one.bytes = one.weight * (1 + len(one.folds)) // a fold is as large as what it was made from
 	for {
 		total, oldest := 0, ""
 		for name, other := range b.tenants {
@@ -141,24 +142,16 @@ func (b *books) keep(tenant string, one *book) {
 	}
 }
 
-// size is roughly what a book takes: each fold is as large as what it was made from.
-func (b *book) size() int {
+// weigh is roughly what an event takes.
+func weigh(e *directory.Event) int {
 	const overhead = 160 // the row itself and the headers of its texts
-	n := 0
-	for i := range b.events {
-		e := &b.events[i]
-		n += overhead + len(e.Source) + len(e.ID) + len(e.Account) + len(e.Data)
-	}
-	return n * (1 + len(b.folds))
+	return overhead + len(e.Source) + len(e.ID) + len(e.Account) + len(e.Data)
 }
 
 // refresh reads what the warehouse has and the book has not.
 func (r *Reports) refresh(ctx context.Context, tenant string, b *book) error {
 	params := func() map[string]any {
-		shards, seqs := []uint16{}, []uint64{}
-		for shard, seq := range b.known {
-			shards, seqs = append(shards, shard), append(seqs, seq)
-		}
+		shards, seqs := pairs(b.known)
 		return map[string]any{"tenant": tenant, "types": directory.Types(), "shards": shards, "seqs": seqs}
 	}
 	var now fingerprint
@@ -170,20 +163,20 @@ func (r *Reports) refresh(ctx context.Context, tenant string, b *book) error {
 		return err
 	}
 	if now != b.prints {
-		b.prints, b.known, b.events, b.folds = fingerprint{}, map[uint16]uint64{}, nil, nil
+		b.prints, b.known, b.events, b.weight, b.folds = fingerprint{}, map[uint16]uint64{}, nil, 0, nil
 		beyond += now.rows
 	}
 	if beyond == 0 {
 		return nil
 	}
-	prints, events, known := b.prints, b.events[:len(b.events):len(b.events)], map[uint16]uint64{}
+	prints, events, weight, known := b.prints, b.events[:len(b.events):len(b.events)], b.weight, map[uint16]uint64{}
 	err = r.query(ctx, "read the directory", directoryEvents, params(), func(row warehouse.Rows) error {
 		var e directory.Event
 		var sign int8
 		var hash uint64
 		err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data, &e.Shard, &e.Seq, &e.Idx, &hash)
 		e.Void = sign < 0
-		events, prints.rows, prints.hash = append(events, e), prints.rows+1, prints.hash^hash
+		events, weight, prints.rows, prints.hash = append(events, e), weight+weigh(&e), prints.rows+1, prints.hash^hash
 		known[e.Shard] = max(known[e.Shard], e.Seq)
 		return err
 	})
@@ -193,7 +186,7 @@ func (r *Reports) refresh(ctx context.Context, tenant string, b *book) error {
 	for shard, seq := range b.known {
 		known[shard] = max(known[shard], seq)
 	}
-	b.prints, b.events, b.known = prints, events, known
+	b.prints, b.events, b.weight, b.known = prints, events, weight, known
 	return nil
 }
 

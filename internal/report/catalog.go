@@ -207,25 +207,28 @@ type Cut struct {
 
 // params are the parameters of inCut.
 func (c Cut) params(into map[string]any) map[string]any {
-	shards, seqs := []uint16{}, []uint64{}
-	for shard, seq := range c.Shards {
-		shards, seqs = append(shards, shard), append(seqs, seq)
-	}
-	into["as_of"], into["cut_shards"], into["cut_seqs"] = min(c.AsOf, Forever), shards, seqs
+	into["as_of"] = min(c.AsOf, Forever)
+	into["cut_shards"], into["cut_seqs"] = pairs(c.Shards)
 	into["cut_rest"] = uint64(0)
 	if c.Shards == nil {
 		into["cut_rest"] = uint64(1<<64 - 1)
 	}
-	shards, seqs = []uint16{}, []uint64{}
-	into["base_as_of"] = into["as_of"]
+	base := Cut{AsOf: c.AsOf}
 	if c.Base != nil {
-		into["base_as_of"] = min(max(c.AsOf, c.Base.AsOf), Forever)
-		for shard, seq := range c.Base.Shards {
-			shards, seqs = append(shards, shard), append(seqs, seq)
-		}
+		base = *c.Base
 	}
-	into["base_shards"], into["base_seqs"] = shards, seqs
+	into["base_as_of"] = min(max(c.AsOf, base.AsOf), Forever)
+	into["base_shards"], into["base_seqs"] = pairs(base.Shards)
 	return into
+}
+
+// pairs are positions as two parameters of a statement; nil would be NULL to the driver.
+func pairs(positions map[uint16]uint64) (shards []uint16, seqs []uint64) {
+	shards, seqs = []uint16{}, []uint64{}
+	for shard, seq := range positions {
+		shards, seqs = append(shards, shard), append(seqs, seq)
+	}
+	return shards, seqs
 }
 
 // inCut is the condition of rows that belong to a cut: they have recorded_at, shard and seq. A negation
@@ -259,6 +262,14 @@ func (r *Reports) cut(ctx context.Context, q Query) (Cut, error) {
 		return r.versionCut(ctx, q.Tenant, m, q.Version)
 	}
 	return w.cut(q.AsOf)
+}
+
+// cutOr is a cut that an earlier answer pinned; without one that of an instant.
+func (w Watermark) cutOr(pinned *Cut, asOf int64) (Cut, error) {
+	if pinned != nil {
+		return *pinned, nil
+	}
+	return w.cut(asOf)
 }
 
 // cut is the state of the log as of an instant (directory.Latest: the watermark itself).

@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
@@ -75,19 +76,10 @@ func (r *Reports) DeadLettersIn(ctx context.Context, tenant string, m usage.Mont
 		}
 	}
 	var all []Count
-	for _, reason := range sorted(counts) {
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
 		all = append(all, Count{reason, counts[reason]})
 	}
 	return all, nil
-}
-
-func sorted[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 const monthAccounts = `

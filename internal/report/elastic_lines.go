@@ -3,7 +3,6 @@ package report
 import (
 	"cmp"
 	"context"
-	"errors"
 	"iter"
 	"math/big"
 	"strings"
@@ -154,9 +153,6 @@ func (e *elasticReport) scan(row warehouse.Rows) (*elasticLine, error) {
 	return l, err
 }
 
-// errElasticEnough ends a statement whose rows nobody wants any more.
-var errElasticEnough = errors.New("enough rows")
-
 // mixed reports whether lines that are not asked for may move the totals of those that are.
 func (e *elasticReport) mixed() bool { return e.instance != "" || e.account != "" }
 
@@ -167,23 +163,11 @@ func (e *elasticReport) stream(ctx context.Context, after elasticKey) iter.Seq2[
 			yield(nil, err)
 			return
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		statement := elasticPlain
 		if e.mixed() {
 			statement = elasticWhole
 		}
-		err := e.query(ctx, "read elastic lines", statement, e.params(after), func(row warehouse.Rows) error {
-			l, err := e.scan(row)
-			if err == nil && !yield(l, nil) {
-				cancel() // the server stops as well
-				return errElasticEnough
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, errElasticEnough) {
-			yield(nil, err)
-		}
+		stream(ctx, e.Reports, "read elastic lines", statement, e.params(after), e.scan)(yield)
 	}
 }
 

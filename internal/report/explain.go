@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -96,6 +97,8 @@ type explanation struct {
 	state  *directory.State
 	month  usage.Month
 	monthy bool // the question names a month
+
+	versions []Version // closed ones of the month, oldest first
 }
 
 // explainers by report.
@@ -113,12 +116,7 @@ func explainers() map[string]explainer {
 
 // ExplainedReports are the names that Explain takes, sorted.
 func ExplainedReports() []string {
-	var names []string
-	for name := range explainers() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(explainers()))
 }
 
 // Explain finds the events behind a number of a report and computes it again from them.
@@ -162,18 +160,17 @@ func (e *explanation) settle(ctx context.Context) error {
 	if (q.Version != 0 || q.From != 0 || q.To != 0) && !e.monthy {
 		return wrong("month", "a version is of a month: give month, as YYYY-MM")
 	}
-	var versions []Version
 	if e.monthy {
 		var err error
-		if versions, err = e.Versions(ctx, q.Tenant, e.month); err != nil {
+		if e.versions, err = e.Versions(ctx, q.Tenant, e.month); err != nil {
 			return err
 		}
 	}
-	last, closed := newest(versions)
+	last, closed := newest(e.versions)
 	version := q.Version
 	switch {
 	case q.From != 0 || q.To != 0:
-		from, err := e.Reports.Version(ctx, q.Tenant, e.month, q.From)
+		from, err := pick(e.versions, e.month, q.From)
 		if err != nil {
 			return err
 		}
@@ -193,7 +190,9 @@ func (e *explanation) settle(ctx context.Context) error {
 	case q.Cut != nil:
 		e.cut = *q.Cut
 	case version != 0:
-		e.cut, err = e.versionCut(ctx, q.Tenant, e.month, version)
+		var v Version
+		v, err = pick(e.versions, e.month, version)
+		e.cut = v.cut
 	default:
 		e.cut, err = e.CutAt(ctx, q.AsOf)
 	}
@@ -204,6 +203,13 @@ func (e *explanation) settle(ctx context.Context) error {
 // stored reports whether the report answers a closed month with what was stored of it.
 func (e *explanation) stored() bool {
 	return e.q.Report == ReportUsage || e.q.Report == "monthly-usage"
+}
+
+// list shows the page of the evidence that was asked for, of all of it.
+func (e *explanation) list(all []Evidence) {
+	e.out.Total = int64(len(all))
+	all = all[min(e.q.Skip, len(all)):]
+	e.out.Events = all[:min(e.limit(), len(all))]
 }
 
 // need is a value of the question, a refusal where it must be there and is not.
@@ -229,11 +235,8 @@ func (e *explanation) oldParams(into map[string]any) map[string]any {
 	if e.older != nil {
 		older = *e.older
 	}
-	shards, seqs := []uint16{}, []uint64{}
-	for shard, seq := range older.Shards {
-		shards, seqs = append(shards, shard), append(seqs, seq)
-	}
-	into["since_older"], into["old_as_of"], into["old_shards"], into["old_seqs"] = e.older != nil, min(older.AsOf, Forever), shards, seqs
+	into["since_older"], into["old_as_of"] = e.older != nil, min(older.AsOf, Forever)
+	into["old_shards"], into["old_seqs"] = pairs(older.Shards)
 	return e.cut.params(into)
 }
 

@@ -54,7 +54,7 @@ func (e *explanation) listSamples(ctx context.Context, m *metered, accounts []st
 		return err
 	}
 	end := min(m.to, max(e.cut.AsOf, m.from))
-	total, events := new(big.Int), int64(0)
+	total, events, all := new(big.Int), int64(0), make([]Evidence, 0, len(samples))
 	for i, s := range samples {
 		until := end
 		if i+1 < len(samples) && samples[i+1].series == s.series {
@@ -66,11 +66,9 @@ func (e *explanation) listSamples(ctx context.Context, m *metered, accounts []st
 		if int64(s.At) >= m.from && m.fits(e.keyAt(m, s, int64(s.At))) {
 			events++
 		}
-		e.out.Events = append(e.out.Events, s.Evidence)
+		all = append(all, s.Evidence)
 	}
-	e.out.Total = int64(len(e.out.Events))
-	e.out.Events = e.out.Events[min(e.q.Skip, len(e.out.Events)):]
-	e.out.Events = e.out.Events[:min(e.limit(), len(e.out.Events))]
+	e.list(all)
 	e.out.Evidence = formatAmount(divide(total, hourMillis))
 	if e.out.Measure == measureEvents || e.out.Measure == measureEventsTree {
 		e.out.Evidence = big.NewInt(events).String()

@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -55,7 +56,7 @@ func (e *explanation) rows(ctx context.Context) error {
 	}
 	behind := spec.measures[e.out.Measure]
 	if behind == nil {
-		return wrong("measure", "want one of "+strings.Join(sortedKeys(spec.measures), ", "))
+		return wrong("measure", "want one of "+strings.Join(slices.Sorted(maps.Keys(spec.measures)), ", "))
 	}
 	fits, column, err := e.fitting(ctx)
 	if err != nil {
@@ -105,15 +106,6 @@ func (e *explanation) fitting(ctx context.Context) (fits []sheet.Row, column fun
 	return fits, column, nil
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	var names []string
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // sumOf is the sum of a column, in its shortest form; of one row its cell.
 func sumOf(rows []sheet.Row, column int) (string, error) {
 	total := "0"
@@ -140,7 +132,7 @@ func (e *explanation) ofSubscription(ctx context.Context, _ sheet.Row, column fu
 	}
 	voided := map[[2]string]bool{}
 	var about []directory.Event
-	only := func(v *directory.Event) bool {
+	within := context.WithValue(ctx, onlyEvents{}, func(v *directory.Event) bool {
 		domain, _, _ := strings.Cut(v.Type, ".")
 		if domain != "subscription" && domain != "inventory" && domain != "renewal_inventory" {
 			return true
@@ -148,16 +140,11 @@ func (e *explanation) ofSubscription(ctx context.Context, _ sheet.Row, column fu
 		var data struct {
 			SubscriptionID string `json:"subscription_id"`
 		}
-		return json.Unmarshal([]byte(v.Data), &data) == nil && data.SubscriptionID == subscription && !refused[Position{v.Shard, v.Seq, v.Idx}]
-	}
-	within := context.WithValue(ctx, onlyEvents{}, func(v *directory.Event) bool {
-		if !only(v) {
+		if json.Unmarshal([]byte(v.Data), &data) != nil || data.SubscriptionID != subscription || refused[Position(v.Position)] {
 			return false
 		}
-		if strings.HasPrefix(v.Type, "subscription.") || strings.HasPrefix(v.Type, "inventory.") || strings.HasPrefix(v.Type, "renewal_inventory.") {
-			about = append(about, *v)
-			voided[[2]string{v.Source, v.ID}] = voided[[2]string{v.Source, v.ID}] || v.Void
-		}
+		about = append(about, *v)
+		voided[[2]string{v.Source, v.ID}] = voided[[2]string{v.Source, v.ID}] || v.Void
 		return true
 	})
 	fits, index, err := e.fitting(within)
@@ -173,10 +160,10 @@ func (e *explanation) ofSubscription(ctx context.Context, _ sheet.Row, column fu
 		}
 		return strings.Compare(a.Source+"\x00"+a.ID, b.Source+"\x00"+b.ID)
 	})
-	seen := map[Position]bool{}
+	all, seen := []Evidence{}, map[Position]bool{}
 	for i := range about {
 		v := &about[i]
-		at := Position{v.Shard, v.Seq, v.Idx}
+		at := Position(v.Position)
 		if seen[at] && !v.Void {
 			continue // the world was folded more than once
 		}
@@ -188,11 +175,9 @@ func (e *explanation) ofSubscription(ctx context.Context, _ sheet.Row, column fu
 		if voided[[2]string{v.Source, v.ID}] {
 			row.Status = Voided
 		}
-		e.out.Events = append(e.out.Events, row)
+		all = append(all, row)
 	}
-	e.out.Total = int64(len(e.out.Events))
-	e.out.Events = e.out.Events[min(e.q.Skip, len(e.out.Events)):]
-	e.out.Events = e.out.Events[:min(e.limit(), len(e.out.Events))]
+	e.list(all)
 	return nil
 }
 

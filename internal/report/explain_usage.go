@@ -341,11 +341,7 @@ WHERE tenant = {tenant:String} AND month = {month:String} AND close_id = {close_
 
 // storedNumbers are what closed versions stored of the same row.
 func (e *explanation) storedNumbers(ctx context.Context, account string, m *metered) error {
-	versions, err := e.Versions(ctx, e.q.Tenant, e.month)
-	if err != nil {
-		return err
-	}
-	for _, v := range versions {
+	for _, v := range e.versions {
 		params := e.rowParams(m, nil)
 		params["month"], params["close_id"], params["account"] = e.month.String(), v.CloseID, account
 		rows, sum := 0, new(big.Int)

@@ -213,11 +213,10 @@ WHERE tenant = {tenant:String} AND month = {month:String} AND close_id = {close_
 
 // storedUsers are what closed versions stored of the same number.
 func (e *explanation) storedUsers(ctx context.Context, account, plan, measure string) error {
-	versions, err := e.Versions(ctx, e.q.Tenant, e.month)
-	if err != nil || plan == "" {
-		return err
+	if plan == "" {
+		return nil
 	}
-	for _, v := range versions {
+	for _, v := range e.versions {
 		number := VersionNumber{Version: v.Version, AsOf: v.AsOf, SHA256: v.SHA256}
 		params := map[string]any{"tenant": e.q.Tenant, "month": e.month.String(), "close_id": v.CloseID, "account": account, "plan": plan, "measure": measure}
 		err := e.query(ctx, "read a version's number", storedFigure, params, func(row warehouse.Rows) error { return row.Scan(&number.Number) })

@@ -89,14 +89,18 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if m := r.pages.get(q.Resume); m != nil {
 		return m, nil
 	}
-	if m, err := r.closedMonth(ctx, q); m != nil || err != nil {
+	versions, err := r.Versions(ctx, q.Tenant, q.Month)
+	if err != nil {
+		return nil, err
+	}
+	if m, err := r.closedMonth(ctx, q, versions); m != nil || err != nil {
 		return m, err
 	}
 	w, err := r.Watermark(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cut, err := r.cutOf(ctx, q, w)
+	cut, err := w.cutOr(q.Cut, q.AsOf)
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +116,9 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if moving(state) && cut.AsOf < q.Month.End().Millis() {
 		mark += fmt.Sprint(" until ", cut.AsOf)
 	}
-	m := &Month{Month: q.Month.String(), AsOf: Instant(cut.AsOf), Positions: cut.positions(), Watermark: w}
-	if m.State, err = r.stateOf(ctx, q.Tenant, q.Month); err != nil {
-		return nil, err
+	m := &Month{Month: q.Month.String(), State: monthState(q.Month, r.now()), AsOf: Instant(cut.AsOf), Positions: cut.positions(), Watermark: w}
+	if len(versions) > 0 {
+		m.State = StateClosed
 	}
 	for _, f := range []MonthFilter{{}, q.MonthFilter} {
 		m.ID = monthID(q.Tenant, q.Month, f, mark)
@@ -126,7 +130,7 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if m.Rows, err = r.monthRows(ctx, q.Tenant, q.Month, cut, state, q.MonthFilter, wholeGrouping()); err != nil {
 		return nil, err
 	}
-	r.pages.put(m.ID, m)
+	r.pages.put(m.ID, m, len(m.Rows))
 	return m, nil
 }
 
@@ -154,17 +158,6 @@ func (r *Reports) monthMark(ctx context.Context, tenant string, cut Cut) (string
 		return err
 	})
 	return mark, err
-}
-
-// cutOf is what a question about a month is asked of.
-func (r *Reports) cutOf(ctx context.Context, q MonthQuery, w Watermark) (Cut, error) {
-	switch {
-	case q.Cut != nil:
-		return *q.Cut, nil
-	case q.Version != 0:
-		return r.versionCut(ctx, q.Tenant, q.Month, q.Version)
-	}
-	return w.cut(q.AsOf)
 }
 
 // monthState is what a month that was never closed is at the instant now.

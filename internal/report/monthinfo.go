@@ -91,17 +91,11 @@ func (m *MonthInfo) closed(versions []Version) {
 
 // closedMonth is a version of a month as it was stored: the one asked for, or the newest where neither a
 // version nor an instant was. nil: the month is not closed, and has to be computed.
-func (r *Reports) closedMonth(ctx context.Context, q MonthQuery) (*Month, error) {
-	if q.Cut != nil || q.Version == 0 && q.AsOf != directory.Latest {
+func (r *Reports) closedMonth(ctx context.Context, q MonthQuery, all []Version) (*Month, error) {
+	if q.Cut != nil || q.Version == 0 && (q.AsOf != directory.Latest || len(all) == 0) {
 		return nil, nil
 	}
-	if q.Version == 0 {
-		all, err := r.Versions(ctx, q.Tenant, q.Month)
-		if err != nil || len(all) == 0 {
-			return nil, err
-		}
-	}
-	v, err := r.Version(ctx, q.Tenant, q.Month, q.Version)
+	v, err := pick(all, q.Month, q.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -117,15 +111,6 @@ func (r *Reports) closedMonth(ctx context.Context, q MonthQuery) (*Month, error)
 	if m.Rows, err = r.StoredRows(ctx, q.Tenant, q.Month, v.CloseID); err != nil {
 		return nil, err
 	}
-	r.pages.put(id, m)
+	r.pages.put(id, m, len(m.Rows))
 	return m, nil
-}
-
-// stateOf is a month's state: closed, or what the clock says.
-func (r *Reports) stateOf(ctx context.Context, tenant string, m usage.Month) (string, error) {
-	versions, err := r.Versions(ctx, tenant, m)
-	if err != nil || len(versions) > 0 {
-		return StateClosed, err
-	}
-	return monthState(m, r.now()), nil
 }

@@ -147,15 +147,13 @@ func (r *Reports) monthVersion(ctx context.Context, q *monthAsk) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	for i := range all {
-		if v := &all[i]; q.cut.Now && i == len(all)-1 || int64(v.AsOf) == q.cut.AsOf && maps.Equal(v.Positions, q.cut.positions()) {
-			q.version = v.Version
+	for i, v := range slices.Backward(all) {
+		if q.cut.Now && i == len(all)-1 || int64(v.AsOf) == q.cut.AsOf && maps.Equal(v.Positions, q.cut.positions()) {
+			q.version, q.cut = v.Version, v.cut
+			break
 		}
 	}
-	if q.version != 0 {
-		q.cut, err = r.versionCut(ctx, q.tenant, q.month, q.version)
-	}
-	return err
+	return nil
 }
 
 // monthAnswer is the rows, stored ones where they can answer.

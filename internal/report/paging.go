@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 )
@@ -91,7 +90,7 @@ func (r *Reports) firstPage(ctx context.Context, q Query, question string, limit
 		at.Loose = !maps.Equal(w.Positions, result.Positions)
 	}
 	if len(rows) <= keptRowsMax {
-		return r.answers.put(at.name(q.Tenant), page).cut(at, limit), nil
+		return r.answers.put(at.name(q.Tenant), page, len(rows)).cut(at, limit), nil
 	}
 	if !at.Loose {
 		return page.cut(at, limit), nil
@@ -157,39 +156,4 @@ func (a *answer) cut(at Place, limit int) *Page {
 	}
 	at.Skip += limit
 	return &Page{Result: a.result, Rows: rows[:limit], Next: &at}
-}
-
-// answers keeps rows that were computed as a whole for the pages that follow. The oldest go first; a page of
-// rows that are gone is computed anew, at the same cut.
-type answers struct {
-	mu    sync.Mutex
-	named map[string]*answer
-	order []string // oldest first
-	rows  int
-}
-
-func (k *answers) get(name string) *answer {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.named[name]
-}
-
-// put keeps rows, unless some are kept under that name: those were given out already, and their pages go on.
-func (k *answers) put(name string, a *answer) *answer {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.named == nil {
-		k.named = map[string]*answer{}
-	}
-	if known := k.named[name]; known != nil {
-		return known
-	}
-	k.named[name], k.order, k.rows = a, append(k.order, name), k.rows+len(a.rows)
-	for k.rows > keptRowsTotal && len(k.order) > 1 {
-		oldest := k.order[0]
-		k.rows -= len(k.named[oldest].rows)
-		delete(k.named, oldest)
-		k.order = k.order[1:]
-	}
-	return a
 }

@@ -11,7 +11,9 @@ package report
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -45,13 +47,15 @@ type Reports struct {
 	db      *warehouse.Warehouse
 	now     func() time.Time
 	books   books
-	pages   pages
-	answers answers
+	pages   shelf[Month]
+	answers shelf[answer]
 }
 
 // New answers from db; now is the clock that decides which months are open.
 func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
-	return &Reports{db: db, now: now, books: books{tenants: map[string]*book{}}, pages: pages{months: map[string]*Month{}}}
+	return &Reports{
+		db: db, now: now, books: books{tenants: map[string]*book{}}, pages: shelf[Month]{max: rowsKept}, answers: shelf[answer]{max: keptRowsTotal},
+	}
 }
 
 // bind turns parameters into arguments of a statement.
@@ -68,6 +72,29 @@ func (r *Reports) query(ctx context.Context, what, sql string, params map[string
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// errEnough ends a statement whose rows nobody wants any more.
+var errEnough = errors.New("enough rows")
+
+// stream is the rows of a statement as they come from the warehouse: nothing of the answer is kept.
+func stream[T any](ctx context.Context, r *Reports, what, sql string, params map[string]any, scan func(warehouse.Rows) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		err := r.query(ctx, what, sql, params, func(rows warehouse.Rows) error {
+			one, err := scan(rows)
+			if err == nil && !yield(one, nil) {
+				cancel() // the server stops as well
+				return errEnough
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			var none T
+			yield(none, err)
+		}
+	}
 }
 
 // Instant is Unix milliseconds that print as RFC 3339 in UTC; the epoch stands for none.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
@@ -136,19 +137,10 @@ func (w *staWalk) changes(from, to int64) []staChange {
 		}
 	}
 	all := make([]staChange, 0, len(at))
-	for _, instant := range sortedInstants(at) {
+	for _, instant := range slices.Sorted(maps.Keys(at)) {
 		all = append(all, staChange{instant, at[instant]})
 	}
 	return all
-}
-
-func sortedInstants(at map[int64][]int32) []int64 {
-	instants := make([]int64, 0, len(at))
-	for instant := range at {
-		instants = append(instants, instant)
-	}
-	slices.Sort(instants)
-	return instants
 }
 
 // inOrder are the accounts in scope, depth first and siblings by name.

@@ -172,13 +172,9 @@ func (b *staBook) byName(accounts []int32, state *directory.State, at int64) {
 
 // staStatus is the service's status as it was set; Active where only a plan was set.
 func staStatus(state *directory.State, account string, at int64) string {
-	for _, p := range state.Plans(account, at) {
-		if p.Service == staService {
-			if p.Status == "" && p.Plan != "" {
-				return "Active"
-			}
-			return p.Status
-		}
+	p := state.Service(account, staService, at)
+	if p.Status == "" && p.Plan != "" {
+		return "Active"
 	}
-	return ""
+	return p.Status
 }

@@ -189,9 +189,13 @@ func tenantLines(state *directory.State, ask Ask, provider string, from, until i
 		l.entitle(state, from)
 		lines = append(lines, l)
 	}
-	for _, id := range asked {
-		if !ever[id] && !slices.Contains(state.Tree(directory.Latest).Below(provider), id) {
-			return nil, unknownAccount("tenants", id)
+	asked = slices.DeleteFunc(asked, func(id string) bool { return ever[id] })
+	if len(asked) > 0 { // they may be below the provider at another time
+		later := state.Tree(directory.Latest).Below(provider)
+		for _, id := range asked {
+			if !slices.Contains(later, id) {
+				return nil, unknownAccount("tenants", id)
+			}
 		}
 	}
 	slices.SortFunc(lines, func(a, b *tenantLine) int {

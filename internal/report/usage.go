@@ -84,7 +84,7 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	if err != nil {
 		return nil, err
 	}
-	cut, err := r.cutOf(ctx, MonthQuery{AsOf: q.AsOf, Cut: q.Cut}, w)
+	cut, err := w.cutOr(q.Cut, q.AsOf)
 	if err != nil {
 		return nil, err
 	}

@@ -84,6 +84,11 @@ func (r *Reports) Version(ctx context.Context, tenant string, m usage.Month, ver
 	if err != nil {
 		return Version{}, err
 	}
+	return pick(all, m, version)
+}
+
+// pick is what Version finds, of the versions of a month.
+func pick(all []Version, m usage.Month, version int) (Version, error) {
 	if v, ok := newest(all); ok && version == 0 {
 		return v, nil
 	}
