@@ -79,11 +79,13 @@ func (r *router) event(row *eventRow) {
 	if !r.derived {
 		r.monthly.add(row, r.gate[warehouse.Monthly])
 	}
-	if r.folded[row.event.Type] { // whether or not the row is there already: it is counted only now
-		r.touched[row.tenant] = true
-	}
-	if usage.Directory(row.event.Type) && r.gate[warehouse.Directory].keep(warehouse.Directory, row.at, row.pos.Seq) {
-		r.rows.directory(row)
+	if usage.Directory(row.event.Type) {
+		if r.folded[row.event.Type] { // whether or not the row is there already: it is counted only now
+			r.touched[row.tenant] = true
+		}
+		if r.gate[warehouse.Directory].keep(warehouse.Directory, row.at, row.pos.Seq) {
+			r.rows.directory(row)
+		}
 	}
 	if row.event.Type == usage.TypeElastic && r.gate[warehouse.Elastic].keep(warehouse.Elastic, row.at, row.pos.Seq) {
 		// What ingest and the parser accepted reads; nothing else gets here.

@@ -52,10 +52,7 @@ ORDER BY tenant, account`
 
 // tenants reads what to ask about.
 func tenants(ctx context.Context, w *warehouse.Warehouse, cut report.Cut) ([]*Tenant, error) {
-	shards, seqs := []uint16{}, []uint64{}
-	for shard, seq := range cut.Shards {
-		shards, seqs = append(shards, shard), append(seqs, seq)
-	}
+	shards, seqs := warehouse.Positions(cut.Shards)
 	args := []any{warehouse.Named("shards", shards), warehouse.Named("seqs", seqs)}
 	var all []*Tenant
 	by := map[string]*Tenant{}

@@ -87,12 +87,7 @@ func fold(ctx context.Context, db *warehouse.Warehouse, tenant string, upTo Cut)
 		tree[typ] = true
 	}
 	params := upTo.params(map[string]any{"tenant": tenant, "types": directory.Types()})
-	err := query(ctx, db, "read the directory", readEvents, params, func(row warehouse.Rows) error {
-		var e directory.Event
-		var sign int8
-		var hash uint64
-		err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data, &e.Shard, &e.Seq, &e.Idx, &hash)
-		e.Void = sign < 0
+	err := read(ctx, db, "read the directory", readEvents, params, func(e directory.Event, hash uint64) {
 		k.print ^= hash
 		if tree[e.Type] {
 			core ^= hash
@@ -101,7 +96,6 @@ func fold(ctx context.Context, db *warehouse.Warehouse, tenant string, upTo Cut)
 			k.shard, k.seq = e.Shard, e.Seq
 		}
 		events = append(events, e)
-		return err
 	})
 	if err != nil {
 		return nil, err
@@ -130,26 +124,32 @@ func fold(ctx context.Context, db *warehouse.Warehouse, tenant string, upTo Cut)
 	return k, nil
 }
 
-const readCertificates = `
-SELECT type, source, id, account, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at), sign, data, shard, seq, idx
-FROM {{db}}.directory_events
-WHERE tenant = {tenant:String} AND type IN {types:Array(String)}
-    AND seq <= transform(shard, {shards:Array(UInt16)}, {seqs:Array(UInt64)}, {rest:UInt64})
+const readCertificates = readEvents + `
     AND JSONExtractString(data, 'subscription_id') IN (SELECT arrayJoin({subscriptions:Array(String)}))`
 
 // certificates are the events about certificates of some subscriptions.
 func certificates(ctx context.Context, db *warehouse.Warehouse, upTo Cut, tenant string, subscriptions []string) ([]directory.Event, error) {
 	var events []directory.Event
 	params := upTo.params(map[string]any{"tenant": tenant, "types": directory.CertificateTypes(), "subscriptions": subscriptions})
-	err := query(ctx, db, "read the certificates of subscriptions", readCertificates, params, func(row warehouse.Rows) error {
-		var e directory.Event
-		var sign int8
-		err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data, &e.Shard, &e.Seq, &e.Idx)
-		e.Void = sign < 0
+	err := read(ctx, db, "read the certificates of subscriptions", readCertificates, params, func(e directory.Event, _ uint64) {
 		events = append(events, e)
-		return err
 	})
 	return events, err
+}
+
+// read gives each the events that readEvents, or a statement made of it, answers, with the hash of where they stand.
+func read(ctx context.Context, db *warehouse.Warehouse, what, sql string, params map[string]any, each func(e directory.Event, hash uint64)) error {
+	return query(ctx, db, what, sql, params, func(row warehouse.Rows) error {
+		var e directory.Event
+		var sign int8
+		var hash uint64
+		if err := row.Scan(&e.Type, &e.Source, &e.ID, &e.Account, &e.At, &e.RecordedAt, &sign, &e.Data, &e.Shard, &e.Seq, &e.Idx, &hash); err != nil {
+			return err
+		}
+		e.Void = sign < 0
+		each(e, hash)
+		return nil
+	})
 }
 
 // number gives the fold the number of the one that the tables show, if it says the same, else one of its own: the
@@ -210,7 +210,7 @@ INSERT INTO {{db}}.directory_generations (tenant, data, shard, seq, at, version,
 
 // write stores the rows of a group, and then the generations that make them seen.
 func write(ctx context.Context, db *warehouse.Warehouse, group []*kept) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, projectWait, errSlow)
+	ctx, cancel := context.WithTimeout(ctx, projectWait)
 	defer cancel()
 	started := time.Now()
 	for _, t := range tables() {

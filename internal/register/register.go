@@ -121,8 +121,8 @@ func (k *Register) Run(ctx context.Context) {
 		if !wait(ctx, gather) {
 			return
 		}
-		started := time.Now()
-		k.persist(ctx, "directory not written to its tables; trying again", func() error { return k.round(ctx) })
+		var started time.Time // of the last try: the time that a server was away asks for no rest
+		k.persist(ctx, "directory not written to its tables; trying again", func() error { started = time.Now(); return k.round(ctx) })
 		if !wait(ctx, max(rest, restShare*time.Since(started))) {
 			return
 		}
@@ -240,10 +240,7 @@ func (k *Register) tenants(ctx context.Context, what, sql string, params map[str
 
 // params are the parameters that bound rows by position.
 func (c Cut) params(into map[string]any) map[string]any {
-	shards, seqs := []uint16{}, []uint64{}
-	for shard, seq := range c {
-		shards, seqs = append(shards, shard), append(seqs, seq)
-	}
+	shards, seqs := warehouse.Positions(c)
 	into["shards"], into["seqs"], into["rest"] = shards, seqs, uint64(0)
 	if c == nil {
 		into["rest"] = uint64(1<<64 - 1)

@@ -31,10 +31,14 @@ const (
 
 func (r *ElasticRow) given() uint8 {
 	g := uint8(0)
-	for bit, q := range map[uint8]usage.OptionalQuantity{GivenCost: r.MeterCost, GivenMapped: r.Mapped, GivenUsed: r.Used} {
-		if q.Given {
-			g |= bit
-		}
+	if r.MeterCost.Given {
+		g |= GivenCost
+	}
+	if r.Mapped.Given {
+		g |= GivenMapped
+	}
+	if r.Used.Given {
+		g |= GivenUsed
 	}
 	return g
 }

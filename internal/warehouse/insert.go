@@ -23,8 +23,11 @@ func (w *Warehouse) Store(ctx context.Context, sql string, rows func(add func(va
 		if err := batch.Append(values...); err != nil {
 			return fmt.Errorf("append a row: %w", err)
 		}
-		if batch.Rows() >= storeRows {
-			return batch.Flush()
+		if batch.Rows() < storeRows {
+			return nil
+		}
+		if err := batch.Flush(); err != nil {
+			return fmt.Errorf("insert: %w", w.unanswered(err))
 		}
 		return nil
 	})

@@ -111,7 +111,7 @@ func (w *Warehouse) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	defer cancel()
 	const exists = `SELECT count(), countIf(engine = 'Distributed') FROM system.tables WHERE database = @db AND name = 'migrations'`
 	var n, distributed uint64
-	if err := w.pool.get().QueryRow(ctx, exists, named("db", w.db)).Scan(&n, &distributed); err != nil {
+	if err := w.one(ctx, exists, []any{named("db", w.db)}, &n, &distributed); err != nil {
 		return nil, fmt.Errorf("look for the migrations of database %s: %w", w.db, err)
 	}
 	if distributed > 0 {

@@ -23,6 +23,20 @@ func (w *Warehouse) exec(ctx context.Context, sql string, args ...any) error {
 	return w.unanswered(w.pool.get().Exec(ctx, sql, args...))
 }
 
+// one asks for the one row of a statement.
+func (w *Warehouse) one(ctx context.Context, sql string, args []any, into ...any) error {
+	return w.unanswered(w.pool.get().QueryRow(ctx, w.expand(sql), args...).Scan(into...))
+}
+
+// Positions turns what was counted of each shard into two parameters of a statement: seq <= transform(shard, shards, seqs, toUInt64(0)).
+func Positions(to map[uint16]uint64) (shards []uint16, seqs []uint64) {
+	shards, seqs = []uint16{}, []uint64{} // not nil: an empty array, and no NULL
+	for shard, seq := range to {
+		shards, seqs = append(shards, shard), append(seqs, seq)
+	}
+	return shards, seqs
+}
+
 // unanswered looks whether a statement ended because its time was over, and returns its error.
 func (w *Warehouse) unanswered(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -65,7 +65,7 @@ func (w *Warehouse) TakeOver(ctx context.Context, shard uint16, floor uint64, ho
 func (wr *Writer) own(ctx context.Context, floor uint64, holder string) error {
 	var highest uint64
 	const last = `SELECT max(epoch) FROM {{db}}.owner WHERE shard = @shard`
-	if err := wr.w.pool.get().QueryRow(ctx, wr.w.expand(last), named("shard", wr.shard)).Scan(&highest); err != nil {
+	if err := wr.w.one(ctx, last, []any{named("shard", wr.shard)}, &highest); err != nil {
 		return fmt.Errorf("read the owner: %w", err)
 	}
 	var random [8]byte
@@ -75,7 +75,7 @@ func (wr *Writer) own(ctx context.Context, floor uint64, holder string) error {
 INSERT INTO {{db}}.owner (shard, epoch, nonce, holder, at)
 SETTINGS async_insert = 0, deduplicate_insert = 'disable'
 SELECT toUInt16(@shard), toUInt64(@epoch), toUInt64(@nonce), @holder, now64(3, 'UTC')`
-	if err := wr.w.pool.get().Exec(ctx, wr.w.expand(claim), named("shard", wr.shard), named("epoch", wr.epoch),
+	if err := wr.w.exec(ctx, wr.w.expand(claim), named("shard", wr.shard), named("epoch", wr.epoch),
 		named("nonce", wr.nonce), named("holder", holder)); err != nil {
 		return fmt.Errorf("write the owner row: %w", err)
 	}
@@ -88,7 +88,7 @@ func (wr *Writer) Owns(ctx context.Context) error {
 	defer cancel()
 	var epoch, nonce uint64
 	const check = `SELECT tupleElement(max((epoch, nonce)) AS o, 1), tupleElement(o, 2) FROM {{db}}.owner WHERE shard = @shard`
-	if err := wr.w.pool.get().QueryRow(ctx, wr.w.expand(check), named("shard", wr.shard)).Scan(&epoch, &nonce); err != nil {
+	if err := wr.w.one(ctx, check, []any{named("shard", wr.shard)}, &epoch, &nonce); err != nil {
 		return fmt.Errorf("check the owner row: %w", err)
 	}
 	if epoch != wr.epoch || nonce != wr.nonce {
@@ -108,11 +108,11 @@ func (wr *Writer) killEarlier(ctx context.Context) error {
 	const kill = `KILL QUERY WHERE query_id IN (@ids) SYNC`
 	const look = `SELECT count() FROM system.processes WHERE query_id IN (@ids)`
 	for {
-		if err := wr.w.pool.get().Exec(ctx, kill, named("ids", ids)); err != nil {
+		if err := wr.w.exec(ctx, kill, named("ids", ids)); err != nil {
 			return fmt.Errorf("kill the inserts of earlier owners: %w", err)
 		}
 		var running uint64
-		if err := wr.w.pool.get().QueryRow(ctx, look, named("ids", ids)).Scan(&running); err != nil {
+		if err := wr.w.one(ctx, look, []any{named("ids", ids)}, &running); err != nil {
 			return fmt.Errorf("look for inserts of earlier owners: %w", err)
 		}
 		if running == 0 {

@@ -116,7 +116,6 @@ func (w *Warehouse) tablesOf(ctx context.Context, db string) (map[string]Table, 
 		if err := r.Scan(&t.Name, &id, &t.Rows, &t.Bytes); err != nil {
 			return err
 		}
-		all[t.Name] = t
 		var err error
 		t.UUID, err = uuid.Parse(id)
 		all[t.Name] = t
@@ -354,14 +353,8 @@ func (t *Twin) Copy(ctx context.Context, table string, progress map[uint16]uint6
 	if !slices.Contains(columns, seq) { // owner
 		where = " WHERE shard IN @shards"
 	}
-	shards, seqs := []uint16{}, []uint64{}
-	for shard, at := range progress {
-		shards, seqs = append(shards, shard), append(seqs, at)
-	}
-	list := strings.Join(columns, ", ")
-	sql := "INSERT INTO " + t.name + "." + table + " (" + list + ") SELECT " + list + " FROM {{db}}." + table + where +
-		" SETTINGS max_partitions_per_insert_block = 0, async_insert = 0"
-	if err := t.w.exec(ctx, t.w.expand(sql), named("shards", shards), named("seqs", seqs)); err != nil {
+	shards, seqs := Positions(progress)
+	if err := t.fill(ctx, table, columns, where, named("shards", shards), named("seqs", seqs)); err != nil {
 		return fmt.Errorf("copy %s of %d shards: %w", table, len(shards), err)
 	}
 	return nil
@@ -375,17 +368,22 @@ func (t *Twin) Lend(ctx context.Context, table string) error {
 	if err != nil {
 		return err
 	}
-	list := strings.Join(columns, ", ")
-	for _, sql := range []string{
-		"TRUNCATE TABLE " + t.name + "." + table + " SETTINGS max_table_size_to_drop = 0",
-		"INSERT INTO " + t.name + "." + table + " (" + list + ") SELECT " + list + " FROM {{db}}." + table +
-			" SETTINGS max_partitions_per_insert_block = 0, async_insert = 0",
-	} {
-		if err := t.w.exec(ctx, t.w.expand(sql)); err != nil {
-			return fmt.Errorf("lend %s: %w", table, err)
-		}
+	err = t.w.exec(ctx, "TRUNCATE TABLE "+t.name+"."+table+" SETTINGS max_table_size_to_drop = 0")
+	if err == nil {
+		err = t.fill(ctx, table, columns, "")
+	}
+	if err != nil {
+		return fmt.Errorf("lend %s: %w", table, err)
 	}
 	return nil
+}
+
+// fill copies rows of a table into the same one of the twin.
+func (t *Twin) fill(ctx context.Context, table string, columns []string, where string, args ...any) error {
+	list := strings.Join(columns, ", ")
+	sql := "INSERT INTO " + t.name + "." + table + " (" + list + ") SELECT " + list + " FROM {{db}}." + table + where +
+		" SETTINGS max_partitions_per_insert_block = 0, async_insert = 0"
+	return t.w.exec(ctx, t.w.expand(sql), args...)
 }
 
 // stored lists the columns of a table that are stored.
@@ -412,10 +410,7 @@ func (w *Warehouse) Fingerprint(ctx context.Context, table string, to map[uint16
 		return 0, "", false, err
 	}
 	columns = slices.DeleteFunc(columns, func(name string) bool { return name == "written_at" })
-	shards, seqs := []uint16{}, []uint64{}
-	for shard, seq := range to {
-		shards, seqs = append(shards, shard), append(seqs, seq)
-	}
+	shards, seqs := Positions(to)
 	sql := "SELECT count(), hex(sum(cityHash64(" + strings.Join(columns, ", ") + "))) FROM {{db}}." + table +
 		" WHERE seq <= transform(shard, @shards, @seqs, toUInt64(0))"
 	err = w.Query(ctx, sql, []any{named("shards", shards), named("seqs", seqs)}, func(r Rows) error { return r.Scan(&rows, &sum) })
