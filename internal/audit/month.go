@@ -34,22 +34,8 @@ func (a *Auditor) Month(ctx context.Context, tenant string, m usage.Month) ([]Mo
 	if err := r.monthLedger(ctx, add); err != nil {
 		return nil, fmt.Errorf("audit of a month: ledger: %w", err)
 	}
-	for _, table := range rollups() {
-		c := comparison{run: r, rollup: table}
-		raw, sums, err := c.read(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("audit of a month: %s: %w", table.table, err)
-		}
-		for k, s := range raw {
-			if h := sums[k]; h == nil || s.rows != h.rows || s.events != h.events || s.voids != h.voids || s.quantity != h.quantity {
-				add("meter "+k.meter+": raw rows and "+table.table+" differ", max(1, s.apart(h)))
-			}
-		}
-		for k, h := range sums {
-			if raw[k] == nil {
-				add("meter "+k.meter+": "+table.table+" without raw rows", max(1, h.rows))
-			}
-		}
+	if err := r.lightRollups(ctx, func(k rollupKey, what string, n uint64) { add("meter "+k.meter+": "+what, n) }); err != nil {
+		return nil, fmt.Errorf("audit of a month: %w", err)
 	}
 	detached, err := r.wh.Detached(ctx)
 	add("parts that ClickHouse put aside", uint64(len(detached)))
@@ -58,22 +44,14 @@ func (a *Auditor) Month(ctx context.Context, tenant string, m usage.Month) ([]Mo
 
 func (r *run) monthLedger(ctx context.Context, add func(what string, n uint64)) error {
 	tenant := []any{warehouse.Named("tenant", r.Tenant)}
-	var stored, voided, wrong, holes uint64
+	var stored, voided, wrong uint64
 	sums := `
 SELECT sum(stored), sum(voided), toUInt64(sum(abs(toInt64(accepted) - toInt64(stored) - toInt64(duplicate) - toInt64(conflict) - toInt64(quarantined))))
 FROM {{db}}.ledger WHERE tenant = @tenant AND ` + upTo(r.shards)
 	if err := r.query(ctx, sums, tenant, func(row warehouse.Rows) error { return row.Scan(&stored, &voided, &wrong) }); err != nil {
 		return err
 	}
-	const missing = `
-SELECT shard, toUInt64(max(seq) - if(shard < 1024, 0, min(seq) - 1) + count() - 2 * uniqExact(seq) + countIf(missing > 0)) FROM {{db}}.ledger GROUP BY shard`
-	err := r.query(ctx, missing, nil, func(row warehouse.Rows) error {
-		var s uint16
-		var n uint64
-		err := row.Scan(&s, &n)
-		holes += n
-		return err
-	})
+	holes, err := r.holes(ctx)
 	if err != nil {
 		return err
 	}

@@ -292,8 +292,11 @@ func (c *comparison) raw(ctx context.Context) (map[rollupKey]*rollupSum, error) 
 		return c.rawSums, nil
 	}
 	sums, err := c.sums(ctx, rawSums)
+	if err != nil {
+		return nil, err
+	}
 	c.rawRead, c.rawSums = sql, sums
-	return sums, err
+	return sums, nil
 }
 
 // sums reads one side.
