@@ -122,20 +122,17 @@ func (r *run) announce(ctx context.Context, server int, w, twin *warehouse.Wareh
 func (r *run) stepDown(ctx context.Context) (held, error) {
 	var owners held
 	for _, w := range r.old.All() {
-		var newest map[uint16]uint16
+		var last map[uint16]uint16
 		if err := r.patiently(ctx, "list the shards", func(ctx context.Context) error {
 			shards, err := w.AllShards(ctx)
-			newest = map[uint16]uint16{}
-			for _, s := range shards {
-				newest[aggregator.Partition(s)] = max(newest[aggregator.Partition(s)], s)
-			}
+			last = newest(shards)
 			return err
 		}); err != nil {
 			return nil, err
 		}
-		for _, p := range slices.Sorted(maps.Keys(newest)) {
+		for _, p := range slices.Sorted(maps.Keys(last)) {
 			if err := r.patiently(ctx, "make the owners step down", func(ctx context.Context) error {
-				wr, err := w.StepDown(ctx, newest[p], r.Holder)
+				wr, err := w.StepDown(ctx, last[p], r.Holder)
 				if err == nil {
 					owners = append(owners, wr)
 				}
@@ -158,7 +155,7 @@ func (r *run) finish(ctx context.Context, owners held) error {
 				return err
 			}
 			if !found {
-				return fmt.Errorf("%s: the new tables have gone", w.Address())
+				return fmt.Errorf("%s: %w", w.Address(), errGone)
 			}
 			twins[i] = twin
 			return twin.Take(ctx, false)

@@ -118,13 +118,16 @@ func (r *run) carry(ctx context.Context, server int) error {
 	if err := r.remake(ctx, server); err != nil {
 		return err
 	}
+	t, found, err := old.Twin(ctx)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("%s: %w", old.Address(), errGone)
+	}
 	for _, table := range append(warehouse.Projections(), "owner") {
 		// Not repeated: half of a copy cannot be told from a whole one. The next run begins with new tables.
-		t, _, err := old.Twin(ctx)
-		if err == nil {
-			err = t.Copy(ctx, table, ended)
-		}
-		if err != nil {
+		if err := t.Copy(ctx, table, ended); err != nil {
 			return err
 		}
 		faultpoint.Hit("rebuild/carried")
@@ -166,10 +169,7 @@ func (r *run) ended(ctx context.Context, w *warehouse.Warehouse) (map[uint16]uin
 		if err != nil {
 			return err
 		}
-		newest := map[uint16]uint16{}
-		for _, s := range shards {
-			newest[aggregator.Partition(s)] = max(newest[aggregator.Partition(s)], s)
-		}
+		newest := newest(shards)
 		for _, s := range shards {
 			if s == newest[aggregator.Partition(s)] {
 				continue
@@ -183,6 +183,15 @@ func (r *run) ended(ctx context.Context, w *warehouse.Warehouse) (map[uint16]uin
 		return nil
 	})
 	return ended, err
+}
+
+// newest is the last incarnation of each partition among shards.
+func newest(shards []uint16) map[uint16]uint16 {
+	last := map[uint16]uint16{}
+	for _, s := range shards {
+		last[aggregator.Partition(s)] = max(last[aggregator.Partition(s)], s)
+	}
+	return last
 }
 
 func (r *run) replayConfig() aggregator.Config {

@@ -78,6 +78,7 @@ var (
 	ErrNoRoom = errors.New("not enough free disk")
 	// ErrRecreated says that the log is not the one that the replay began to read.
 	ErrRecreated = errors.New("the stream of a partition was recreated meanwhile: run again with --fresh")
+	errGone      = errors.New("the new tables have gone")
 )
 
 // run is the state of a run.
