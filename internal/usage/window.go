@@ -7,7 +7,8 @@ import "time"
 type Window struct{ Past, Future time.Duration }
 
 // Check reports the times of an event that lie outside the window: time, recordedtime, and start and
-// end of a metered span. Nothing is recorded long before it happens (reports.md 2.6, 4): that is a fault of recordedtime. What else carries times (trial_expiry, a term's end) is meant to be far away.
+// end of a metered span. Nothing is recorded long before it happens (reports.md 2.6, 4): that is a fault of
+// recordedtime. What else carries times (trial_expiry, a term's end) is meant to be far away.
 func (w Window) Check(e *Event, now Instant) []Fault {
 	var faults []Fault
 	check := func(pointer string, i Instant) {
