@@ -1,12 +1,12 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -125,7 +125,6 @@ type Months struct {
 
 	mu      sync.Mutex
 	all     map[string]Month // by subject
-	loading map[string]Month // from begin to synced
 	ready   bool
 	changed chan struct{}
 
@@ -137,7 +136,7 @@ type Months struct {
 func (s *Store) Months(ctx context.Context) *Months {
 	m := &Months{log: s.log, all: map[string]Month{}, changed: make(chan struct{}, 1)}
 	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	m.running.Go(func() { follow(ctx, s.conn, s.log, &monthFollower{m}) })
+	m.running.Go(func() { follow(ctx, s.conn, s.log, &monthFollower{Months: m}) })
 	return m
 }
 
@@ -158,17 +157,15 @@ func (m *Months) All() ([]Month, bool) {
 	for _, one := range m.all {
 		all = append(all, one)
 	}
-	slices.SortFunc(all, func(a, b Month) int {
-		if c := strings.Compare(a.Tenant, b.Tenant); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Month, b.Month)
-	})
+	slices.SortFunc(all, func(a, b Month) int { return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Month, b.Month)) })
 	return all, m.ready
 }
 
 // monthFollower feeds Months.
-type monthFollower struct{ *Months }
+type monthFollower struct {
+	*Months
+	loading map[string]Month // from begin to synced
+}
 
 func (f *monthFollower) source() (string, string) { return stream, monthSubject + ">" }
 
@@ -176,11 +173,7 @@ func (f *monthFollower) ensure(ctx context.Context, conn *eventlog.Conn) error {
 	return ensure(ctx, conn)
 }
 
-func (f *monthFollower) begin() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.loading = map[string]Month{}
-}
+func (f *monthFollower) begin() { f.loading = map[string]Month{} }
 
 func (f *monthFollower) apply(subject string, revision uint64, _ string, data []byte) {
 	m, err := decodeMonth(revision, data)
@@ -188,12 +181,12 @@ func (f *monthFollower) apply(subject string, revision uint64, _ string, data []
 		f.log.Error("control state holds a message that is no month", zap.String("subject", subject), zap.Uint64("seq", revision), zap.Error(errors.Join(err, invalid)))
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.loading != nil {
 		f.loading[subject] = m
 		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.all[subject] = m
 	f.signal()
 }
