@@ -9,10 +9,9 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-)
 
-// The tables that grow with events.
-var tables = [...]string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "duplicates", "ledger"} //arch:global a table
+	"github.com/countinghouse/countinghouse/internal/warehouse"
+)
 
 // weigh merges every table into one part per month, as time would, and weighs them.
 func (s *system) weigh(ctx context.Context, res *result, verbose bool, out io.Writer) error {
@@ -21,7 +20,7 @@ func (s *system) weigh(ctx context.Context, res *result, verbose bool, out io.Wr
 			return err
 		}
 	}
-	for _, t := range tables {
+	for _, t := range warehouse.Projections() {
 		if _, err := s.query(ctx, "OPTIMIZE TABLE countinghouse."+t+" FINAL"); err != nil {
 			return err
 		}
@@ -122,7 +121,7 @@ func (s *system) weighCopy(ctx context.Context, out io.Writer) (w *weight, err e
 		return nil, err
 	}
 	began := time.Now()
-	for _, t := range tables {
+	for _, t := range warehouse.Projections() {
 		if err := s.mergeCopy(ctx, t); err != nil {
 			return nil, err
 		}
@@ -189,7 +188,8 @@ func (w *weight) print(out io.Writer) {
 	_ = t.Flush() // out reports its own errors to whoever reads it
 }
 
-func tableList() string { return `'` + strings.Join(tables[:], `', '`) + `'` }
+// tableList are the tables that grow with events.
+func tableList() string { return `'` + strings.Join(warehouse.Projections(), `', '`) + `'` }
 
 // perColumn lists what every table, projection and column takes per event.
 func perColumn(database string, events int64) string {

@@ -53,6 +53,12 @@ func FuzzRoundTrip(f *testing.F) {
 		if len(faults) > 0 {
 			return // refusing is always allowed
 		}
+		if first.Type == usage.TypeElastic { // its lines are read from data, by who takes an error for damage
+			op, err := usage.ReadElastic(first.Data)
+			if err != nil || len(op.Lines) == 0 {
+				t.Fatalf("ReadElastic(%s) = %+v, %v", first.Data, op, err)
+			}
+		}
 		text := usage.AppendJSON(nil, &first)
 		second, faults := p.Event(text)
 		if len(faults) == 1 && faults[0].Code == usage.CodeTooLarge {
