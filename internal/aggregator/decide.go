@@ -289,6 +289,9 @@ func (d *decision) chunk(c *chunk) error {
 	for i := range d.duplicates {
 		d.router.duplicate(&d.duplicates[i])
 	}
+	if d.router.broken != nil {
+		return d.router.broken
+	}
 	if l.accepted != l.stored+l.duplicate+l.conflict+l.quarantined {
 		return fmt.Errorf("%w: shard %d seq %d: accepted %d, stored %d, duplicate %d, conflict %d, quarantined %d",
 			errBroken, l.shard, l.seq, l.accepted, l.stored, l.duplicate, l.conflict, l.quarantined)

@@ -1,6 +1,8 @@
 package aggregator
 
 import (
+	"fmt"
+
 	"github.com/countinghouse/countinghouse/internal/register"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -31,6 +33,7 @@ type router struct {
 	rows    rows
 	folded  map[string]bool // types of events that the fold of the directory reads
 	touched map[string]bool // tenants whose directory the batch changes
+	broken  error           // a row that cannot be what was accepted: the batch may not be stored
 }
 
 func newRouter(marks watermarks) *router {
@@ -44,7 +47,7 @@ func (r *router) begin(to rows, shard uint16, first uint64) {
 		r.gate[t] = r.marks.keeper(t, first)
 	}
 	to.begin(shard)
-	r.rows, r.touched = to, map[string]bool{}
+	r.rows, r.touched, r.broken = to, map[string]bool{}, nil
 	r.derived = r.gate[warehouse.Hourly].past && r.gate[warehouse.Monthly].past
 	r.hourly.reset()
 	r.monthly.reset()
@@ -88,10 +91,12 @@ func (r *router) event(row *eventRow) {
 		}
 	}
 	if row.event.Type == usage.TypeElastic && r.gate[warehouse.Elastic].keep(warehouse.Elastic, row.at, row.pos.Seq) {
-		// What ingest and the parser accepted reads; nothing else gets here.
-		if op, err := usage.ReadElastic(row.event.Data); err == nil {
-			r.rows.elastic(row, &op)
+		op, err := usage.ReadElastic(row.event.Data)
+		if err != nil { // what was accepted can be read (usage, FuzzRoundTrip)
+			r.broken = fmt.Errorf("%w: shard %d seq %d event %d: %w", errBroken, row.pos.Shard, row.pos.Seq, row.pos.Idx, err)
+			return
 		}
+		r.rows.elastic(row, &op)
 	}
 }
 

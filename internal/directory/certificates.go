@@ -60,19 +60,18 @@ func (d *certificates) apply(s *State, e *parsed) {
 	c.live = e.Type == "certificate.issued" || e.Type == "certificate.reissued"
 	if c.live {
 		c.subscription = in.Subscription
-		kind := StockKey{in.CertType, in.Product}
+		c.kind = Inherit(StockKey{in.CertType, in.Product}, c.kind)
 		if old := d.all[in.Replaces]; e.Type == "certificate.reissued" && old != nil && old != c {
-			kind = inherit(kind, old.kind)
+			c.kind = Inherit(c.kind, old.kind)
 			d.count(old, -1)
 			old.live = false
 		}
-		c.kind = inherit(kind, c.kind)
 	}
 	d.count(c, 1)
 }
 
-// inherit fills what an event leaves out with what the certificate was before.
-func inherit(kind, before StockKey) StockKey {
+// Inherit fills what a kind leaves out with what the certificate was before, or the one that it replaces.
+func Inherit(kind, before StockKey) StockKey {
 	if kind.CertType == "" {
 		kind.CertType = before.CertType
 	}

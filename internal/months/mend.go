@@ -19,18 +19,33 @@ type versionKey struct {
 	version       int
 }
 
-const known = `SELECT CAST(tenant, 'String') AS tenant_, CAST(month, 'String') AS month_, version, close_id FROM {{db}}.month_versions`
+// kept is a version as the warehouse has it.
+type kept struct {
+	closeID                    string
+	rows, figures, adjustments uint64
+}
 
-// published are the versions that the warehouse knows, and their close_id.
-func (k *Keeper) published(ctx context.Context) (map[versionKey]string, error) {
-	all := map[versionKey]string{}
+func (h kept) whole(v control.MonthVersion) bool {
+	return h.rows == uint64(v.Rows) && h.figures == uint64(v.Figures) && h.adjustments == uint64(v.Adjustments)
+}
+
+const known = `
+SELECT CAST(v.tenant, 'String'), CAST(v.month, 'String'), v.version, v.close_id, r.n, f.n, a.n
+FROM {{db}}.month_versions AS v
+LEFT JOIN (SELECT close_id, count() AS n FROM {{db}}.month_rows GROUP BY close_id) AS r ON v.close_id = r.close_id
+LEFT JOIN (SELECT close_id, count() AS n FROM {{db}}.month_figures GROUP BY close_id) AS f ON v.close_id = f.close_id
+LEFT JOIN (SELECT close_id, count() AS n FROM {{db}}.month_adjustments GROUP BY close_id) AS a ON v.close_id = a.close_id`
+
+// published are the versions that the warehouse knows.
+func (k *Keeper) published(ctx context.Context) (map[versionKey]kept, error) {
+	all := map[versionKey]kept{}
 	err := k.Servers.Reader().Query(ctx, known, nil, func(r warehouse.Rows) error {
 		var key versionKey
 		var version uint32
-		var closeID string
-		err := r.Scan(&key.tenant, &key.month, &version, &closeID)
+		var h kept
+		err := r.Scan(&key.tenant, &key.month, &version, &h.closeID, &h.rows, &h.figures, &h.adjustments)
 		key.version = int(version)
-		all[key] = closeID
+		all[key] = h
 		return err
 	})
 	if err != nil {
@@ -49,10 +64,10 @@ func (k *Keeper) mend(ctx context.Context, all []control.Month) error {
 	var errs []error
 	for _, m := range all {
 		for _, v := range m.Versions {
-			closeID, ok := have[versionKey{m.Tenant, m.Month, v.Version}]
+			h, ok := have[versionKey{m.Tenant, m.Month, v.Version}]
 			switch {
-			case ok && closeID == v.CloseID:
-			case ok:
+			case ok && h.closeID == v.CloseID && h.whole(v):
+			case ok && h.closeID != v.CloseID:
 				k.log.Error("a version of a month is another one in CONTROL than in the warehouse: the control state was restored from an older copy, and the month closed again; the warehouse is believed",
 					zap.String("tenant", m.Tenant), zap.String("month", m.Month), zap.Int("version", v.Version))
 			default:
@@ -77,13 +92,13 @@ func (k *Keeper) mendVersion(ctx context.Context, m control.Month, v control.Mon
 	if err != nil {
 		return err
 	}
-	var rows, figures, adjustments uint64
+	var h kept
 	args := []any{warehouse.Named("tenant", m.Tenant), warehouse.Named("month", m.Month), warehouse.Named("close", v.CloseID)}
-	err = w.Query(ctx, storedCounts, args, func(r warehouse.Rows) error { return r.Scan(&rows, &figures, &adjustments) })
+	err = w.Query(ctx, storedCounts, args, func(r warehouse.Rows) error { return r.Scan(&h.rows, &h.figures, &h.adjustments) })
 	if err != nil {
 		return fmt.Errorf("count the rows of version %d of %s of %s: %w", v.Version, m.Month, m.Tenant, err)
 	}
-	if rows == uint64(v.Rows) && figures == uint64(v.Figures) && adjustments == uint64(v.Adjustments) {
+	if h.whole(v) {
 		return k.publish(ctx, m.Tenant, m.Month, v)
 	}
 	if !k.duty.Load() {

@@ -64,10 +64,11 @@ func (p *Problem) Error() string {
 	b.WriteString(": ")
 	b.WriteString(p.Detail)
 	for _, e := range p.Errors {
-		b.WriteString("; ")
-		b.WriteString(e.Pointer + e.Parameter)
-		b.WriteString(" ")
-		b.WriteString(e.Detail)
+		place := e.Pointer + e.Parameter
+		if strings.Contains(p.Detail, e.Detail) && strings.Contains(p.Detail, place) {
+			continue // the detail has said it
+		}
+		b.WriteString("; " + place + " " + e.Detail)
 	}
 	return b.String()
 }

@@ -30,15 +30,16 @@ func certificateColumns(expand string) []sheet.Column {
 	)
 }
 
-// certificatesUsed are the certificates in use per subscription and kind. An event counts if its subscription was
-// ordered by then; the last one about a certificate says whether it is in use, and a reissue is also the last
-// one about what it replaces. A reissue that does not say its kind has the kind of what it replaces.
-const certificatesUsed = `
+// certificates are all of them as their events left them. An event counts if its subscription was ordered by then;
+// the last one about a certificate says whether it is in use, and a reissue is also the last one about what it
+// replaces. A reissue that does not say its kind has the kind of what it replaces, which may be a reissue as well.
+const certificates = `
 WITH certificates AS
 (
     SELECT certificate, argMax(alive, place) AS in_use, argMaxIf(subscription, place, alive) AS subscription_of,
         argMaxIf(cert_type, place, alive AND cert_type != '') AS type_of, argMaxIf(product, place, alive AND product != '') AS product_of,
-        argMaxIf(replaces, place, alive) AS replaced
+        argMaxIf(replaces, place, alive AND replaces NOT IN ('', certificate)) AS replaced,
+        replaced != '' AND (type_of = '' OR product_of = '') AS inherits
     FROM
     (
         SELECT tupleElement(fact, 1) AS certificate, tupleElement(fact, 2) AS alive, (happened, source, source_seq, id) AS place,
@@ -59,13 +60,21 @@ WITH certificates AS
         WHERE transform(subscription, {subscriptions:Array(String)}, {ordered:Array(Int64)}, toInt64(9223372036854775807)) <= happened
     )
     GROUP BY certificate
+)`
+
+// certificatesUsed are those in use per subscription and kind; inherits says that the kind is not the whole of it.
+// kindsInherited are those of them, one by one, and every one up to where they have their kind from.
+const (
+	certificatesUsed = certificates + `
+SELECT subscription_of, type_of, product_of, inherits, toInt64(count())
+FROM certificates
+WHERE in_use
+GROUP BY subscription_of, type_of, product_of, inherits`
+	kindsInherited = certificates + `
+SELECT certificate, CAST(in_use, 'Bool'), subscription_of, type_of, product_of, replaced
+FROM certificates
+WHERE inherits OR certificate IN (SELECT replaced FROM certificates WHERE inherits)`
 )
-SELECT c.subscription_of AS subscription, if(c.type_of = '', o.type_of, c.type_of) AS cert_type,
-    if(c.product_of = '', o.product_of, c.product_of) AS product, toInt64(count())
-FROM certificates AS c
-LEFT JOIN (SELECT certificate, type_of, product_of FROM certificates) AS o ON c.replaced = o.certificate
-WHERE c.in_use
-GROUP BY subscription, cert_type, product`
 
 // stockRow is a row of certificate-usage.
 type stockRow struct {
@@ -154,21 +163,60 @@ func (r *Reports) stockCounts(ctx context.Context, ask Ask, c *clientele) (map[s
 	params := ask.Cut.params(map[string]any{
 		"tenant": ask.Tenant, "types": directory.CertificateTypes(), "at": c.at, "subscriptions": subscriptions, "ordered": ordered,
 	})
-	err := r.query(ctx, "count the certificates in use", certificatesUsed, params, func(row warehouse.Rows) error {
-		var subscription string
-		var kind directory.StockKey
-		var n int64
-		if err := row.Scan(&subscription, &kind.CertType, &kind.Product, &n); err != nil {
-			return err
-		}
+	use := func(subscription string, kind directory.StockKey, n int64) {
 		s, ok := c.state.Subscription(subscription, c.at)
 		if client := c.of(s.Account); ok && client.listed && !client.deleted {
 			used := of(stockRow{s.Account, directory.KindOf(kind, s.Items)}).used
 			used.Add(used, new(big.Int).Mul(big.NewInt(n), unit()))
 		}
-		return nil
+	}
+	return counts, r.certificateCounts(ctx, params, use)
+}
+
+// certificateCounts tells use of the certificates in use, each once.
+func (r *Reports) certificateCounts(ctx context.Context, params map[string]any, use func(subscription string, kind directory.StockKey, n int64)) error {
+	some := false
+	err := r.query(ctx, "count the certificates in use", certificatesUsed, params, func(row warehouse.Rows) error {
+		var subscription string
+		var kind directory.StockKey
+		var inherits uint8
+		var n int64
+		err := row.Scan(&subscription, &kind.CertType, &kind.Product, &inherits, &n)
+		if inherits != 0 {
+			some = true
+		} else {
+			use(subscription, kind, n)
+		}
+		return err
 	})
-	return counts, err
+	if err != nil || !some {
+		return err
+	}
+	type issued struct {
+		inUse                  bool
+		subscription, replaced string
+		kind                   directory.StockKey
+	}
+	all := map[string]issued{}
+	err = r.query(ctx, "read the kinds of reissued certificates", kindsInherited, params, func(row warehouse.Rows) error {
+		var id string
+		var one issued
+		err := row.Scan(&id, &one.inUse, &one.subscription, &one.kind.CertType, &one.kind.Product, &one.replaced)
+		all[id] = one
+		return err
+	})
+	for id, one := range all {
+		if !one.inUse || one.replaced == "" || one.kind.CertType != "" && one.kind.Product != "" {
+			continue // not in use, or counted already
+		}
+		kind, seen := one.kind, map[string]bool{id: true}
+		for next := one.replaced; !seen[next]; next = all[next].replaced { // a ring of replacements ends, too
+			seen[next] = true
+			kind = directory.Inherit(kind, all[next].kind)
+		}
+		use(one.subscription, kind, 1)
+	}
+	return err
 }
 
 const certificateEvents = `

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 )
 
@@ -213,17 +212,11 @@ func (w *Warehouse) SetExchange(ctx context.Context, e Exchange) error {
 	return nil
 }
 
-const unknownTable = 60 // the server's own code
-
 // untouched is ErrExchanging while a rebuild exchanges tables.
 func (w *Warehouse) untouched(ctx context.Context) error {
 	var step string
 	const sql = `SELECT CAST(argMax(step, (n, at)), 'String') FROM {{db}}.rebuilds`
 	err := w.Query(ctx, sql, nil, func(r Rows) error { return r.Scan(&step) })
-	var refused *clickhouse.Exception
-	if errors.As(err, &refused) && refused.Code == unknownTable {
-		return nil // a schema from before rebuilds
-	}
 	if err != nil {
 		return fmt.Errorf("ask for a rebuild: %w", err)
 	}

@@ -135,6 +135,23 @@ func TestE5Certificates(t *testing.T) {
 	w.want("earlier", w.byType("as_of", "2025-02-01T12:00:00Z"), "Kappa,K-1,Resell Co,S/MIME,5,4,1\nKappa,K-1,Resell Co,SSL,10,6,4")
 }
 
+// A reissue that does not say its kind has that of what it replaces, whatever was reissued in between.
+func TestE7ReissuedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.send(fixtureE()...)
+	w.send(orderedE1())
+	w.send(
+		certificate("2025-02-01", "certificate.issued", "C-0", ssl()),
+		certificate("2025-02-02", "certificate.reissued", "C-1", d{"replaces": "C-0"}),
+		certificate("2025-02-03", "certificate.reissued", "C-2", d{"replaces": "C-1"}),
+		certificate("2025-02-04", "certificate.reissued", "C-3", d{"replaces": "C-2"}),
+		certificate("2025-02-01", "certificate.issued", "M-1", d{"cert_type": "S/MIME", "product": "Secure Email"}),
+		certificate("2025-02-05", "certificate.reissued", "R-1", d{"replaces": "R-2"}), // each says it replaces the other
+		certificate("2025-02-06", "certificate.reissued", "R-2", d{"replaces": "R-1"}),
+	)
+	w.want("one of each is in use, and one whose kind nobody said", w.byType(), "Kappa,K-1,Resell Co,,0,0,1\nKappa,K-1,Resell Co,S/MIME,5,4,1\nKappa,K-1,Resell Co,SSL,10,9,1")
+}
+
 // A change that takes away what is in use is rejected; one that was made before the certificates leaves none.
 func TestE6InventoryBelowUsed(t *testing.T) {
 	w := newWorld(t)
