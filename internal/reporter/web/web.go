@@ -1,0 +1,105 @@
+// Package web is what finance and operators see in a browser: pages rendered on the server, readable
+// without scripts, with nothing from elsewhere.
+//
+// Guarantees:
+//
+//   - Every page needs a viewer who is signed in and whose role allows it; a page without an entry in the
+//     table of pages does not exist. Outside a viewer's reach is 404, inside without the right 403.
+//   - What a page shows comes from the same functions as the API, so both say the same.
+//   - A page changes nothing by GET; a change needs a POST with the token of the session.
+package web
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/a-h/templ"
+	"go.uber.org/zap"
+
+	"github.com/countinghouse/countinghouse/internal/access"
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/months"
+	"github.com/countinghouse/countinghouse/internal/report"
+)
+
+// Failures that become pages.
+var (
+	// ErrNotFound: there is no such thing within the viewer's reach (404).
+	ErrNotFound = errors.New("not found")
+	// ErrForbidden: it is within reach, but the role does not allow this (403).
+	ErrForbidden = errors.New("not allowed")
+)
+
+// Parts is what the pages are made from.
+type Parts struct {
+	Log     *zap.Logger
+	Now     func() time.Time
+	Reports *report.Reports
+	Months  *months.Keeper
+	Control *control.Store
+	SignIn  SignIn
+}
+
+// SignIn knows who is asking.
+type SignIn interface {
+	// Viewer is the operator of the request's session, and the token that its forms must carry; nil: nobody
+	// is signed in.
+	Viewer(r *http.Request) (viewer *access.Viewer, formToken string)
+	// Register adds /sign-in, /sign-out and the pages of the flow. render wraps a body in the frame of all
+	// pages.
+	Register(mux *http.ServeMux, render func(w http.ResponseWriter, r *http.Request, status int, title string, body templ.Component))
+}
+
+// page is a page of the site: who may see it, and what makes it.
+type page struct {
+	pattern string // of http.ServeMux, with its method
+	title   string
+	entity  access.Entity
+	verb    access.Verb
+	menu    string // the heading it stands under in the menu; "" keeps it out
+	serve   func(s *Site, v *visit) (templ.Component, error)
+}
+
+// pages is every page there is. Each file of this package adds its own in its list.
+func pages() []page {
+	var all []page
+	for _, some := range [][]page{homePages()} {
+		all = append(all, some...)
+	}
+	return all
+}
+
+// visit is one request for a page.
+type visit struct {
+	*http.Request
+	w      http.ResponseWriter
+	page   page
+	viewer *access.Viewer
+	token  string // every form sends it back as form field "token"
+	now    time.Time
+}
+
+// redirect ends a POST: the browser asks for the page anew.
+type redirect struct{ to string }
+
+func (r redirect) Error() string { return "see " + r.to }
+
+// Site is the pages over their parts.
+type Site struct {
+	Parts
+	mux *http.ServeMux
+}
+
+// New builds the site. It serves every path that is not of the API.
+func New(p Parts) *Site {
+	s := &Site{Parts: p, mux: http.NewServeMux()}
+	s.static()
+	s.SignIn.Register(s.mux, s.render)
+	for _, one := range pages() {
+		s.mux.HandleFunc(one.pattern, func(w http.ResponseWriter, r *http.Request) { s.serve(one, w, r) })
+	}
+	return s
+}
+
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
