@@ -3,6 +3,7 @@ package directory
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -201,6 +202,9 @@ func (s *State) LineItem(activation string, at int64) (LineItem, bool) {
 	}
 	return item.steps[n-1], true
 }
+
+// LineItems are the ids of all line items, sorted.
+func (s *State) LineItems() []string { return slices.Sorted(maps.Keys(s.elastic.items)) }
 
 // Rate is what an item costs in a series at an instant: by the table with the most recent effective_from among
 // those published by then. Its version says nothing about that. Of two with the same instant the one
