@@ -17,6 +17,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/listing"
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/rebuild"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -214,10 +215,33 @@ func (t *tool) rebuilt(format listing.Format, r *rebuild.Result) error {
 	case r.Exchanged:
 		fmt.Fprintf(t.out, "exchanged; nothing was counted for %s\n", r.PausedFor)
 	}
+	t.closedMonths(r.Months)
 	for _, name := range r.KeptIn {
 		fmt.Fprintf(t.out, "the old tables are in database %s\n", name)
 	}
 	return nil
+}
+
+// closedMonths prints how the closed versions of months were found.
+func (t *tool) closedMonths(all []months.VersionProof) {
+	same := 0
+	for _, p := range all {
+		if p.Same() {
+			same++
+			continue
+		}
+		what := "its rows are others than were closed; the reporter puts lost ones back by itself"
+		if p.Stored == p.SHA256 {
+			what = "the tables now say something else at its cut: it was closed from damaged ones, or the program has changed since; it stays as it is, countinghouse month close makes the next version"
+		}
+		if p.Trouble != "" {
+			what = p.Trouble
+		}
+		fmt.Fprintf(t.out, "version %d of %s of %s DIFFERS: %s\n", p.Version, p.Month, p.Tenant, what)
+	}
+	if len(all) > 0 {
+		fmt.Fprintf(t.out, "%d of %d closed versions have the hash they were closed under, stored and computed anew\n", same, len(all))
+	}
 }
 
 // size is bytes for people.

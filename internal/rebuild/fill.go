@@ -20,7 +20,7 @@ import (
 // prepare makes the new tables, empty but for what nothing can replay. Those of an interrupted run are filled
 // on, if they are of the same shape.
 func (r *run) prepare(ctx context.Context) error {
-	if r.Fresh {
+	if r.Fresh || len(r.Only) > 0 { // what was linked before may have been damaged since
 		if err := r.drop(ctx); err != nil {
 			return err
 		}
@@ -40,8 +40,15 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	faultpoint.Hit("rebuild/made")
-	for i := range r.old.All() {
-		if err := r.carry(ctx, i); err != nil {
+	for i, w := range r.old.All() {
+		whole, err := r.whole(ctx, w)
+		if err != nil {
+			return err
+		}
+		if err := r.carry(ctx, i, whole); err != nil {
+			return err
+		}
+		if err := r.link(ctx, w, whole); err != nil {
 			return err
 		}
 	}
@@ -86,7 +93,8 @@ func (r *run) room(ctx context.Context) error {
 
 // carry copies the rows of incarnations that have ended: their streams are gone. Their owner rows come last: a
 // run that finds none has been interrupted and copies into new tables.
-func (r *run) carry(ctx context.Context, server int) error {
+// Partitions that are taken as they are have them already.
+func (r *run) carry(ctx context.Context, server int, whole map[string][]string) error {
 	old, twin := r.old.All()[server], r.twins.All()[server]
 	ended, err := r.ended(ctx, old)
 	if err != nil || len(ended) == 0 {
@@ -127,7 +135,7 @@ func (r *run) carry(ctx context.Context, server int) error {
 	}
 	for _, table := range append(warehouse.Projections(), "owner") {
 		// Not repeated: half of a copy cannot be told from a whole one. The next run begins with new tables.
-		if err := t.Copy(ctx, table, ended); err != nil {
+		if err := t.Copy(ctx, table, ended, whole[table]); err != nil {
 			return err
 		}
 		faultpoint.Hit("rebuild/carried")

@@ -114,7 +114,9 @@ func (r *run) planServer(ctx context.Context, w *warehouse.Warehouse, state *str
 		s.Tables = append(s.Tables, TablePlan{Name: name, Rows: t.Rows, Bytes: t.Bytes})
 		s.Bytes += t.Bytes
 	}
-	s.Need = s.Bytes / 100 * roomShare
+	if s.Need, err = r.need(ctx, w, s.Bytes); err != nil {
+		return s, err
+	}
 	if s.Free, err = w.Disk(ctx); err != nil {
 		return s, err
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -46,9 +47,11 @@ type Config struct {
 
 // Options of a run.
 type Options struct {
-	Keep              bool // leave the old tables in a database of their own
-	AcceptDifferences bool // exchange although reports differ, because the audit says that the new tables are right
-	Fresh             bool // drop what an interrupted run has filled, and begin again
+	Keep              bool                // leave the old tables in a database of their own
+	AcceptDifferences bool                // exchange although reports differ, because the audit says that the new tables are right
+	Fresh             bool                // drop what an interrupted run has filled, and begin again
+	Only              []warehouse.Section // with any: these alone are made again, all others are taken as they are
+	Finish            bool                // finish or undo what an interrupted run has begun to exchange, and no more
 	Progress          func(Progress)
 }
 
@@ -66,6 +69,7 @@ const (
 	PhaseReports  = "reports"
 	PhaseExchange = "exchange"
 	PhaseAgain    = "reports of the new tables"
+	PhaseMonths   = "closed months"
 	PhaseDrop     = "drop"
 )
 
@@ -94,17 +98,20 @@ type run struct {
 
 // Result is what a run did.
 type Result struct {
-	Resumed    bool         `json:"resumed"` // it finished the exchange of an interrupted run, which had proved it
-	Carried    []Carried    `json:"carried"`
-	Messages   uint64       `json:"messages"`
-	AuditOK    bool         `json:"audit_ok"`
-	AuditSHA   string       `json:"audit_sha256"`
-	Tables     []TableProof `json:"tables"`
-	Reports    []Proof      `json:"reports"`
-	Exchanged  bool         `json:"exchanged"`
-	PausedFor  string       `json:"paused_for"` // how long nobody counted
-	KeptIn     []string     `json:"kept_in"`
-	Difference int          `json:"differences"`
+	Resumed    bool                  `json:"resumed"` // it finished the exchange of an interrupted run, which had proved it
+	Carried    []Carried             `json:"carried"`
+	Messages   uint64                `json:"messages"`
+	AuditOK    bool                  `json:"audit_ok"`
+	AuditSHA   string                `json:"audit_sha256"`
+	Tables     []TableProof          `json:"tables"`
+	Reports    []Proof               `json:"reports"`
+	Linked     int                   `json:"linked"` // partitions that were taken as they are
+	Exchanged  bool                  `json:"exchanged"`
+	Months     []months.VersionProof `json:"months"` // closed versions, hashed again behind the exchange
+	MonthsOK   bool                  `json:"months_ok"`
+	PausedFor  string                `json:"paused_for"` // how long nobody counted
+	KeptIn     []string              `json:"kept_in"`
+	Difference int                   `json:"differences"`
 }
 
 // Carried is an earlier incarnation whose rows were copied.
@@ -115,7 +122,7 @@ type Carried struct {
 
 // Run rebuilds. The Result says how far it got, with an error too.
 func Run(ctx context.Context, cfg Config, o Options, log *zap.Logger) (*Result, error) {
-	r := &run{Config: cfg, Options: o, zap: log, result: &Result{Carried: []Carried{}, Tables: []TableProof{}, Reports: []Proof{}, KeptIn: []string{}}}
+	r := &run{Config: cfg, Options: o, zap: log, result: &Result{Carried: []Carried{}, Tables: []TableProof{}, Reports: []Proof{}, KeptIn: []string{}, Months: []months.VersionProof{}}}
 	if r.Progress == nil {
 		r.Progress = func(Progress) {}
 	}
@@ -245,8 +252,14 @@ func (r *run) all(ctx context.Context) error {
 		return err
 	}
 	finished, err := r.resume(ctx)
-	if err != nil || finished {
+	if err != nil {
 		return err
+	}
+	if finished {
+		return r.verifyMonths(ctx)
+	}
+	if r.Finish {
+		return nil
 	}
 	if err := r.prepare(ctx); err != nil {
 		return err
@@ -260,7 +273,10 @@ func (r *run) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.clean(ctx)
+	if err := r.clean(ctx); err != nil {
+		return err
+	}
+	return r.verifyMonths(ctx)
 }
 
 // throughReplay is what is done while the log is being counted a second time.

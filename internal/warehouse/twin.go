@@ -330,8 +330,9 @@ func (t *Twin) Exchange(ctx context.Context, table string) error {
 // copyTimeout is for copying the rows of a table: some million a second.
 const copyTimeout = 6 * time.Hour
 
-// Copy copies the rows of some shards, up to their progress, into the same table of the twin.
-func (t *Twin) Copy(ctx context.Context, table string, progress map[uint16]uint64) error {
+// Copy copies the rows of some shards, up to their progress, into the same table of the twin; those of the partitions
+// in except are left out.
+func (t *Twin) Copy(ctx context.Context, table string, progress map[uint16]uint64, except []string) error {
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
 	columns, err := t.w.stored(ctx, table)
@@ -347,7 +348,7 @@ func (t *Twin) Copy(ctx context.Context, table string, progress map[uint16]uint6
 		where = " WHERE shard IN @shards"
 	}
 	shards, seqs := Positions(progress)
-	if err := t.fill(ctx, table, columns, where, named("shards", shards), named("seqs", seqs)); err != nil {
+	if err := t.fill(ctx, table, columns, where+without(except), named("shards", shards), named("seqs", seqs)); err != nil {
 		return fmt.Errorf("copy %s of %d shards: %w", table, len(shards), err)
 	}
 	return nil

@@ -66,7 +66,7 @@ func TestTwin(t *testing.T) {
 		}
 	}()
 	for _, table := range []string{"ledger", "owner"} {
-		if err := twin.Copy(b.ctx, table, map[uint16]uint64{0: 2}); err != nil {
+		if err := twin.Copy(b.ctx, table, map[uint16]uint64{0: 2}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
