@@ -19,7 +19,7 @@ func (l *Leases) Beat(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("beat: %w", err)
 	}
-	_, err = kv.Put(ctx, memberName(l.holder), l.value())
+	_, err = kv.Put(ctx, l.memberName(), l.value())
 	l.conn.Wrote(err)
 	if err != nil {
 		return fmt.Errorf("beat: %w: %w", ErrUnavailable, err)
@@ -35,7 +35,7 @@ func (l *Leases) Leave(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
-	if err := kv.Delete(ctx, memberName(l.holder)); err != nil {
+	if err := kv.Delete(ctx, l.memberName()); err != nil {
 		return fmt.Errorf("leave: %w: %w", ErrUnavailable, err)
 	}
 	return nil
@@ -47,7 +47,7 @@ func (l *Leases) Members() []string {
 	defer l.mu.Unlock()
 	members := []string{l.holder}
 	for key, have := range l.seen {
-		if strings.HasPrefix(key, memberKey) && have.Holder != l.holder && l.now().Sub(have.since) < l.ttl {
+		if strings.HasPrefix(key, l.area+memberKey) && have.Holder != l.holder && l.now().Sub(have.since) < l.ttl {
 			members = append(members, have.Holder)
 		}
 	}
@@ -70,10 +70,10 @@ func Share(members []string, n int, me string) []int {
 	return mine
 }
 
-// memberName is the key of a member: names may hold what keys may not.
-func memberName(holder string) string {
-	sum := sha256.Sum256([]byte(holder))
-	return memberKey + hex.EncodeToString(sum[:16])
+// memberName is the key of this member: names may hold what keys may not.
+func (l *Leases) memberName() string {
+	sum := sha256.Sum256([]byte(l.holder))
+	return l.area + memberKey + hex.EncodeToString(sum[:16])
 }
 
 // leaseFollower feeds Leases.seen.
