@@ -167,14 +167,14 @@ func (d *decider) ask(c *chunk) error {
 		it := &c.events[i]
 		id := usage.Identity{Source: it.event.Source, ID: it.event.ID}
 		it.ident = d.memory.hash.of(c.tenant, id)
-		if it.seen = d.filter.has(it.idHash); it.seen && !d.memory.has(it.ident) {
+		if it.seen = d.filter.has(it.idHash); it.seen && !d.memory.recall(it.ident) {
 			d.keys = append(d.keys, Key{Tenant: c.tenant, ID: id, Hash: it.idHash})
 		}
 	}
 	unknown := 0
 	for i := range c.ids {
 		p := &c.ids[i]
-		if p.seen = d.filter.has(p.hash); p.seen && !d.memory.has(p.ident) {
+		if p.seen = d.filter.has(p.hash); p.seen && !d.memory.recall(p.ident) {
 			p.asked = true
 			unknown++
 		}

@@ -82,18 +82,21 @@ func (e *entry) pos(partition uint16) Position {
 // (architecture 4 a), and the youngest of those committed: a retry comes soon, and is then known without
 // asking the warehouse. It holds no strings, so nothing of a message outlives its batch. What is in flight
 // is one generation per batch; of what is committed the oldest is forgotten first, so what is known of an
-// identity is never older than what was forgotten.
+// identity is never older than what was forgotten. What there is no room for goes to disk, where it is still
+// this session's memory and no other's (spill.go).
 type memory struct {
-	hash    hasher
-	live    []*generation // in flight, oldest first; the last one belongs to the batch being decided
-	retired []*generation // committed, oldest first
-	kept    int           // identities in those
-	keep    int           // of them, at most
-	spare   []*generation // recycled
+	hash     hasher
+	live     []*generation // in flight, oldest first; the last one belongs to the batch being decided
+	retired  []*generation // committed, oldest first
+	kept     int           // identities in those
+	keep     int           // of them, at most
+	spare    []*generation // recycled
+	spill    *spill        // older ones; nil: they are forgotten
+	recalled map[ident]entry
 }
 
-// recentIdentities are 40 to 60 bytes each, and seven seconds of retries at 200,000 events a second.
-const recentIdentities = 3 << 19
+// recentIdentities are 40 to 60 bytes each, and more than two seconds of retries at 200,000 events a second.
+const recentIdentities = 1 << 19
 
 // mergedIdentities is the size up to which small batches share a generation: few are to be searched.
 const mergedIdentities = 1 << 17
@@ -111,7 +114,16 @@ const (
 	entryMask = 1<<entryBits - 1
 )
 
-func newMemory() *memory { return &memory{hash: newHasher(), keep: recentIdentities} }
+func newMemory() *memory {
+	return &memory{hash: newHasher(), keep: recentIdentities, recalled: map[ident]entry{}}
+}
+
+// close forgets what is on disk.
+func (m *memory) close() {
+	if m.spill != nil {
+		m.spill.close()
+	}
+}
 
 func newGeneration() *generation { return &generation{index: make([]uint32, 1024)} }
 
@@ -125,6 +137,7 @@ func (m *memory) begin(b *batch) {
 	}
 	g.batch = b
 	m.live = append(m.live, g)
+	clear(m.recalled)
 }
 
 // retire notes that the oldest batch in flight is committed: its identities are in the warehouse and in
@@ -146,12 +159,16 @@ func (m *memory) retire() {
 		oldest := m.retired[0]
 		m.retired = append(m.retired[:0], m.retired[1:]...)
 		m.kept -= len(oldest.entries)
+		if m.spill != nil {
+			m.spill.add(oldest.entries)
+		}
 		m.recycle(oldest)
 	}
 }
 
-// spareGenerations is how many emptied tables are kept for the batches to come.
-const spareGenerations = 4
+// spareGenerations is how many emptied tables are kept for the batches to come: one is being decided while
+// another is inserted.
+const spareGenerations = 2
 
 func (m *memory) recycle(g *generation) {
 	if len(m.spare) == spareGenerations {
@@ -172,21 +189,33 @@ func (m *memory) inFlight(k ident) (*entry, *batch) {
 	return nil, nil
 }
 
-// recent returns what is known of k from batches that are retired. They are in the filter: who asks it
-// first asks here hardly ever.
+// recent returns what is known of k from batches that are retired, as far as it is in memory or was recalled.
+// They are in the filter: who asks it first asks here hardly ever.
 func (m *memory) recent(k ident) *entry {
 	for i := len(m.retired) - 1; i >= 0; i-- {
 		if e := m.retired[i].find(k); e != nil {
 			return e
 		}
 	}
+	if e, ok := m.recalled[k]; ok {
+		return &e
+	}
 	return nil
 }
 
-// has reports whether k is known.
-func (m *memory) has(k ident) bool {
-	e, _ := m.inFlight(k)
-	return e != nil || m.recent(k) != nil
+// recall reports whether k is known. What is known from disk only is then known until the next batch begins.
+func (m *memory) recall(k ident) bool {
+	if e, _ := m.inFlight(k); e != nil || m.recent(k) != nil {
+		return true
+	}
+	if m.spill == nil {
+		return false
+	}
+	e, found := m.spill.find(k)
+	if found {
+		m.recalled[k] = e
+	}
+	return found
 }
 
 // put records the original of an identity in the current generation, which must not hold it.

@@ -44,7 +44,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				t.Errorf("%d bytes for %d identities, want at most %d", bytes, m.kept, most)
 			}
 			last := tt.batches*tt.identities - 1
-			if last >= 0 && !m.has(ident{a: uint64(last) * 0x9e3779b97f4a7c15, b: uint64(tt.identities - 1)}) {
+			if last >= 0 && !m.recall(ident{a: uint64(last) * 0x9e3779b97f4a7c15, b: uint64(tt.identities - 1)}) {
 				t.Error("the youngest is forgotten")
 			}
 		})

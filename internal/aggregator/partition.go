@@ -126,8 +126,13 @@ func (p *partition) session(ctx context.Context, leaseRevision uint64) error {
 	if err != nil {
 		return err
 	}
+	memory := newMemory()
+	memory.spill = &spill{dir: p.cfg.Dir, keep: spillIdentities, forgot: func(err error) {
+		p.zap.Warn("identities on disk forgotten; the warehouse is asked for duplicates of them", zap.Error(err))
+	}}
+	defer memory.close()
 	s.decider = &decider{
-		history: s, filter: p.filter, memory: newMemory(), router: newRouter(writer.Watermarks()), waiting: waiting, counted: p.count,
+		history: s, filter: p.filter, memory: memory, router: newRouter(writer.Watermarks()), waiting: waiting, counted: p.count,
 	}
 	s.decoder = newDecoder(shard, done.LoggedAt.Millis(), s.decider.memory.hash.again())
 	p.lastError.Store(nil)

@@ -34,6 +34,8 @@ type world struct {
 	depth  int  // nesting of takeovers by the other aggregator
 	bug    bugs // planted, to show that the oracle sees them
 	lives  int
+	dir    string // of identities that are on disk; "" where memory forgets
+	spills int    // lives that had some there
 }
 
 // bugs are known mistakes, planted to prove that the simulation notices them.
@@ -338,6 +340,15 @@ func (w *world) life(n int) error {
 	}
 	d := &decider{history: w, filter: newFilter(64), memory: newMemory(), router: newRouter(marks), waiting: map[identityKey]Waiting{}}
 	d.memory.keep = w.rnd.IntN(30) // identities: some are known from memory, some from the warehouse
+	if w.dir != "" {
+		d.memory.spill = &spill{dir: w.dir, keep: 3 * d.memory.keep, fan: 2} // and some from disk
+		defer func() {
+			if len(d.memory.spill.runs) > 0 {
+				w.spills++
+			}
+			d.memory.close()
+		}()
+	}
 	w.recall(d, progress)
 	w.arrived(d, progress)
 	depth := 1 + w.rnd.IntN(4)
@@ -420,9 +431,13 @@ func (w *world) arrived(d *decider, progress uint64) {
 	}
 }
 
-func simulate(seed uint64, bug bugs) (w *world, err error) {
+// simulate runs the life of a log. Every second seed has a memory that goes on on disk.
+func simulate(dir string, seed uint64, bug bugs) (w *world, err error) {
 	rnd := rand.New(rand.NewPCG(seed, 42))
-	w = &world{rnd: rnd, parts: map[warehouse.Target]map[warehouse.Partition][]simRow{}, ended: endings{}, bug: bug, faults: rnd.IntN(12)}
+	if seed%2 == 0 {
+		dir = ""
+	}
+	w = &world{rnd: rnd, dir: dir, parts: map[warehouse.Target]map[warehouse.Partition][]simRow{}, ended: endings{}, bug: bug, faults: rnd.IntN(12)}
 	w.log = simLog(rnd)
 	for range rnd.IntN(2) * rnd.IntN(4) { // some lives, and then the stream is made anew
 		if err = w.life(1 + rnd.IntN(4)); errors.Is(err, errBroken) {
@@ -487,15 +502,19 @@ func (w *world) recreate() {
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	const seeds = 4000
-	lives := 0
+	lives, spills := 0, 0
+	dir := t.TempDir()
 	for seed := range uint64(seeds) {
-		w, err := simulate(seed, bugs{})
-		lives += w.lives
+		w, err := simulate(dir, seed, bugs{})
+		lives, spills = lives+w.lives, spills+w.spills
 		if err != nil {
 			t.Fatalf("seed %d after %d lives: %v", seed, w.lives, err)
 		}
 	}
-	t.Logf("%d seeds, %d lives: nothing lost, nothing doubled", seeds, lives)
+	if spills < seeds/100 {
+		t.Errorf("%d lives had identities on disk", spills)
+	}
+	t.Logf("%d seeds, %d lives, %d with identities on disk: nothing lost, nothing doubled", seeds, lives, spills)
 }
 
 // TestSimulationSeesPlantedBugs shows that the oracle would notice: each known mistake must make some
@@ -512,8 +531,9 @@ func TestSimulationSeesPlantedBugs(t *testing.T) {
 	for name, bug := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			dir := t.TempDir()
 			for seed := range uint64(2000) {
-				if _, err := simulate(seed, bug); err != nil {
+				if _, err := simulate(dir, seed, bug); err != nil {
 					t.Logf("seed %d: %v", seed, err)
 					return
 				}
