@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/negotiation"
@@ -38,25 +37,10 @@ func reportFormat(r *http.Request) (sheet.Format, *problem.Problem) {
 	return sheet.FormatJSON, nil
 }
 
-// fileName makes a suggested name safe for every file system; ids of accounts can hold anything.
-func fileName(name string, f sheet.Format) string {
-	name = strings.Map(func(c rune) rune {
-		if unicode.IsLetter(c) || unicode.IsDigit(c) || strings.ContainsRune("-_. ", c) {
-			return c
-		}
-		return '_'
-	}, name)
-	const longest = 120 // characters; with four bytes each still below the 255 bytes of Linux, nearly always
-	if runes := []rune(name); len(runes) > longest {
-		name = string(runes[:longest])
-	}
-	return strings.TrimLeft(name, ". ") + f.Extension()
-}
-
 // fileHeader describes a file that follows.
 func fileHeader(h http.Header, f sheet.Format, a *reportAnswer) {
 	h.Set("Content-Type", tableType(f.MediaType()))
-	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": fileName(a.FileName, f)}))
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": sheet.FileName(a.FileName, f)}))
 	h.Set("X-As-Of", a.AsOf.String())
 	if a.Version > 0 {
 		h.Set("X-Version", strconv.Itoa(a.Version))
@@ -131,5 +115,5 @@ func (a *reportAnswer) write(out *started, f sheet.Format) error {
 	if a.paged {
 		t.Rows = sheet.Of(a.rows)
 	}
-	return a.writer(f).Write(out, t)
+	return a.Writer(f, false).Write(out, t)
 }

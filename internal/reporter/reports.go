@@ -70,14 +70,6 @@ func (a *reportAnswer) json() ([]byte, error) {
 	return append(append(b, next...), '}'), err
 }
 
-// writer writes the answer as a file.
-func (a *reportAnswer) writer(f sheet.Format) sheet.Writer {
-	if a.Delimiter != 0 && f == sheet.FormatCSV {
-		return sheet.CSV{Delimiter: a.Delimiter}
-	}
-	return f.Writer()
-}
-
 // commonParameters are those of every report.
 func commonParameters() []*huma.Param {
 	format := queryParam("format", sheet.FormatNames()+"; default: the header Accept. JSON comes in pages, files are whole")

@@ -109,6 +109,6 @@ func (s *server) reportColumns(ctx context.Context, who caller, name string) (*c
 		return nil, err
 	}
 	return &columnsOutput{columnsAnswer{
-		Report: name, Parameters: q.Values, AsOf: result.AsOf, FileName: fileName(result.FileName, f), Columns: columnsOf(result.Columns), Formats: sheet.Formats(),
+		Report: name, Parameters: q.Values, AsOf: result.AsOf, FileName: sheet.FileName(result.FileName, f), Columns: columnsOf(result.Columns), Formats: sheet.Formats(),
 	}}, nil
 }

@@ -1,0 +1,102 @@
+package report
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/usage"
+)
+
+// Writer writes the answer as a file; raw leaves the guard of CSV against formulas out.
+func (a *Answer) Writer(f sheet.Format, raw bool) sheet.Writer {
+	switch f {
+	case sheet.FormatCSV:
+		return sheet.CSV{Delimiter: a.Delimiter, Raw: raw}
+	case sheet.FormatPipe:
+		return sheet.CSV{Delimiter: '|', Raw: raw}
+	}
+	return f.Writer()
+}
+
+// Check finds what is wrong with a question without an answer to it: it is asked of an empty log. What only
+// the log can tell, such as an account that does not exist, is left for the answer.
+func (r *Reports) Check(ctx context.Context, q Query) error {
+	d, ok := Define(q.Report)
+	if !ok {
+		return &Error{Code: CodeNotFound, Parameter: "report", Detail: "no report " + q.Report}
+	}
+	if err := d.check(q.Values); err != nil {
+		return err
+	}
+	q.Cut, q.Skip, q.Limit = &Cut{AsOf: 1, Shards: map[uint16]uint64{}}, 0, 1
+	result, err := r.Run(ctx, q)
+	if err != nil {
+		return err
+	}
+	for _, err := range result.Rows {
+		return err
+	}
+	return nil
+}
+
+// Dated is a question without periods that move with the clock: asked later it means the same.
+func (q Query) Dated(now time.Time) (Query, error) {
+	d, ok := Define(q.Report)
+	if !ok || !d.has("period") {
+		return q, nil
+	}
+	ask := Ask{Tenant: q.Tenant, Now: now, values: q.Values}
+	from, until, err := ask.period()
+	if err != nil {
+		return q, err
+	}
+	q.Values = maps.Clone(q.Values)
+	delete(q.Values, "period")
+	q.Values["from"] = time.UnixMilli(from).UTC().Format(time.DateOnly)
+	q.Values["to"] = time.UnixMilli(until - dayMillis).UTC().Format(time.DateOnly)
+	return q, nil
+}
+
+func (d Definition) has(parameter string) bool {
+	for _, p := range d.Parameters {
+		if p.Name == parameter {
+			return true
+		}
+	}
+	return false
+}
+
+// Settled is the state of the log that a question is about, fixed.
+type Settled struct {
+	Cut     Cut
+	Version int    // of the closed month that it is; 0: none
+	State   string // of the month, where the question is about one
+}
+
+// Settle fixes what a question is about, so that the same answer can be made again at any time, to the same
+// bytes. Of a closed month that is the newest version, unless the question says otherwise.
+func (r *Reports) Settle(ctx context.Context, q Query) (Settled, error) {
+	cut, err := r.cut(ctx, q)
+	if err != nil {
+		return Settled{}, err
+	}
+	s := Settled{Cut: cut, Version: q.Version}
+	if m, err := usage.ParseMonth(q.Values["month"]); err == nil {
+		info, err := r.Month(ctx, q.Tenant, m)
+		if err != nil {
+			return Settled{}, err
+		}
+		s.State = info.State
+		if q.Report == "monthly-usage" {
+			ask := monthAsk{tenant: q.Tenant, month: m, cut: cut}
+			if err := r.monthVersion(ctx, &ask); err != nil {
+				return Settled{}, err
+			}
+			s.Cut, s.Version = ask.cut, ask.version
+		}
+	}
+	s.Cut.Now = false
+	return s, nil
+}
