@@ -22,7 +22,8 @@ type AccountInfo struct {
 	Plans          []string // of services, as "sta STA Basic"
 	Bundles        []string // of the entitlements in force, sorted
 	Users          string   // entitled
-	Status         string   // "Active" or "Disabled" as set for service sta, "Deleted"; "Active" where nothing is set
+	CreatedAt      Instant
+	Status         string // "Active" or "Disabled" as set for service sta, "Deleted"; "Active" where nothing is set
 }
 
 // Accounts lists a tenant's accounts, deleted ones too: each after the one above it, siblings by name, then id.
@@ -72,7 +73,7 @@ func (r *Reports) nowCut(ctx context.Context) (Cut, error) {
 
 func accountInfo(state *directory.State, id string, at int64) AccountInfo {
 	a, _ := state.Account(id, at)
-	info := AccountInfo{ID: id, Name: a.Name, Kind: a.Kind, Reseller: a.Reseller, ContractMode: contractMode(a), Currency: a.Currency, Status: "Active"}
+	info := AccountInfo{ID: id, Name: a.Name, Kind: a.Kind, Reseller: a.Reseller, ContractMode: contractMode(a), Currency: a.Currency, CreatedAt: Instant(a.CreatedAt), Status: "Active"}
 	switch {
 	case a.Deleted:
 		info.Status = "Deleted"

@@ -39,9 +39,10 @@ func (r *Reports) staScreen(ctx context.Context, q *staAsk, measure string, ownO
 		shown = append(shown, month.children(b, q.state, root, at)...)
 	}
 	var rows []sheet.Row
-	incomplete := map[string]bool{}
+	incomplete, ids := map[string]bool{}, map[string]string{} // by name: it is unique in a tree
 	for _, x := range shown {
 		account, _ := q.state.Account(b.ids[x], at)
+		ids[account.Name] = b.ids[x]
 		incomplete[account.Name] = incomplete[account.Name] || !month.complete[x]
 		for plan, name := range directory.STAPlans() {
 			if month.plans[x]&(1<<plan) == 0 {
@@ -55,7 +56,9 @@ func (r *Reports) staScreen(ctx context.Context, q *staAsk, measure string, ownO
 		}
 	}
 	a.Rows = sheet.Of(rows)
-	a.Extra = func(row sheet.Row) map[string]any { return map[string]any{"tree_complete": !incomplete[row[0]]} }
+	a.Extra = func(row sheet.Row) map[string]any {
+		return map[string]any{"tree_complete": !incomplete[row[0]], "account_id": ids[row[0]]}
+	}
 	return a, nil
 }
 
