@@ -162,7 +162,7 @@ func (k *Register) persist(ctx context.Context, trouble string, do func() error)
 
 // tidy removes what nobody reads, and looks at what other events decide.
 func (k *Register) tidy(ctx context.Context) {
-	err := Clean(ctx, k.db, time.Now())
+	err := Clean(ctx, k.db, k.partition, time.Now())
 	if err == nil {
 		err = k.touchContested(ctx)
 	}

@@ -118,12 +118,16 @@ func TestTwoWriters(t *testing.T) {
 	}
 	b.want(`SELECT plans[1] FROM {{db}}.plan_spans`, "")
 	b.want(`SELECT toString(count()) FROM {{db}}.directory_plans`, "1")
-	if err := register.Clean(b.Context(), b.W, time.Now()); err != nil {
+	if err := register.Clean(b.Context(), b.W, reporttest.Shard+1, time.Now()); err != nil { // has other tenants
+		t.Fatal(err)
+	}
+	b.want(`SELECT toString(count()) FROM {{db}}.directory_plans`, "1")
+	if err := register.Clean(b.Context(), b.W, reporttest.Shard, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	b.want(`SELECT toString(count()) FROM {{db}}.directory_plans`, "0")
 	b.want(`SELECT toString(count()) FROM {{db}}.directory_generations`, "2") // young ones stay
-	if err := register.Clean(b.Context(), b.W, time.Now().Add(time.Hour)); err != nil {
+	if err := register.Clean(b.Context(), b.W, reporttest.Shard, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	b.want(`SELECT toString(count()) FROM {{db}}.directory_generations`, "1")
