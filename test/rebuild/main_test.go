@@ -1,4 +1,5 @@
-// Package rebuild makes all tables again under load, kills who does it, and asks an oracle what is left.
+// Package rebuild makes all tables again under load, or those partitions that were damaged, kills who does it, and asks
+// an oracle what is left.
 package rebuild_test
 
 import (
@@ -38,7 +39,12 @@ func tool(f *fight.Fight, env []string, args ...string) outcome {
 }
 
 func command(ctx context.Context, f *fight.Fight, env []string, args ...string) *exec.Cmd {
-	all := append([]string{"rebuild", "-o", "json", "--lease-ttl", "2s"}, f.Rig.ToolFlags()...)
+	return verb(ctx, f, "rebuild", env, args...)
+}
+
+// verb is a command of the tool that has a lease.
+func verb(ctx context.Context, f *fight.Fight, name string, env []string, args ...string) *exec.Cmd {
+	all := append([]string{name, "-o", "json", "--lease-ttl", "2s"}, f.Rig.ToolFlags()...)
 	cmd := exec.CommandContext(ctx, fight.Program(), append(all, args...)...)
 	cmd.Env = append(os.Environ(), env...)
 	return cmd
@@ -46,20 +52,27 @@ func command(ctx context.Context, f *fight.Fight, env []string, args ...string) 
 
 func ran(f *fight.Fight, cmd *exec.Cmd) outcome {
 	f.T.Helper()
+	var o outcome
+	o.code, o.stderr = said(f, cmd, &o.Result)
+	return o
+}
+
+// said runs a command and decodes what it says into answer; the code is -1 where it was killed.
+func said(f *fight.Fight, cmd *exec.Cmd, answer any) (code int, stderr string) {
+	f.T.Helper()
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		f.T.Fatalf("rebuild: %v", err)
+		f.T.Fatalf("%s: %v", cmd.Args[1], err)
 	}
-	o := outcome{code: cmd.ProcessState.ExitCode(), stderr: log.String()}
 	if out.Len() > 0 {
-		if err := json.Unmarshal(out.Bytes(), &o.Result); err != nil {
-			f.T.Fatalf("rebuild says no JSON: %v\n%s", err, out.String())
+		if err := json.Unmarshal(out.Bytes(), answer); err != nil {
+			f.T.Fatalf("%s says no JSON: %v\n%s", cmd.Args[1], err, out.String())
 		}
 	}
-	return o
+	return cmd.ProcessState.ExitCode(), log.String()
 }
 
 // exchanged checks that a run did all that it should.
