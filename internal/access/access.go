@@ -46,7 +46,7 @@ func Entities() []Entity {
 
 // Whole reports whether the entity belongs to the tenant as a whole: a grant for some accounts does not reach it.
 func (e Entity) Whole() bool {
-	return slices.Contains([]Entity{DeadLetters, DataHealth, Roles, Operators, Keys, AuditLog}, e)
+	return slices.Contains([]Entity{Months, DeadLetters, DataHealth, Roles, Operators, Keys, AuditLog}, e)
 }
 
 // Verb is what is done to an entity (reports.md B-05); "all" is the four of them.

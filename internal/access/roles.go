@@ -59,7 +59,7 @@ func SystemRoles() []Role {
 	roles := []Role{
 		{Name: SuperAdministrator, Description: "Everything but the Usage Report (STA), which is for account managers", Rights: every(all), ManageAll: true},
 		{Name: Auditor, Description: "Sees everything but the Usage Report (STA), changes nothing", Rights: every(see)},
-		{Name: AccountManager, Description: "The Usage Report (STA) on screen and as a file", Rights: Rights{UsageReport: all, Usage: see, Months: see, Archive: all, Schedules: all}},
+		{Name: AccountManager, Description: "The Usage Report (STA) on screen and as a file", Rights: Rights{UsageReport: all, Usage: see, Archive: all, Schedules: all}},
 		{Name: ReportsRole, Description: "The Secure Connect reports: detailed usage, monthly costs, adjustments", Rights: Rights{SecureConnect: all, Usage: see, Archive: all}},
 		{Name: PartnerAdmin, Description: "The partner reports, with their export", Rights: Rights{PartnerReports: all, Usage: see, Archive: all, Schedules: all}},
 		{Name: Technician, Description: "The partner reports on screen, without export", Rights: Rights{PartnerReports: see}},

@@ -30,17 +30,12 @@ type Viewer struct {
 	Roles    []string // names, for people
 	Held     []Held
 	SignedAt time.Time
-	Proven   time.Time // when the operator last proved who it is, by password or at the issuer
+	// Fresh: proved who it is within ProofMax. What closes a month or changes rights asks for it; else ErrProof.
+	Fresh bool
 }
 
 // ProofMax is how old a proof may be for a change of money or rights.
 const ProofMax = 10 * time.Minute
-
-// ProvenWithin reports whether the operator proved who it is a moment ago. What closes a month or changes
-// rights asks for it; else web.ErrProof, API prove-again.
-func (v *Viewer) ProvenWithin(now time.Time) bool {
-	return v != nil && now.Sub(v.Proven) < ProofMax && !v.Proven.After(now.Add(time.Minute))
-}
 
 // May reports whether the viewer may do verb to entity at all; reach is another question.
 func (v *Viewer) May(e Entity, verb Verb) bool {

@@ -151,6 +151,9 @@ func (r *Reports) Run(ctx context.Context, q Query) (*Result, error) {
 	if err := d.check(q.Values); err != nil {
 		return nil, err
 	}
+	if err := guarded(ctx, q.guarded()); err != nil {
+		return nil, err
+	}
 	result := &Result{Report: d.Name, Values: q.Values, Version: q.Version}
 	ask := Ask{Tenant: q.Tenant, Export: q.Export, Now: r.now(), Skip: q.Skip, Limit: q.Limit, values: q.Values}
 	var err error

@@ -128,6 +128,9 @@ func (r *Reports) Explain(ctx context.Context, q ExplainQuery) (*Explanation, er
 	if explain == nil {
 		return nil, wrong("report", "want one of "+strings.Join(ExplainedReports(), ", "))
 	}
+	if err := guarded(ctx, q.guarded()); err != nil {
+		return nil, err
+	}
 	e := &explanation{Reports: r, q: q, out: &Explanation{
 		Report: q.Report, Key: q.Values, Measure: q.Values["measure"], Versions: []VersionNumber{}, Rollup: []RollupCell{}, Events: []Evidence{},
 	}}

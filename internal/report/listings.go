@@ -68,6 +68,13 @@ var eventWindows = [...]int64{60_000, 3_600_000, 32 * 86_400_000, Forever}
 
 // Events lists stored events.
 func (r *Reports) Events(ctx context.Context, q EventsQuery) ([]EventRow, error) {
+	judged := Question{Tenant: q.Tenant, Report: ReportEvents}
+	if q.Account != "" {
+		judged.Accounts = []string{q.Account}
+	}
+	if err := guarded(ctx, judged); err != nil {
+		return nil, err
+	}
 	mark := Mark{RecordedAt: Forever}
 	statement := eventsBackward
 	switch {

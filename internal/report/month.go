@@ -86,6 +86,9 @@ func (f MonthFilter) Rows(rows []MonthRow) []MonthRow {
 
 // MonthUsage computes the monthly aggregates.
 func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) {
+	if err := guarded(ctx, Question{Tenant: q.Tenant, Report: ReportUsage, Accounts: q.Accounts}); err != nil {
+		return nil, err
+	}
 	if m := r.pages.get(q.Resume); m != nil {
 		return m, nil
 	}

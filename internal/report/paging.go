@@ -37,6 +37,9 @@ type Page struct {
 // answer are of the same state of the log and agree with each other.
 func (r *Reports) Page(ctx context.Context, q Query, at *Place, limit int) (*Page, error) {
 	question := q.question()
+	if err := guarded(ctx, q.guarded()); err != nil {
+		return nil, err // also for rows that are kept
+	}
 	if at == nil {
 		return r.firstPage(ctx, q, question, limit)
 	}

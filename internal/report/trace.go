@@ -103,6 +103,9 @@ LIMIT 1000`
 
 // Trace tells what became of an event; CodeNotFound if the log never had it.
 func (r *Reports) Trace(ctx context.Context, tenant, source, id string) (*Trace, error) {
+	if err := guarded(ctx, Question{Tenant: tenant, Report: ReportEvents}); err != nil {
+		return nil, err
+	}
 	t := &Trace{Source: source, ID: id, Deliveries: []Delivery{}, Voids: []Void{}}
 	hash := usage.IdentityHash(tenant, usage.Identity{Source: source, ID: id})
 	now, err := r.CutNow(ctx)

@@ -80,6 +80,9 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	if err := CheckUsage(q); err != nil {
 		return nil, err
 	}
+	if err := guarded(ctx, Question{Tenant: q.Tenant, Report: ReportMeter, Accounts: q.Accounts}); err != nil {
+		return nil, err
+	}
 	w, err := r.Watermark(ctx)
 	if err != nil {
 		return nil, err

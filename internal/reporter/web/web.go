@@ -10,7 +10,6 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
@@ -23,12 +22,12 @@ import (
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
-// Failures that become pages.
+// Failures that become pages; access.ErrProof is one as well.
 var (
 	// ErrNotFound: there is no such thing within the viewer's reach (404).
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = access.ErrOutside
 	// ErrForbidden: it is within reach, but the role does not allow this (403).
-	ErrForbidden = errors.New("not allowed")
+	ErrForbidden = access.ErrForbidden
 )
 
 // Parts is what the pages are made from.
@@ -57,6 +56,7 @@ type page struct {
 	title   string
 	entity  access.Entity
 	verb    access.Verb
+	proof   bool   // changes money or rights: for who proved who they are a moment ago
 	menu    string // the heading it stands under in the menu; "" keeps it out
 	serve   func(s *Site, v *visit) (templ.Component, error)
 }
@@ -70,16 +70,6 @@ func pages() []page {
 	return all
 }
 
-// visit is one request for a page.
-type visit struct {
-	*http.Request
-	w      http.ResponseWriter
-	page   page
-	viewer *access.Viewer
-	token  string // every form sends it back as form field "token"
-	now    time.Time
-}
-
 // redirect ends a POST: the browser asks for the page anew.
 type redirect struct{ to string }
 
@@ -88,7 +78,8 @@ func (r redirect) Error() string { return "see " + r.to }
 // Site is the pages over their parts.
 type Site struct {
 	Parts
-	mux *http.ServeMux
+	mux   *http.ServeMux
+	fresh freshness
 }
 
 // New builds the site. It serves every path that is not of the API.
