@@ -21,7 +21,7 @@ func all(ctx context.Context, o options, out io.Writer) error {
 		run  func(context.Context, options, io.Writer) error
 	}
 	var faults []error
-	for _, p := range []part{{"load", load}, {"drain", drain}, {"dedup", dedup}, {"fill", fill}, {"store", store}} {
+	for _, p := range []part{{"load", load}, {"drain", drain}, {"dedup", dedup}, {"fill", fill}, {"store", store}, {"reports", reports}} {
 		own := o
 		own.eventsGiven = o.eventsGiven && p.name == "fill"
 		if p.name == "load" {

@@ -1,6 +1,6 @@
 // Command bench measures what Countinghouse costs: over HTTP from a POST to the ledger (load), from a
 // backlog in the log to the tables (drain, beside loops that others write), with duplicates (dedup), and
-// on a store of a hundred million events (fill, store). bench/README.md says what each figure means.
+// on a store of a hundred million events (fill, store, reports). bench/README.md says what each figure means.
 //
 // It also checks: what was accepted must be in the ledger exactly, every duplicate found. A difference
 // is exit 1, whatever the speed.
@@ -39,6 +39,7 @@ type options struct {
 	profile     string
 
 	store       string // directory of the large store
+	population  int    // accounts of each kind that reports are asked of
 	events      int64  // of the store, or of the backlog
 	eventsGiven bool
 	timeGiven   bool // --seconds or BENCH_SECONDS
@@ -48,7 +49,7 @@ type options struct {
 // commands by their first argument; without one it is load.
 func commands() map[string]func(context.Context, options, io.Writer) error {
 	return map[string]func(context.Context, options, io.Writer) error{
-		"load": load, "fill": fill, "store": store, "drain": drain, "dedup": dedup, "all": all,
+		"load": load, "fill": fill, "store": store, "reports": reports, "drain": drain, "dedup": dedup, "all": all,
 	}
 }
 
@@ -70,7 +71,8 @@ func flags(args []string, errs io.Writer) (options, error) {
 	f.IntVar(&o.rate, "rate", 0, "load, store: events per second, at most; 0 is as fast as it goes, for store 50,000")
 	f.IntVar(&o.fresh, "fresh", -1, "load: seconds of the freshness phase at half load; default half of --seconds, 0 leaves it out")
 	f.StringVar(&o.profile, "profile", "", "load, drain: folder for profiles of the parts at work: pprof of ours, perf of NATS and ClickHouse")
-	f.StringVar(&o.store, "store", defaultStore(), "fill, store: directory of the large store")
+	f.StringVar(&o.store, "store", defaultStore(), "fill, store, reports: directory of the large store")
+	f.IntVar(&o.population, "population", 10_000, "reports: accounts of each kind that are put into the store, once, and reported on")
 	f.Int64Var(&o.events, "events", 100_000_000, "fill: events of the store; drain, dedup: of a backlog, instead of their own numbers")
 	f.BoolVar(&o.weigh, "weigh", false, "fill: weigh the tables of a store again")
 	if err := f.Parse(args); err != nil {
@@ -84,7 +86,7 @@ func flags(args []string, errs io.Writer) (options, error) {
 	if o.fresh < 0 {
 		o.fresh = max(5, o.seconds/2)
 	}
-	if f.NArg() > 0 || o.seconds < 1 || o.connections < 1 || o.tenants < 1 || o.accounts < 1 || o.templates < 1 || o.events < chunkEvents {
+	if f.NArg() > 0 || o.seconds < 1 || o.connections < 1 || o.tenants < 1 || o.accounts < 1 || o.templates < 1 || o.population < childrenEach || o.events < chunkEvents {
 		return o, errors.New("bench: counts must be positive, and the command comes first; see --help")
 	}
 	return o, nil
