@@ -8,7 +8,7 @@ import (
 
 func homePages() []page {
 	return []page{
-		{pattern: "GET /{$}", title: "Home", entity: access.Usage, verb: access.View, menu: "Usage", serve: (*Site).home},
+		{pattern: "GET /{$}", title: "Home", entity: access.Usage, verb: access.View, menu: menuUsage, serve: (*Site).home},
 	}
 }
 

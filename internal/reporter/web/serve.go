@@ -11,7 +11,9 @@ import (
 	"github.com/a-h/templ"
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -68,6 +70,10 @@ func (s *Site) serve(p page, w http.ResponseWriter, r *http.Request) {
 			s.fail(v, errToken)
 			return
 		}
+	}
+	if p.proof && r.Method != http.MethodGet && !viewer.Fresh {
+		s.fail(v, access.ErrProof)
+		return
 	}
 	body, err := p.serve(s, v)
 	if err != nil {
