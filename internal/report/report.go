@@ -49,12 +49,14 @@ type Reports struct {
 	books   books
 	pages   shelf[Month]
 	answers shelf[answer]
+	tallies shelf[[]tally]
 }
 
 // New answers from db; now is the clock that decides which months are open.
 func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
 	return &Reports{
 		db: db, now: now, books: books{tenants: map[string]*book{}}, pages: shelf[Month]{max: rowsKept}, answers: shelf[answer]{max: keptRowsTotal},
+		tallies: shelf[[]tally]{max: talliesKept},
 	}
 }
 

@@ -42,23 +42,17 @@ func (r *Reports) staRead(ctx context.Context, q *staAsk, need staNumbers) (*sta
 	for i, id := range b.ids {
 		b.index[id] = int32(i)
 	}
-	wanted, planned := make([]bool, len(b.ids)), false
+	anyone, planned := false, false
 	for i, m := range q.months {
 		b.months[i].fold(b, q.state, q.account, m.Start().Millis(), m.End().Millis())
 		for x, below := range b.months[i].below {
-			wanted[x] = wanted[x] || below
+			anyone = anyone || below
 			planned = planned || b.months[i].plan[x] >= 0
 		}
 	}
-	accounts := []string{}
-	for x, want := range wanted {
-		if want {
-			accounts = append(accounts, b.ids[x])
-		}
-	}
 	// Numbers of all accounts are by plan only: where nobody has one, there is nothing to count.
-	if len(accounts) > 0 && (planned || q.account != "") {
-		err := r.countUsers(ctx, q, accounts, need, func(account string, month, measure int, n uint64) {
+	if anyone && (planned || q.account != "") {
+		err := r.countUsers(ctx, q, need, func(account string, month, measure int, n uint64) {
 			if x, ok := b.index[account]; ok && b.months[month].exists[x] && !b.months[month].missing[x] {
 				b.months[month].own[x][measure] = uint32(min(n, 1<<32-1))
 			}

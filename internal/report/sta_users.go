@@ -1,11 +1,6 @@
 package report
 
-import (
-	"context"
-
-	"github.com/countinghouse/countinghouse/internal/usage"
-	"github.com/countinghouse/countinghouse/internal/warehouse"
-)
+import "context"
 
 // populationMonths is how many months' ends one statement counts: a bit each of 64, and one to spare.
 const populationMonths = 60
@@ -35,6 +30,37 @@ const (
 	population      = populationHead + usersByInstant + `        UNION ALL` + tokensByInstant + populationTail
 	populationExact = populationHead + usersInOrder + `        UNION ALL` + tokensInOrder + populationTail
 )
+
+// populationAt is the same at one end, where no more need be known of a user or token than when was last said that it
+// is so, and when that it is not. Both in one instant is a doubt.
+const populationAt = `
+SELECT account, sum(registered), sum(registered AND token), sum(tied)
+FROM
+(
+    SELECT account, user, max(registered) AS registered, max(token) AS token, max(tied) AS tied
+    FROM
+    (
+        SELECT account, simpleJSONExtractString(data, 'user_id') AS user, maxIf(at, type = 'user.registered') AS yes, maxIf(at, type != 'user.registered') AS no,
+            yes > no AS registered, toUInt8(0) AS token, yes = no AS tied
+        FROM {{db}}.directory_events
+        WHERE type IN ('user.registered', 'user.removed') AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + directoryLive + `
+        GROUP BY account, user
+        UNION ALL
+        SELECT account, min(simpleJSONExtractString(data, 'user_id')) AS user, maxIf(at, active) AS yes, maxIf(at, NOT active) AS no,
+            toUInt8(0) AS registered, yes > no AS token, yes = no OR user != max(simpleJSONExtractString(data, 'user_id')) AS tied
+        FROM
+        (
+            SELECT account, data, at, simpleJSONExtractRaw(data, 'state') = '"active"' AS active
+            FROM {{db}}.directory_events
+            WHERE type = 'token.state_set' AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + directoryLive + `
+        )
+        GROUP BY account, simpleJSONExtractString(data, 'token_id')
+    )
+    GROUP BY account, user
+)
+WHERE registered OR tied
+GROUP BY account
+SETTINGS max_bytes_before_external_group_by = 400000000` // of each of the statement's steps that group
 
 const populationHead = `
 WITH
@@ -121,7 +147,6 @@ FROM
     FROM {{db}}.events
     WHERE tenant = {tenant:String} AND meter = 'activity' AND type = 'user.activity' AND sign = 1
         AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + `
-        AND (empty({accounts:Array(String)}) OR account IN {accounts:Array(String)})
         AND (source, id) NOT IN
         (
             SELECT source, id
@@ -134,74 +159,34 @@ FROM
 GROUP BY account`
 
 // countUsers reads the numbers of months, per account: take is called with the index of a month and of a measure.
-func (r *Reports) countUsers(ctx context.Context, q *staAsk, accounts []string, need staNumbers, take func(account string, month, measure int, n uint64)) error {
-	if len(accounts) > filterMax {
-		accounts = []string{}
-	}
+func (r *Reports) countUsers(ctx context.Context, q *staAsk, need staNumbers, take func(account string, month, measure int, n uint64)) error {
 	if need.population {
-		for first := 0; first < len(q.months); first += populationMonths {
-			if err := r.countPopulation(ctx, q, accounts, first, take); err != nil {
-				return err
+		ends := make([]int64, len(q.months))
+		for i, m := range q.months {
+			ends[i] = m.End().Millis()
+		}
+		all, err := r.populations(ctx, q.tenant, q.cut, ends)
+		if err != nil {
+			return err
+		}
+		for i := range all {
+			for _, t := range *all[i] {
+				take(t.account, i, staMeasure(MeasureRegistered), t.n[0])
+				take(t.account, i, staMeasure(MeasureToken), t.n[1])
 			}
 		}
 	}
 	if !need.activity {
 		return nil
 	}
-	for i, m := range q.months {
-		if err := r.countActivity(ctx, q, accounts, m, func(account string, n uint64) { take(account, i, staMeasure(MeasureActivity), n) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// counted is the population of an account at the ends of months.
-type counted struct {
-	account           string
-	registered, token []uint64
-}
-
-func (r *Reports) countPopulation(ctx context.Context, q *staAsk, accounts []string, first int, take func(account string, month, measure int, n uint64)) error {
-	var ends []int64
-	for _, m := range q.months[first:min(first+populationMonths, len(q.months))] {
-		ends = append(ends, m.End().Millis())
-	}
-	var all []counted
-	for _, sql := range []string{population, populationExact} {
-		all = all[:0]
-		doubts := uint64(0)
-		params := q.cut.params(map[string]any{"tenant": q.tenant, "accounts": accounts, "ends": ends, "last": ends[len(ends)-1]})
-		err := r.query(ctx, "count users and tokens", sql, params, func(row warehouse.Rows) error {
-			var c counted
-			var tied uint64
-			err := row.Scan(&c.account, &c.registered, &c.token, &tied)
-			all, doubts = append(all, c), doubts+tied
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if doubts == 0 {
-			break
-		}
-	}
-	for _, c := range all {
-		for i := range c.registered {
-			take(c.account, first+i, staMeasure(MeasureRegistered), c.registered[i])
-			take(c.account, first+i, staMeasure(MeasureToken), c.token[i])
-		}
-	}
-	return nil
-}
-
-func (r *Reports) countActivity(ctx context.Context, q *staAsk, accounts []string, m usage.Month, take func(account string, n uint64)) error {
-	params := q.cut.params(map[string]any{"tenant": q.tenant, "accounts": accounts, "from": m.Start().Millis(), "to": m.End().Millis()})
-	return r.query(ctx, "count active users", activeInMonth, params, func(row warehouse.Rows) error {
-		var account string
-		var n uint64
-		err := row.Scan(&account, &n)
-		take(account, n)
+	all, err := r.activities(ctx, q.tenant, q.cut, q.months)
+	if err != nil {
 		return err
-	})
+	}
+	for i := range all {
+		for _, t := range *all[i] {
+			take(t.account, i, staMeasure(MeasureActivity), t.n[0])
+		}
+	}
+	return nil
 }
