@@ -245,8 +245,23 @@ func (j *Jobs) All(ctx context.Context, tenant string) ([]Job, error) {
 	return all, err
 }
 
+// Open are the jobs of a tenant, or of every tenant for "", that have not ended or have mails to be sent, oldest
+// first; ErrUnavailable while they are not known.
+func (j *Jobs) Open(ctx context.Context, tenant string) ([]Job, error) {
+	open, err := j.all(ctx, func(one Job) bool {
+		return (!one.State.Ended() || one.Unsent()) && (tenant == "" || one.Tenant == tenant)
+	})
+	for i := range open {
+		open[i] = open[i].clone()
+	}
+	slices.SortFunc(open, func(a, b Job) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Tenant, b.Tenant))
+	})
+	return open, err
+}
+
 // Put notes what this process wrote itself, so that it is in the next answer.
-func (j *Jobs) Put(one Job) { j.put(one) }
+func (j *Jobs) Put(one Job) { j.put(one.clone()) }
 
 // JobLeases are who runs report jobs: reporters that beat. No partition of them is ever held.
 func (s *Store) JobLeases(ctx context.Context, holder string, ttl time.Duration) (*Leases, error) {

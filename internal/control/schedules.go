@@ -139,4 +139,4 @@ func (s *Schedules) All(ctx context.Context, tenant string) ([]Schedule, error) 
 }
 
 // Put notes what this process wrote itself, so that it is in the next answer.
-func (s *Schedules) Put(one Schedule) { s.put(one) }
+func (s *Schedules) Put(one Schedule) { s.put(one.clone()) }

@@ -1,0 +1,129 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/faultpoint"
+)
+
+// sweep removes, from time to time, files that were kept long enough and what dead reporters left behind.
+func (d *Desk) sweep(ctx context.Context) {
+	tick := time.NewTicker(d.cfg.SweepEvery)
+	defer tick.Stop()
+	s := &sweeping{Desk: d, loose: map[string]uint64{}, unnamed: map[string]bool{}}
+	for {
+		if err := s.once(ctx); err != nil && ctx.Err() == nil {
+			d.log.Debug("files not swept", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// sweeping remembers what the sweep before saw: what nobody owns may be about to be owned, so it goes only
+// when it was there the last time and did not grow.
+type sweeping struct {
+	*Desk
+	loose   map[string]uint64
+	unnamed map[string]bool
+}
+
+func (s *sweeping) once(ctx context.Context) error {
+	all, err := s.jobs.All(ctx, "")
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if err := s.expire(ctx, &all[i]); err != nil {
+			return err
+		}
+	}
+	if err := s.strays(ctx, all); err != nil {
+		return err
+	}
+	return s.pieces(ctx)
+}
+
+// expire removes the file of a job that was kept long enough. The job says so first: a file that is named is
+// there. The manifest stays.
+func (s *sweeping) expire(ctx context.Context, j *control.Job) error {
+	until := Job{Job: *j}.KeptUntil()
+	if !j.State.Ended() || j.Unsent() || until.IsZero() || s.now().Before(until) {
+		return nil
+	}
+	object := j.File.Object
+	j.File.Object, j.File.GoneAt = "", s.now()
+	written, err := s.parts.Control.ChangeJob(ctx, *j, "file removed", s.parts.Holder, s.now())
+	if errors.Is(err, control.ErrConflict) {
+		return nil // next time
+	}
+	if err != nil {
+		return err
+	}
+	s.jobs.Put(written)
+	faultpoint.Hit("jobs/file-unnamed")
+	return s.files.Remove(ctx, object)
+}
+
+// strays removes files that no job names.
+func (s *sweeping) strays(ctx context.Context, all []control.Job) error {
+	files, err := s.files.List(ctx)
+	if err != nil {
+		return err
+	}
+	named, busy := map[string]bool{}, map[string]bool{}
+	for i := range all {
+		j := &all[i]
+		if j.State == control.JobRunning {
+			busy[key(j)] = true
+		}
+		if j.File != nil {
+			named[j.File.Object], named[j.File.Manifest] = true, true
+		}
+	}
+	seen := map[string]bool{}
+	for _, f := range files {
+		parts := strings.SplitN(f.Name, "/", 3)
+		if named[f.Name] || len(parts) != 3 || busy[parts[0]+"/"+parts[1]] {
+			continue
+		}
+		if !s.unnamed[f.Name] {
+			seen[f.Name] = true
+			continue
+		}
+		if err := s.files.Remove(ctx, f.Name); err != nil {
+			return err
+		}
+		s.log.Info("removed a file that no job names", zap.String("file", f.Name))
+	}
+	s.unnamed = seen
+	return nil
+}
+
+// pieces removes pieces of files that were never finished.
+func (s *sweeping) pieces(ctx context.Context) error {
+	loose, err := s.files.Loose(ctx)
+	if err != nil {
+		return err
+	}
+	for subject, n := range loose {
+		if s.loose[subject] != n {
+			continue
+		}
+		if err := s.files.Purge(ctx, subject); err != nil {
+			return err
+		}
+		s.log.Info("removed pieces of a file that was never finished", zap.Uint64("pieces", n))
+	}
+	s.loose = loose
+	return nil
+}
