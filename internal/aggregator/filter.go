@@ -1,38 +1,47 @@
 package aggregator
 
-import "math/bits"
+import (
+	"math/bits"
+	"math/rand/v2"
+)
 
 // filter answers "never seen" for almost every new identity, and "perhaps" for the rest. It is a cache:
 // a wrong "perhaps" costs a look-up, and everything at or below its covered position is in it.
 //
-// It is a chain of blocked Bloom segments, each twice the capacity of the one before, 16 bits a key and
-// one cache line a probe: about 0.1 % wrong answers a segment, about 2 bytes an identity over all.
+// It is a chain of cuckoo tables of 16-bit fingerprints, each twice the capacity of the one before: 17 bits
+// a key, two cache lines a probe, and one wrong answer in nine thousand a segment. A Bloom filter of as many bits
+// gave one in a thousand, and with 100 million identities half of all look-ups were of events never seen.
 type filter struct {
 	segments []*segment
 }
 
 const (
-	filterFirst      = 1 << 20 // capacity of the first segment, in keys: 2 MiB
-	filterLargest    = 1 << 26 // segments stop doubling here: 128 MiB
-	filterBitsPerKey = 16
-	blockWords       = 8 // 512 bits: one cache line
-	filterProbes     = 8
+	filterFirst   = 1 << 20 // capacity of the first segment, in keys: 2 MiB
+	filterLargest = 1 << 26 // segments stop doubling here: 135 MiB
+	filterLoad    = 95      // percent of the slots that are used at most: beyond 98 no key would find a place
+	bucketSlots   = 4       // fingerprints of a word
+	kicksMost     = 500     // a key that moved so many others found no place: the segment is full
 )
 
-// segment is one blocked Bloom filter of fixed capacity.
+// segment is one cuckoo table of fixed capacity. A key has two buckets, either of which can be computed from
+// the other and the fingerprint, so that a fingerprint can be moved without knowing its key. The seed is
+// nobody's business: who knew it could choose ids that want the same buckets.
 type segment struct {
-	words    []uint64 // len is a multiple of blockWords
-	blocks   uint64
+	words    []uint64 // buckets of four fingerprints; an empty slot is 0
 	capacity uint64
 	keys     uint64
+	seed     uint64
+	turn     uint64 // which slot is emptied next
 
 	file string // where it was saved last, and the checksum; "" if it has changed since
 	sum  uint64
 }
 
+// bucketsOf is how many buckets a segment of the given capacity has.
+func bucketsOf(capacity uint64) uint64 { return capacity*100/(filterLoad*bucketSlots) + 2 }
+
 func newSegment(capacity uint64) *segment {
-	blocks := capacity * filterBitsPerKey / (blockWords * 64)
-	return &segment{words: make([]uint64, blocks*blockWords), blocks: blocks, capacity: capacity}
+	return &segment{words: make([]uint64, bucketsOf(capacity)), capacity: capacity, seed: rand.Uint64()}
 }
 
 // newFilter is an empty filter whose first segment takes first keys.
@@ -48,14 +57,27 @@ func (f *filter) has(h uint64) bool {
 	return false
 }
 
+// mark answers has for all identities of a chunk. One after the other each would wait for main memory; asked
+// segment by segment, without a decision in between, the waits of several overlap.
+func (f *filter) mark(ids []identified) {
+	for n, s := range f.segments {
+		for i := range ids {
+			p := &ids[i]
+			seen := s.has(p.hash)
+			p.seen = seen || n > 0 && p.seen
+		}
+	}
+}
+
 // add notes an identity hash. A full segment is sealed and a larger one begun.
 func (f *filter) add(h uint64) {
 	s := f.segments[len(f.segments)-1]
-	if s.keys >= s.capacity {
-		s = newSegment(min(2*s.capacity, filterLargest))
-		f.segments = append(f.segments, s)
+	if s.keys < s.capacity && s.add(h) {
+		return
 	}
-	s.add(h)
+	s = newSegment(min(2*s.capacity, filterLargest))
+	f.segments = append(f.segments, s)
+	s.add(h) // it is empty
 }
 
 // size is the number of identities added.
@@ -67,31 +89,91 @@ func (f *filter) size() uint64 {
 	return n
 }
 
-// block picks a cache line by the high half of the hash; the low half, remixed, picks the bits.
-func (s *segment) block(h uint64) ([]uint64, uint64) {
-	hi, _ := bits.Mul64(h, s.blocks)
-	i := hi * blockWords
-	return s.words[i : i+blockWords : i+blockWords], h * 0x9E3779B97F4A7C15
+// place is the first bucket of a hash and its fingerprint.
+func (s *segment) place(h uint64) (bucket, print uint64) {
+	h ^= s.seed
+	h = (h ^ h>>32) * 0xd6e8feb86659fd93
+	h = (h ^ h>>29) * 0x9e3779b97f4a7c15
+	h ^= h >> 32
+	bucket, _ = bits.Mul64(h, uint64(len(s.words)))
+	return bucket, h&0xffff | uint64(b2i(h&0xffff == 0))
 }
 
-func (s *segment) has(h uint64) bool {
-	b, r := s.block(h)
-	for range filterProbes {
-		bit := r >> 55 // nine high bits: 512 positions
-		if b[bit>>6]&(1<<(bit&63)) == 0 {
-			return false
-		}
-		r *= 0xD6E8FEB86659FD93
+func b2i(b bool) int {
+	if b {
+		return 1
 	}
+	return 0
+}
+
+// other is the other bucket of a fingerprint: twice other is the bucket itself.
+func (s *segment) other(bucket, print uint64) uint64 {
+	n := uint64(len(s.words))
+	sum, _ := bits.Mul64(print*0x9e3779b97f4a7c15, n)
+	if sum < bucket {
+		sum += n
+	}
+	return sum - bucket
+}
+
+// Four fingerprints of 16 bits lie in a word.
+const (
+	lanes    = 0x0001000100010001
+	laneTops = 0x8000800080008000
+)
+
+// zeroLane is not 0 if a lane is 0; its lowest bit is the top one of the lowest such lane.
+func zeroLane(w uint64) uint64 { return (w - lanes) &^ w & laneTops }
+
+func (s *segment) has(h uint64) bool {
+	b, p := s.place(h)
+	c := s.other(b, p)
+	p *= lanes
+	return zeroLane(s.words[b]^p)|zeroLane(s.words[c]^p) != 0
+}
+
+// put takes an empty slot of a bucket.
+func (s *segment) put(bucket, print uint64) bool {
+	free := zeroLane(s.words[bucket])
+	if free == 0 {
+		return false
+	}
+	s.words[bucket] |= print << (bits.TrailingZeros64(free) &^ 15)
 	return true
 }
 
-func (s *segment) add(h uint64) {
-	b, r := s.block(h)
-	for range filterProbes {
-		bit := r >> 55
-		b[bit>>6] |= 1 << (bit & 63)
-		r *= 0xD6E8FEB86659FD93
+// add reports whether there was a place. What looks like the key already says "perhaps" for it too.
+func (s *segment) add(h uint64) bool {
+	b, p := s.place(h)
+	if c := s.other(b, p); s.has(h) || s.put(b, p) || s.put(c, p) || s.kick(c, p) {
+		s.keys++
+		return true
 	}
-	s.keys++
+	return false
+}
+
+// kick moves fingerprints to their other buckets until one finds an empty slot. If none does, all go back.
+func (s *segment) kick(bucket, print uint64) bool {
+	type move struct{ bucket, shift uint64 }
+	var path [kicksMost]move
+	for n := range path {
+		s.turn = s.turn*0xd6e8feb86659fd93 + 1
+		shift := s.turn >> 62 * 16
+		path[n] = move{bucket, shift}
+		print = s.swap(bucket, shift, print)
+		if bucket = s.other(bucket, print); s.put(bucket, print) {
+			return true
+		}
+	}
+	for n := len(path) - 1; n >= 0; n-- {
+		print = s.swap(path[n].bucket, path[n].shift, print)
+	}
+	return false
+}
+
+// swap puts a fingerprint where another is, and returns that.
+func (s *segment) swap(bucket, shift, print uint64) uint64 {
+	w := s.words[bucket]
+	s.words[bucket] = w&^(0xffff<<shift) | print<<shift
+	return w >> shift & 0xffff
 }

@@ -42,10 +42,11 @@ type manifestSegment struct {
 	File     string `json:"file"`
 	Capacity uint64 `json:"capacity"`
 	Keys     uint64 `json:"keys"`
+	Seed     uint64 `json:"seed"`
 	XXH3     uint64 `json:"xxh3"`
 }
 
-const manifestFormat = 2
+const manifestFormat = 3
 
 // saveFilter writes the filter to dir. Full segments never change, so they are written once.
 func saveFilter(dir string, f *filter, at covered) error {
@@ -65,7 +66,7 @@ func saveFilter(dir string, f *filter, at covered) error {
 			}
 			s.file, s.sum = name, xxh3.Hash(b)
 		}
-		m.Segments = append(m.Segments, manifestSegment{File: name, Capacity: s.capacity, Keys: s.keys, XXH3: s.sum})
+		m.Segments = append(m.Segments, manifestSegment{File: name, Capacity: s.capacity, Keys: s.keys, Seed: s.seed, XXH3: s.sum})
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
@@ -108,8 +109,7 @@ func loadSegment(path string, ms manifestSegment, growing bool) (*segment, error
 		return nil, fmt.Errorf("load filter segment: %w", err)
 	}
 	defer func() { _ = file.Close() }() // opened for reading
-	blocks := ms.Capacity * filterBitsPerKey / (blockWords * 64)
-	size := int(blocks * blockWords * 8)
+	size := int(bucketsOf(ms.Capacity) * 8)
 	if info, err := file.Stat(); err != nil || info.Size() != int64(size) || size == 0 {
 		return nil, fmt.Errorf("load filter segment %s: want %d bytes (%w)", path, size, errors.Join(err, fs.ErrInvalid))
 	}
@@ -121,7 +121,7 @@ func loadSegment(path string, ms manifestSegment, growing bool) (*segment, error
 		_ = unix.Munmap(b)
 		return nil, fmt.Errorf("load filter segment %s: checksum differs", path)
 	}
-	s := &segment{words: wordsOf(b), blocks: blocks, capacity: ms.Capacity, keys: ms.Keys, file: ms.File, sum: ms.XXH3}
+	s := &segment{words: wordsOf(b), capacity: ms.Capacity, keys: ms.Keys, seed: ms.Seed, file: ms.File, sum: ms.XXH3}
 	if growing {
 		s.words = append([]uint64(nil), s.words...)
 		s.file = ""
