@@ -244,29 +244,6 @@ func bundlesAt(state *directory.State, account string, at int64) string {
 	return strings.Join(bundles, ";")
 }
 
-// Active users at an instant of each account, or what changes in their number by day (by_day). A user is
-// active while registered, unless what was said last of his status since he was last removed is INACTIVE.
-const activeUsers = `
-SELECT account, if({by_day:UInt8} = 1, intDiv(tupleElement(change, 1), 86400000), 0) AS day, sum(tupleElement(change, 2))
-FROM
-(
-    SELECT account, arrayPushFront(tupleElement(steps, 5), toUInt8(0)) AS kinds,
-        arrayMap((registered, status) -> toInt64(registered = 1 AND status != 3), arrayFill(k -> k <= 1, kinds), arrayFill(k -> k != 1, kinds)) AS active,
-        arrayZip(tupleElement(steps, 1), arrayMap((now, before) -> now - before, arrayPopFront(active), arrayPopBack(active))) AS changes
-    FROM
-    (
-        SELECT account, simpleJSONExtractString(data, 'user_id') AS user,
-            arraySort(groupArray((toUnixTimestamp64Milli(at), source, JSONExtractInt(data, 'source_seq'), id,
-                toUInt8(multiIf(type = 'user.removed', 0, type = 'user.registered', 1, simpleJSONExtractString(data, 'status') = 'ACTIVE', 2, 3))))) AS steps
-        FROM {{db}}.directory_events
-        WHERE type IN ('user.registered', 'user.removed', 'user.status_set')
-            AND toUnixTimestamp64Milli(at) < transform(account, {ended:Array(String)}, {ends:Array(Int64)}, {until:Int64}) AND ` + directoryLive + `
-        GROUP BY account, user
-    )
-)
-ARRAY JOIN arrayFilter(c -> tupleElement(c, 2) != 0, changes) AS change
-GROUP BY account, day`
-
 // Message credits, charged less returned: those since each account's own start, and of these those of the period.
 const creditsUsed = `
 SELECT account, toString(sumIf(toDecimal256(quantity, 9) * sign, toUnixTimestamp64Milli(at) >= {from:Int64})),
@@ -309,17 +286,24 @@ func (r *Reports) tenantNumbers(ctx context.Context, ask Ask, lines []*tenantLin
 			"earliest": earliest, "by_day": uint8(0),
 		})
 	}
-	err := r.query(ctx, "count active users", activeUsers, params(), func(row warehouse.Rows) error {
-		var account string
-		var day, n int64
-		err := row.Scan(&account, &day, &n)
-		if l := of[account]; l != nil {
-			l.used.SetInt64(n)
+	all, err := r.activeUsers(ctx, ask.Tenant, ask.Cut, until)
+	if err == nil && len(ended) > 0 {
+		var earlier []tally
+		earlier, err = r.activeExactly(ctx, ask.Tenant, ask.Cut, ended, ends, until)
+		isEnded := map[string]bool{}
+		for _, id := range ended {
+			isEnded[id] = true
 		}
-		return err
-	})
+		all = slices.DeleteFunc(slices.Clone(all), func(t tally) bool { return isEnded[t.account] })
+		all = append(all, slices.DeleteFunc(earlier, func(t tally) bool { return !isEnded[t.account] })...)
+	}
 	if err != nil {
 		return err
+	}
+	for _, t := range all {
+		if l := of[t.account]; l != nil {
+			l.used.SetUint64(t.n[0])
+		}
 	}
 	return r.query(ctx, "sum message credits", creditsUsed, params(), func(row warehouse.Rows) error {
 		var account, spent, all string

@@ -178,7 +178,7 @@ func (r *Reports) fillUsers(ctx context.Context, ask Ask, state *directory.State
 	params := ask.Cut.params(map[string]any{
 		"tenant": ask.Tenant, "accounts": []string{tenant}, "ended": []string{}, "ends": []int64{}, "until": all[len(all)-1].to, "by_day": uint8(1),
 	})
-	err := r.query(ctx, "count active users", activeUsers, params, func(row warehouse.Rows) error {
+	err := r.query(ctx, "count active users", activeHistories, params, func(row warehouse.Rows) error {
 		var account string
 		var day, n int64
 		err := row.Scan(&account, &day, &n)
