@@ -5,7 +5,9 @@
 // holds the whole new state, who made it and when, written with compare-and-set on the subject's last
 // sequence. The last message of a subject is the state; all of them are the audit trail. So a change and
 // its trail are one atomic write, and nothing has to be kept in step with a second copy. CONTROL refuses
-// deletion and has no limits. Closed months are kept in the same way (subject control.month.<tenant>.<month>).
+// deletion and has no limits. Closed months are kept in the same way (subject control.month.<tenant>.<month>),
+// so are operators, custom roles, report jobs and schedules. What is changed is told in the tenant's audit log
+// (subject control.audit.<tenant>), a chain of hashes.
 //
 // Leases and members live in the JetStream KV bucket LEASES: they are worth nothing a minute later.
 //
@@ -68,6 +70,8 @@ type Store struct {
 	now     func() time.Time
 	lookups *rate.Limiter
 	asking  singleflight.Group // lookups under way, by key id
+
+	chaining sync.Mutex // held by who writes to an audit log
 
 	mu     sync.RWMutex
 	keys   map[string]record // by id
@@ -182,6 +186,7 @@ func (s *Store) write(ctx context.Context, subject string, expected uint64, doc 
 		cancel()
 		s.conn.Wrote(err)
 		if err == nil {
+			s.tell(ctx, subject, data, doc)
 			return ack.Sequence, nil
 		}
 		if conflict(err) {
