@@ -5,6 +5,7 @@ package scenario
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -153,6 +154,7 @@ type event struct {
 	recorded string // RFC 3339 or a date; empty: at
 
 	correlation string // assigned where empty
+	source      string // "test" where empty
 }
 
 // ev is an event in the order of the notation of the scenarios: time, type, account, data.
@@ -183,7 +185,7 @@ func (w *world) document(e *event) map[string]any {
 		e.recorded = e.at
 	}
 	doc := map[string]any{
-		"specversion": "1.0", "source": "test", "id": e.id, "type": e.typ, "time": instant(e.at), "recordedtime": instant(e.recorded), "data": e.data,
+		"specversion": "1.0", "source": cmp.Or(e.source, "test"), "id": e.id, "type": e.typ, "time": instant(e.at), "recordedtime": instant(e.recorded), "data": e.data,
 	}
 	if e.account != "" {
 		doc["subject"] = e.account

@@ -1,0 +1,5 @@
+//go:build soak
+
+package scenario
+
+const historiesInShort = 100
