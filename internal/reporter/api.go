@@ -19,6 +19,8 @@ import (
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
+	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -30,6 +32,10 @@ type server struct {
 	reports *report.Reports
 	months  *months.Keeper
 	keys    *control.Store
+	jobs    *jobs.Desk
+
+	schedules *schedules.Book
+
 	audit   Auditor
 	runs    *prometheus.CounterVec // reports by result
 	cursors cursors

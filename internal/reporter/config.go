@@ -7,6 +7,8 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/months"
+	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
+	"github.com/countinghouse/countinghouse/internal/reporter/mail"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -19,6 +21,8 @@ type Config struct {
 	HTTP        HTTPConfig          `koanf:"http"`
 	Limit       LimitConfig         `koanf:"limit"`
 	Months      months.Config       `koanf:"months"`
+	Jobs        jobs.Config         `koanf:"jobs"`
+	Mail        mail.Config         `koanf:"mail"`
 	ClickHouse  warehouse.Config    `koanf:"clickhouse"`
 	NATS        control.Config      `koanf:"nats"`
 	Log         telemetry.LogConfig `koanf:"log"`
@@ -59,6 +63,8 @@ func DefaultConfig() Config {
 		},
 		Limit:      LimitConfig{QueryTime: 30 * time.Second, QueryMemory: 2 << 30},
 		Months:     months.DefaultConfig(),
+		Jobs:       jobs.DefaultConfig(),
+		Mail:       mail.DefaultConfig(),
 		ClickHouse: warehouse.DefaultConfig(),
 		NATS:       control.DefaultConfig(),
 		Log:        telemetry.DefaultLogConfig(),
@@ -88,6 +94,12 @@ func (c *Config) Validate() error {
 	want(c.ClickHouse.QueryTimeout > 0, "clickhouse.query_timeout: must be positive")
 	for _, fault := range c.Months.Validate() {
 		errs = append(errs, fmt.Errorf("months.%w", fault))
+	}
+	for _, fault := range c.Jobs.Validate() {
+		errs = append(errs, fmt.Errorf("jobs.%w", fault))
+	}
+	for _, fault := range c.Mail.Validate() {
+		errs = append(errs, fmt.Errorf("mail.%w", fault))
 	}
 	return errors.Join(errs...)
 }

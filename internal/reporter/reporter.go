@@ -30,6 +30,9 @@ import (
 	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
+	"github.com/countinghouse/countinghouse/internal/reporter/mail"
+	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -44,6 +47,8 @@ type App struct {
 	servers   *warehouse.Servers
 	warehouse *warehouse.Warehouse // where everything can be read
 	months    *months.Keeper
+	jobs      *jobs.Desk
+	schedules *schedules.Book
 	control   *control.Client
 	auditor   *audit.Auditor // nil where Config brought its own
 	health    *telemetry.Health
@@ -108,19 +113,27 @@ func (a *App) start(ctx context.Context) error {
 		now = time.Now
 	}
 	reports := report.New(a.warehouse, now)
+	holder := "reporter-" + uuid.NewString()
 	a.months, err = months.Start(ctx, a.cfg.Months, months.Parts{
-		Reports: reports, Servers: a.servers, Control: a.control.Store, Audit: certificates, Now: now, State: metrics.MonthState, Holder: "reporter-" + uuid.NewString(),
+		Reports: reports, Servers: a.servers, Control: a.control.Store, Audit: certificates, Now: now, State: metrics.MonthState, Holder: holder,
 	}, a.log)
 	if err != nil {
 		return err
 	}
+	a.jobs, err = jobs.Start(ctx, a.cfg.Jobs, jobs.Parts{
+		Reports: reports, Control: a.control.Store, Mail: mail.New(a.cfg.Mail, metrics.EmailSend), Now: now, Runs: metrics.ReportRuns, Holder: holder,
+	}, a.log)
+	if err != nil {
+		return err
+	}
+	a.schedules = schedules.Start(ctx, a.control.Store, a.jobs, now, a.log)
 	key := []byte(a.cfg.CursorKey)
 	if len(key) == 0 {
 		key = make([]byte, 32)
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	}
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
-		log: a.log, reports: reports, months: a.months, keys: a.control.Store, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
+		log: a.log, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
 		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP,
 	}))
@@ -246,6 +259,12 @@ func (a *App) release(ctx context.Context) {
 	}
 	if a.admin != nil {
 		_ = a.admin.Close(ctx) // the process ends anyway
+	}
+	if a.schedules != nil {
+		a.schedules.Stop()
+	}
+	if a.jobs != nil {
+		a.jobs.Stop()
 	}
 	if a.months != nil {
 		a.months.Stop()
