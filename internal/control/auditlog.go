@@ -259,4 +259,3 @@ func (s *Store) walk(ctx context.Context, subject string, each func(subject stri
 	}
 	return nil
 }
-

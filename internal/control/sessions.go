@@ -291,3 +291,47 @@ func (p *People) End(ctx context.Context, by Actor, token string) error {
 	}
 	return p.store.Record(ctx, by, one.Tenant, "signed-out", one.Login, nil)
 }
+
+// CheckPassword answers the operator of login and password; ErrSignIn if there is none who may sign in so. The operator
+// is answered in that case as well where there is one, for the audit log. It takes as long for a login that does not
+// exist.
+func (p *People) CheckPassword(ctx context.Context, login, password string) (Operator, error) {
+	o, err := p.Operator(ctx, "", operatorID(login))
+	if err != nil && !errors.Is(err, ErrUnknownOperator) {
+		return Operator{}, err
+	}
+	if !p.hashing.matches(o.hash, password) || err != nil || !o.DisabledAt.IsZero() {
+		return o, ErrSignIn
+	}
+	return o, nil
+}
+
+// BySubject answers the operator of somebody who signed in at an issuer: who has this subject or, if nobody has, who has
+// the login and no subject yet, who has it from then on. ErrSignIn if there is none who may sign in.
+func (p *People) BySubject(ctx context.Context, subject, login string) (Operator, error) {
+	found, err := p.operators.all(ctx, func(o Operator) bool { return o.Subject == subject })
+	if err != nil {
+		return Operator{}, err
+	}
+	if len(found) > 1 || len(found) == 0 && login == "" {
+		return Operator{}, ErrSignIn
+	}
+	id := operatorID(login)
+	if len(found) == 1 {
+		id = found[0].ID
+	}
+	o, err := p.Operator(ctx, "", id)
+	if errors.Is(err, ErrUnknownOperator) {
+		return o, ErrSignIn
+	}
+	if err != nil {
+		return o, err
+	}
+	switch {
+	case !o.DisabledAt.IsZero(), o.Subject != "" && o.Subject != subject:
+		return o, ErrSignIn
+	case o.Subject == "":
+		return p.EditOperator(ctx, Actor{By: "operator:" + o.Login}, o.Tenant, o.ID, OperatorEdit{Subject: &subject})
+	}
+	return o, nil
+}
