@@ -10,11 +10,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 	"github.com/countinghouse/countinghouse/internal/usage"
-	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
-
-// costAccountsMany is from how many accounts on it is cheaper to sum those of all and leave the others out.
-const costAccountsMany = 1000
 
 // costMonthsMax bounds a question for the costs of several months (reports.md C-23).
 const costMonthsMax = 18
@@ -51,92 +47,47 @@ type costRow struct {
 	currency, cost string // cost: "" without a price
 }
 
-// assetTotals are the sums behind monthly costs. What a plan is depends on the instant: segment counts the changes of
-// the account's plans up to then.
-const assetTotals = `
-SELECT account, meter, region, trial, plan, segment, toString(sum(amount))
-FROM
-(
-    SELECT p.account AS account, meter, region, trial, plan, amount, live, toUInt32(arrayCount(c -> c <= start, changes)) AS segment
-    FROM (` + assetTotalPieces + `) AS p
-    LEFT JOIN
-    (
-        SELECT tupleElement(pair, 1) AS account, tupleElement(pair, 2) AS changes
-        FROM (SELECT arrayJoin(arrayZip({changed:Array(String)}, {changes:Array(Array(Int64))})) AS pair)
-    ) AS c ON p.account = c.account
-)
-GROUP BY account, meter, region, trial, plan, segment
-HAVING sum(live) > 0`
-
-// assetTotalsSteady is the same where no plan changes in the month.
-const assetTotalsSteady = `
-SELECT account, meter, region, trial, plan, toUInt32(0) AS segment, toString(sum(amount))
-FROM (` + assetTotalPieces + `)
-GROUP BY account, meter, region, trial, plan
-HAVING sum(live) > 0`
-
-// monthlyCosts are the rows of a month for some accounts, nil for all that have an account above them: by account,
-// plan, meter, region and trial.
-func (r *Reports) monthlyCosts(ctx context.Context, tenant string, m usage.Month, cut Cut, state *directory.State, accounts []string) ([]costRow, error) {
-	meters := assetMeters(state)
-	if len(meters) == 0 || accounts != nil && len(accounts) == 0 {
+// monthlyCosts are the rows of a month for the tenants of an organization, "" for all that have an account above them:
+// by account, plan, meter, region and trial. Accounts deleted before are among them: they may have usage in the month.
+func (r *Reports) monthlyCosts(ctx context.Context, tenant string, m usage.Month, cut Cut, state *directory.State, organization string) ([]costRow, error) {
+	meters, tree := assetMeters(state), state.Tree(m.End().Millis())
+	if len(meters) == 0 {
 		return nil, nil
+	}
+	var accounts []string // nil: all there are
+	if organization != "" {
+		if accounts = tree.Children(organization); len(accounts) == 0 {
+			return nil, nil
+		}
 	}
 	wanted := map[string]bool{}
 	for _, id := range accounts {
 		wanted[id] = true
 	}
-	asked := accounts
-	if len(asked) > costAccountsMany {
-		asked = nil
+	all, of, err := r.assetTotals(ctx, tenant, m, cut, state, meters, accounts)
+	if err != nil {
+		return nil, err
 	}
-	params := assetParams(tenant, m, cut, state, meters, asked)
-	changed, changes := []string{}, [][]int64{}
-	of := state.PlanChanges(m.Start().Millis(), m.End().Millis())
-	for id, at := range of {
-		if asked == nil || wanted[id] {
-			changed, changes = append(changed, id), append(changes, at)
-		}
-	}
-	statement := assetTotalsSteady
-	if len(changed) > 0 {
-		statement, params["changed"], params["changes"] = assetTotals, changed, changes
-	}
-	late, _ := params["late"].([]string)
-	params["unsteady"] = append(slices.Clone(changed), late...)
-	tree := state.Tree(m.End().Millis())
 	totals := map[costKey]amount{}
-	err := r.query(ctx, "sum the usage of assets", statement, params, func(row warehouse.Rows) error {
-		var k costKey
-		var segment uint32
-		var quantity string
-		if err := row.Scan(&k.account, &k.meter, &k.region, &k.trial, &k.plan, &segment, &quantity); err != nil {
-			return err
-		}
-		if _, known := state.Account(k.account, m.End().Millis()-1); !known || tree.Parent(k.account) == "" || accounts != nil && !wanted[k.account] {
-			return nil
+	for _, t := range all {
+		k := t.costKey
+		a, known := state.Account(k.account, m.End().Millis()-1)
+		if !known || tree.Parent(k.account) == "" || accounts != nil && !wanted[k.account] {
+			continue
 		}
 		if k.plan == "" {
 			at := m.Start().Millis()
-			if segment > 0 {
-				at = of[k.account][segment-1]
-			} else if a, _ := state.Account(k.account, m.End().Millis()-1); a.CreatedAt > at {
+			if t.segment > 0 {
+				at = of[k.account][t.segment-1]
+			} else if a.CreatedAt > at {
 				at = a.CreatedAt
 			}
 			k.plan = cmp.Or(state.UsagePlan(k.account, k.meter, at), meters[k.meter].Plan)
 		}
-		n, err := wholeNumber(quantity)
-		if err != nil {
-			return err
-		}
 		if totals[k] == nil {
 			totals[k] = new(big.Int)
 		}
-		totals[k].Add(totals[k], n)
-		return nil
-	})
-	if err != nil {
-		return nil, err
+		totals[k].Add(totals[k], t.quantity)
 	}
 	rows := make([]costRow, 0, len(totals))
 	for k, quantity := range totals {
@@ -203,7 +154,7 @@ func assetCosts(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	}
 	var all []sheet.Row
 	for _, m := range months {
-		rows, err := r.monthlyCosts(ctx, ask.Tenant, m, ask.Cut, state, children(state, m, id))
+		rows, err := r.monthlyCosts(ctx, ask.Tenant, m, ask.Cut, state, id)
 		if err != nil {
 			return nil, err
 		}
@@ -266,7 +217,7 @@ func (r *Reports) costFigures(ctx context.Context, tenant string, m usage.Month,
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.monthlyCosts(ctx, tenant, m, cut, state, nil)
+	rows, err := r.monthlyCosts(ctx, tenant, m, cut, state, "")
 	if err != nil {
 		return nil, err
 	}

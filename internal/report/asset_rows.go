@@ -82,34 +82,10 @@ GROUP BY shard, seq, idx, sign, account, meter, asset_id
 HAVING n >= 0`
 )
 
-// assetSums are the same amounts, those of assets that stay what they are for the whole month added up: nearly all,
-// and then only a sum per asset has to be looked at. What changes in the month, of the asset or its account, is
-// read record by record.
-const (
-	assetSums = assetWhole + ` AND NOT (` + assetSteady + `)` + assetCut + `
-UNION ALL
-SELECT account, meter, asset_id AS asset, region, platform, plan, toUnixTimestamp64Milli(min(at)) AS begins, begins AS stops,
-    sum(toInt256(reinterpretAsInt128(quantity)) * sign) AS n, toInt64(1) AS s, toInt64(sum(sign)) AS live, trial AS said,
-    toUnixTimestamp64Milli(trial_expiry) AS own
-FROM {{db}}.events
-WHERE ` + assetChosen + ` AND pieces <= 1 AND quantity >= 0 AND ` + assetMonth + ` AND ` + assetSteady + `
-GROUP BY account, meter, asset_id, region, platform, plan, trial, trial_expiry`
-	assetSteady = `account NOT IN (SELECT arrayJoin({unsteady:Array(String)})) AND (account, asset_id) NOT IN
-    (
-        SELECT account, asset
-        FROM (` + assetHistory + `)
-        WHERE arrayExists(t -> t > {from:Int64} AND t < {to:Int64}, arrayConcat([known], arrayMap(x -> tupleElement(x, 1), types),
-            arrayMap(x -> tupleElement(x, 1), trials), arrayMap(x -> tupleElement(x, 5), trials)))
-    )`
-)
-
-// assetPieces and assetTotalPieces are the pieces that count: of known assets and accounts, in the month, breaking no
-// rule. Everything that depends on the instant is that of the piece's start. A share is amount × part/whole in
-// millionths, halves to the even one. The second has sums in place of pieces where nothing tells them apart.
-const (
-	assetPieces      = piecesHead + assetRecords + piecesTail
-	assetTotalPieces = piecesHead + assetSums + piecesTail
-)
+// assetPieces are the pieces that count: of known assets and accounts, in the month, breaking no rule. Everything that
+// depends on the instant is that of the piece's start. A share is amount × part/whole in millionths, halves to the
+// even one.
+const assetPieces = piecesHead + assetRecords + piecesTail
 
 const piecesHead = `
 WITH (steps, instant) -> tupleElement(arrayLast(s -> tupleElement(s, 1) <= instant, steps), 5) AS last_of
@@ -171,10 +147,4 @@ func assetParams(tenant string, m usage.Month, cut Cut, state *directory.State, 
 		"tenant": tenant, "from": m.Start().Millis(), "to": m.End().Millis(), "meters": slices.Sorted(maps.Keys(meters)),
 		"any_account": accounts == nil, "accounts": append([]string{}, accounts...), "late": late, "late_at": since,
 	})
-}
-
-// children are the accounts under an organization at a month's end; none is not nil, which would be all there are.
-// Accounts deleted before are among them: they may have usage in the month.
-func children(state *directory.State, m usage.Month, organization string) []string {
-	return append([]string{}, state.Tree(m.End().Millis()).Children(organization)...)
 }

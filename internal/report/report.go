@@ -50,13 +50,14 @@ type Reports struct {
 	pages   shelf[Month]
 	answers shelf[answer]
 	tallies shelf[[]tally]
+	assets  shelf[[]assetTotal]
 }
 
 // New answers from db; now is the clock that decides which months are open.
 func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
 	return &Reports{
 		db: db, now: now, books: books{tenants: map[string]*book{}}, pages: shelf[Month]{max: rowsKept}, answers: shelf[answer]{max: keptRowsTotal},
-		tallies: shelf[[]tally]{max: talliesKept},
+		tallies: shelf[[]tally]{max: talliesKept}, assets: shelf[[]assetTotal]{max: assetTotalsKept},
 	}
 }
 
