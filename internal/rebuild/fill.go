@@ -40,6 +40,7 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	faultpoint.Hit("rebuild/made")
+	r.linked = map[warehouse.Section]bool{}
 	for i, w := range r.old.All() {
 		whole, err := r.whole(ctx, w)
 		if err != nil {

@@ -18,6 +18,10 @@ import (
 // fills those they look like tables of an aggregator that was killed before it wrote its ledger. It reads the log from
 // its beginning, decides about every event as it did before (a row is evidence only for what comes after it), and
 // leaves out what a partition's own watermark says is there. So what arrives is what was lost.
+//
+// Rows that were written after others were lost may be wrong themselves: a producer's duplicate of a lost row was taken
+// for the first of its kind. The new ledger says of which message on that is so, because no such mistake leaves the
+// numbers of its message as they were; partitions with rows from there on are made again too, in a second round.
 
 // ledger is made again always: it is how far the session has got.
 const ledger = "ledger"
@@ -73,11 +77,54 @@ func (r *run) link(ctx context.Context, w *warehouse.Warehouse, whole map[string
 			if err := twin.Link(ctx, table, partition); err != nil {
 				return err
 			}
-			r.result.Linked++
+			r.linked[warehouse.Section{Server: w.Address(), Table: table, Partition: partition}] = true
+			r.result.Linked = len(r.linked)
 		}
 		faultpoint.Hit("rebuild/linked")
 	}
 	return twin.Take(ctx, true)
+}
+
+// tainted are the partitions that were taken as they are and have rows from the first message on of which the new tables
+// tell otherwise.
+func (r *run) tainted(ctx context.Context, cut report.Cut) (more []warehouse.Section, err error) {
+	if len(r.Only) == 0 {
+		return nil, nil
+	}
+	err = r.patiently(ctx, "look what was counted without the lost rows", func(ctx context.Context) error {
+		more = nil
+		for _, w := range r.old.All() {
+			twin, found, err := w.Twin(ctx)
+			if err != nil {
+				return err
+			}
+			if !found {
+				return fmt.Errorf("%s: %w", w.Address(), errGone)
+			}
+			first, err := twin.Parted(ctx, cut.Shards)
+			if err != nil {
+				return err
+			}
+			if len(first) == 0 {
+				continue
+			}
+			r.zap.Info("rows were written after others were lost; what they are in is made again too", zap.Any("from", first))
+			for _, table := range warehouse.Projections() {
+				partitions, err := w.Since(ctx, table, first)
+				if err != nil {
+					return err
+				}
+				for _, p := range partitions {
+					s := warehouse.Section{Server: w.Address(), Table: table, Partition: p}
+					if r.linked[s] {
+						more = append(more, s)
+					}
+				}
+			}
+		}
+		return nil
+	})
+	return more, err
 }
 
 // need is the disk that a server's new tables may take: of partitions, as much as the largest of their table, because

@@ -90,9 +90,10 @@ type run struct {
 	Config
 	Options
 	zap        *zap.Logger
-	old, twins *warehouse.Servers   // by the same index
-	leases     *control.Leases      // of aggregators: where partitions are placed
-	steps      []warehouse.Exchange // by server: the exchange that was begun
+	old, twins *warehouse.Servers         // by the same index
+	leases     *control.Leases            // of aggregators: where partitions are placed
+	steps      []warehouse.Exchange       // by server: the exchange that was begun
+	linked     map[warehouse.Section]bool // partitions that were taken as they are, in this round
 	result     *Result
 }
 
@@ -261,17 +262,15 @@ func (r *run) all(ctx context.Context) error {
 	if r.Finish {
 		return nil
 	}
-	if err := r.prepare(ctx); err != nil {
-		return err
-	}
-	faultpoint.Hit("rebuild/prepared")
-	replay := aggregator.StartReplay(ctx, r.replayConfig(), r.Log, r.twins, r.place, r.zap)
-	err = r.throughReplay(ctx, replay)
-	if closed := replay.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return err
+	for {
+		more, err := r.fill(ctx)
+		if err != nil {
+			return err
+		}
+		if len(more) == 0 {
+			break
+		}
+		r.Only = append(r.Only, more...)
 	}
 	if err := r.clean(ctx); err != nil {
 		return err
@@ -279,26 +278,44 @@ func (r *run) all(ctx context.Context) error {
 	return r.verifyMonths(ctx)
 }
 
+// fill makes the new tables and lets them take the old ones' places. more are partitions that have to be made again
+// too, in which case nothing was exchanged.
+func (r *run) fill(ctx context.Context) (more []warehouse.Section, err error) {
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	faultpoint.Hit("rebuild/prepared")
+	replay := aggregator.StartReplay(ctx, r.replayConfig(), r.Log, r.twins, r.place, r.zap)
+	more, err = r.throughReplay(ctx, replay)
+	if closed := replay.Close(); err == nil {
+		err = closed
+	}
+	return more, err
+}
+
 // throughReplay is what is done while the log is being counted a second time.
-func (r *run) throughReplay(ctx context.Context, replay *aggregator.Replay) error {
+func (r *run) throughReplay(ctx context.Context, replay *aggregator.Replay) (more []warehouse.Section, err error) {
 	if err := r.catchUp(ctx, replay); err != nil {
-		return err
+		return nil, err
 	}
 	faultpoint.Hit("rebuild/caught-up")
 	before, after := report.New(r.old.Reader(), time.Now), report.New(r.twins.Reader(), time.Now)
 	cut, err := r.settle(ctx, replay, before)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if more, err = r.tainted(ctx, cut); err != nil || len(more) > 0 {
+		return more, err
 	}
 	if err := r.prove(ctx, before, after, cut); err != nil {
-		return err
+		return nil, err
 	}
 	faultpoint.Hit("rebuild/proved")
 	if err := r.exchange(ctx, replay); err != nil {
-		return err
+		return nil, err
 	}
 	faultpoint.Hit("rebuild/exchanged-all")
-	return r.proveAgain(ctx, cut)
+	return nil, r.proveAgain(ctx, cut)
 }
 
 // migrated refuses tables of another program: the new ones would be of another shape.

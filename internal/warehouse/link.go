@@ -84,3 +84,55 @@ func without(partitions []string) string {
 	}
 	return " AND _partition_id NOT IN ('" + strings.Join(partitions, "', '") + "')"
 }
+
+const parted = `
+SELECT shard, min(seq)
+FROM
+(
+    SELECT shard, seq, accepted, stored, duplicate, conflict, quarantined, voided FROM {{db}}.ledger
+    WHERE seq <= transform(shard, @shards, @seqs, toUInt64(0))
+) AS old
+INNER JOIN
+(
+    SELECT shard, seq, accepted, stored, duplicate, conflict, quarantined, voided FROM {{twin}}.ledger
+    WHERE seq <= transform(shard, @shards, @seqs, toUInt64(0))
+) AS new USING (shard, seq)
+WHERE (old.accepted, old.stored, old.duplicate, old.conflict, old.quarantined, old.voided)
+    != (new.accepted, new.stored, new.duplicate, new.conflict, new.quarantined, new.voided)
+GROUP BY shard`
+
+// Parted is the first message of each shard of which the twin's ledger tells otherwise than the old one, up to a
+// position; a shard of which they tell the same is not in it. Without the rows that were lost a duplicate of one was
+// taken for the first of its kind, and a void found nothing: from there on rows of any table may be wrong.
+func (t *Twin) Parted(ctx context.Context, to map[uint16]uint64) (map[uint16]uint64, error) {
+	first := map[uint16]uint64{}
+	shards, seqs := Positions(to)
+	sql := strings.ReplaceAll(parted, "{{twin}}", t.name)
+	err := t.w.Query(ctx, sql, []any{named("shards", shards), named("seqs", seqs)}, func(r Rows) error {
+		var shard uint16
+		var seq uint64
+		err := r.Scan(&shard, &seq)
+		first[shard] = seq
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare the ledgers: %w", err)
+	}
+	return first, nil
+}
+
+// Since lists the partitions of a projection that have rows of some shards from a sequence on.
+func (w *Warehouse) Since(ctx context.Context, table string, first map[uint16]uint64) ([]string, error) {
+	i := slices.Index(Projections(), table)
+	if i < 0 {
+		return nil, fmt.Errorf("%s is no projection", table)
+	}
+	shards, seqs := Positions(first)
+	sql := "SELECT DISTINCT _partition_id FROM {{db}}." + table + " WHERE shard IN @shards AND " + Target(i).seqColumn() +
+		" >= transform(shard, @shards, @seqs, toUInt64(0)) ORDER BY _partition_id"
+	partitions, err := Collect(ctx, w, sql, []any{named("shards", shards), named("seqs", seqs)}, func(r Rows, p *string) error { return r.Scan(p) })
+	if err != nil {
+		return nil, fmt.Errorf("list the partitions of %s with later rows: %w", table, err)
+	}
+	return partitions, nil
+}

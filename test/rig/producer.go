@@ -33,6 +33,9 @@ const (
 	// parts, and within the 35 days that ingest takes.
 	spreadHours = 33 * 24
 	spanHours   = 30 // at least one midnight, so at least two pieces
+
+	// Spread is how long before now the oldest events of a load happened, and the beginning of what lasts.
+	Spread = (spreadHours + spanHours + 1) * time.Hour
 )
 
 // request makes the next request. Its events go in the order of items.
