@@ -1,9 +1,15 @@
 package web
 
 import (
+	"slices"
+	"sync"
+
 	"github.com/a-h/templ"
 
 	"github.com/countinghouse/countinghouse/internal/access"
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 func homePages() []page {
@@ -12,6 +18,175 @@ func homePages() []page {
 	}
 }
 
-func (s *Site) home(*visit) (templ.Component, error) {
-	return message("Nothing here yet."), nil
+const (
+	homeMeters = 6 // the most used, as tiles
+	homeMonths = 5
+	hourMillis = 3_600_000
+	dayMillis  = 24 * hourMillis
+)
+
+// homeView is what the first page shows. Each part is there or its trouble is.
+type homeView struct {
+	month   string
+	until   report.Instant
+	tiles   []tile
+	chart   *chart
+	usage   templ.Component // trouble
+	months  templ.Component
+	caution []caution
+}
+
+// caution is something that needs attention.
+type caution struct{ tone, title, text, href, do string }
+
+func (s *Site) home(v *visit) (templ.Component, error) {
+	view := homeView{month: v.thisMonth().String(), until: report.Instant(v.now.UnixMilli() / hourMillis * hourMillis)}
+	v.lead = monthTitle(view.month) + " so far, against the same point of " + monthTitle(v.thisMonth().Prev().String()) + "."
+	if err := s.homeUsage(v, &view); err != nil {
+		view.usage = s.trouble(v, err)
+	}
+	if v.viewer.May(access.Months, access.View) {
+		view.months = s.homeMonths(v)
+	}
+	view.caution = s.cautions(v)
+	return homeBody(view), nil
+}
+
+// within is the accounts for which the viewer has a right; nil: all of the tenant.
+func (s *Site) within(v *visit, e access.Entity, verb access.Verb) ([]string, error) {
+	if v.viewer.ReachesAll(e, verb) {
+		return nil, nil
+	}
+	infos, err := s.reach(v, e, verb)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(infos))
+	for i, a := range infos {
+		ids[i] = a.ID
+	}
+	if len(ids) == 0 {
+		return nil, ErrForbidden
+	}
+	return ids, nil
+}
+
+func (s *Site) homeUsage(v *visit, view *homeView) error {
+	accounts, err := s.within(v, access.Usage, access.View)
+	if err != nil {
+		return err
+	}
+	m := v.thisMonth()
+	meters, err := s.Reports.Meters(v.Context(), v.viewer.Tenant, m, accounts)
+	if err != nil {
+		return err
+	}
+	meters = slices.DeleteFunc(meters, func(one report.MeterInfo) bool { return one.Events == 0 })
+	meters = meters[:min(len(meters), homeMeters)]
+	days := make([]course, len(meters))
+	var asking sync.WaitGroup
+	for i, one := range meters {
+		asking.Go(func() { days[i] = s.course(v, one, m, accounts, int64(view.until)) })
+	}
+	asking.Wait()
+	for i, c := range days {
+		if c.err != nil {
+			return c.err
+		}
+		view.tiles = append(view.tiles, c.tile(meters[i].Meter, m))
+		if view.chart == nil && len(c.now) > 0 {
+			view.chart = c.chart(meters[i].Meter, m)
+		}
+	}
+	return nil
+}
+
+// course is a meter's way through a month and the one before it.
+type course struct {
+	now, past []string // by day; empty where days do not add up
+	sum, then string   // this month so far, and the last at the same point
+	err       error
+}
+
+// course asks for the days of both months. The last day of this month ends at the hour, and so does the same
+// day of the month before, so that equal stretches are compared.
+func (s *Site) course(v *visit, meter report.MeterInfo, m usage.Month, accounts []string, until int64) course {
+	q := report.UsageQuery{
+		Tenant: v.viewer.Tenant, Meter: meter.Name, Accounts: accounts, AsOf: directory.Latest, Window: "total",
+		From: m.Start().Millis(), To: max(until, m.Start().Millis()+hourMillis),
+	}
+	before := q
+	before.From, before.To = m.Prev().Start().Millis(), min(m.Prev().Start().Millis()+q.To-q.From, m.Start().Millis())
+	var c course
+	if adds := meter.Aggregation == "sum" || meter.Aggregation == "count" || meter.Aggregation == ""; adds {
+		q.Window, before.Window = "day", "day"
+		if c.now, c.err = s.days(v, q); c.err == nil {
+			c.past, c.err = s.days(v, before)
+		}
+		c.sum, c.then = sumOf(c.now), sumOf(c.past)
+		return c
+	}
+	if c.sum, c.err = s.total(v, q); c.err == nil {
+		c.then, c.err = s.total(v, before)
+	}
+	return c
+}
+
+// days are a meter's quantities by day.
+func (s *Site) days(v *visit, q report.UsageQuery) ([]string, error) {
+	u, err := s.Reports.MeterUsage(v.Context(), q)
+	if err != nil {
+		return nil, err
+	}
+	days := make([]string, (q.To-q.From+dayMillis-1)/dayMillis)
+	for i := range days {
+		days[i] = "0"
+	}
+	for _, r := range u.Rows {
+		days[(int64(r.Start)-q.From)/dayMillis] = r.Quantity
+	}
+	return days, nil
+}
+
+func (s *Site) total(v *visit, q report.UsageQuery) (string, error) {
+	u, err := s.Reports.MeterUsage(v.Context(), q)
+	if err != nil || len(u.Rows) == 0 {
+		return "0", err
+	}
+	return u.Rows[0].Quantity, nil
+}
+
+func (c course) tile(meter directory.Meter, m usage.Month) tile {
+	t := tile{label: meterTitle(meter), value: c.sum, unit: meter.Unit, delta: change(c.sum, c.then), href: href("/usage", "meter", meter.Name, "month", m.String())}
+	t.note = "against " + grouped(c.then)
+	if t.delta == "" {
+		t.note = "nothing at this point last month"
+	}
+	return t
+}
+
+// chart shows the running totals: the question of the first page is where this month is heading.
+func (c course) chart(meter directory.Meter, m usage.Month) *chart {
+	one := chart{title: meterTitle(meter) + ", running total of the month", unit: meter.Unit, now: monthTitle(m.String()), before: monthTitle(m.Prev().String()) + " to the same point"}
+	for i := range max(len(c.now), len(c.past)) {
+		one.labels = append(one.labels, whole(i+1))
+	}
+	one.values, one.past = running(c.now), running(c.past)
+	return &one
+}
+
+// meterTitle is a meter's name for people.
+func meterTitle(m directory.Meter) string {
+	if m.Element != "" && m.Element != m.Name {
+		return m.Name + " (" + m.Element + ")"
+	}
+	return m.Name
+}
+
+func (s *Site) homeMonths(v *visit) templ.Component {
+	months, err := s.Reports.Months(v.Context(), v.viewer.Tenant)
+	if err != nil {
+		return s.trouble(v, err)
+	}
+	return sheet(monthsTable(months[:min(len(months), homeMonths)]))
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -136,4 +137,9 @@ func monthOptions(months []string) []option {
 		all[i] = option{m, monthTitle(m)}
 	}
 	return all
+}
+
+// contextFor is the request's context with a bound of its own.
+func contextFor(v *visit, most time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(v.Context(), most)
 }

@@ -10,6 +10,8 @@
 package web
 
 import (
+	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -20,6 +22,8 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
+	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
 )
 
 // Failures that become pages; access.ErrProof is one as well.
@@ -32,12 +36,21 @@ var (
 
 // Parts is what the pages are made from.
 type Parts struct {
-	Log     *zap.Logger
-	Now     func() time.Time
-	Reports *report.Reports
-	Months  *months.Keeper
-	Control *control.Store
-	SignIn  SignIn
+	Log       *zap.Logger
+	Now       func() time.Time
+	Reports   *report.Reports
+	Months    *months.Keeper
+	Control   *control.Store
+	SignIn    SignIn
+	People    *control.People // operators and roles
+	Jobs      *jobs.Desk // report jobs and their files
+	Schedules *schedules.Book
+	// Audit makes completeness certificates (audit.Certificate as JSON); nil: the pages have none.
+	Audit interface {
+		Certificate(ctx context.Context, tenant, month string) (json.RawMessage, error)
+	}
+	// Replay sends the event of a dead letter through ingest again; nil: the pages say how to do it from a shell.
+	Replay func(ctx context.Context, who *access.Viewer, at report.Position, event []byte) error
 }
 
 // SignIn knows who is asking.
@@ -64,7 +77,10 @@ type page struct {
 // pages is every page there is. Each file of this package adds its own in its list.
 func pages() []page {
 	var all []page
-	for _, some := range [][]page{homePages()} {
+	for _, some := range [][]page{
+		homePages(), usagePages(), monthPages(), explainPages(), deadPages(), healthPages(),
+		staPages(), tenantPages(), monthlyPages(), connectPages(), elasticPages(), partnerPages(), archivePages(), schedulePages(), rolePages(), operatorPages(), keyPages(), auditLogPages(),
+	} {
 		all = append(all, some...)
 	}
 	return all
@@ -78,13 +94,14 @@ func (r redirect) Error() string { return "see " + r.to }
 // Site is the pages over their parts.
 type Site struct {
 	Parts
-	mux   *http.ServeMux
-	fresh freshness
+	mux    *http.ServeMux
+	fresh  freshness
+	audits audits
 }
 
 // New builds the site. It serves every path that is not of the API.
 func New(p Parts) *Site {
-	s := &Site{Parts: p, mux: http.NewServeMux()}
+	s := &Site{Parts: p, mux: http.NewServeMux(), audits: audits{running: map[string]bool{}, last: map[string]lastAudit{}}}
 	s.static()
 	s.SignIn.Register(s.mux, s.render)
 	for _, one := range pages() {

@@ -1,0 +1,430 @@
+package web
+
+import (
+	"cmp"
+	"math/big"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/countinghouse/countinghouse/internal/access"
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/report"
+)
+
+func usagePages() []page {
+	return []page{
+		{pattern: "GET /usage", title: "Usage", entity: access.Usage, verb: access.View, menu: menuUsage, serve: (*Site).usage},
+	}
+}
+
+const (
+	yearPeriod  = "12-months"
+	usageRows   = 20_000 // rows of an answer that a page adds up
+	belowMost   = 200    // accounts of a drill-down that are listed
+	groupsMost  = 200
+	windowsMost = 800 // hours of a month and a few
+)
+
+// usageView is the page of a meter.
+type usageView struct {
+	fields []field
+	keep   []option // values that the form sends along
+	path   []crumb  // of accounts, from the root down to the one looked at
+	tiles  []tile
+	chart  chart
+	below  *table // accounts under the one looked at
+	groups *table // by what was chosen
+	series table
+	notice templ.Component
+	export string
+	cut    string // says that not everything is listed
+}
+
+// usageAsk is what the address asks for.
+type usageAsk struct {
+	report.UsageQuery
+	meter   report.MeterInfo
+	month   string // "" for a period of several
+	period  string
+	group   string
+	account string
+	inside  []report.AccountInfo // the account looked at and all below it, or all within reach
+	whole   bool                 // of the whole tenant
+}
+
+func (s *Site) usage(v *visit) (templ.Component, error) {
+	ask, view, err := s.usageAsk(v)
+	if err != nil {
+		return nil, err
+	}
+	if ask.meter.Name == "" {
+		return nothing(empty{text: "No meter was used or defined yet. A meter appears with its first event.", do: "How to send events", href: "/api/v1/docs"}), nil
+	}
+	v.title = meterTitle(ask.meter.Meter)
+	v.crumbs = []crumb{{"Usage", "/usage"}}
+	series, err := s.Reports.MeterUsage(v.Context(), ask.UsageQuery)
+	if err != nil {
+		view.notice = s.trouble(v, err)
+		return usageBody(view), nil
+	}
+	view.show(ask, series)
+	if err := s.usageBelow(v, ask, view); err != nil {
+		view.notice = s.trouble(v, err)
+	}
+	if ask.group != "" {
+		if err := s.usageGroups(v, ask, view); err != nil {
+			view.notice = s.trouble(v, err)
+		}
+	}
+	return usageBody(view), nil
+}
+
+// usageAsk reads the address, and fills the form with what it says.
+func (s *Site) usageAsk(v *visit) (*usageAsk, *usageView, error) {
+	within, err := s.within(v, access.Usage, access.View)
+	if err != nil {
+		return nil, nil, err
+	}
+	ask := &usageAsk{account: v.query("account"), period: v.queryOr("month", v.thisMonth().String()), group: v.query("group"), whole: within == nil}
+	m := v.thisMonth()
+	if ask.period != yearPeriod {
+		if m, err = parseMonth(ask.period); err != nil {
+			return nil, nil, err
+		}
+		ask.month = m.String()
+	}
+	meters, err := s.Reports.Meters(v.Context(), v.viewer.Tenant, m, within)
+	if err != nil {
+		return nil, nil, err
+	}
+	ask.UsageQuery = report.UsageQuery{
+		Tenant: v.viewer.Tenant, Accounts: within, AsOf: directory.Latest, Window: v.queryOr("window", "day"), RowsMax: usageRows,
+		From: m.Start().Millis(), To: m.End().Millis(),
+	}
+	if ask.month == "" {
+		for range 11 {
+			m = m.Prev()
+		}
+		ask.From = m.Start().Millis()
+		ask.Window = "month"
+	}
+	if err := s.usageScope(v, ask); err != nil {
+		return nil, nil, err
+	}
+	name := v.query("meter")
+	for i, one := range meters {
+		if one.Name == name || name == "" && i == 0 {
+			ask.meter, ask.Meter = one, one.Name
+		}
+	}
+	if name != "" && ask.Meter == "" { // one that was used earlier only
+		ask.meter.Name, ask.Meter = name, name
+	}
+	return ask, usageForm(v, ask, meters), report.CheckUsage(ask.UsageQuery)
+}
+
+// usageScope narrows the question to the subtree of the account looked at.
+func (s *Site) usageScope(v *visit, ask *usageAsk) error {
+	all, err := s.reach(v, access.Usage, access.View)
+	if err != nil {
+		return err
+	}
+	ask.inside = all
+	if ask.account == "" {
+		return nil
+	}
+	root, err := pick(all, ask.account)
+	if err != nil {
+		return err
+	}
+	ask.whole, ask.Accounts = false, nil
+	ask.inside = some(all, func(a report.AccountInfo) bool { return strings.HasPrefix(a.Path, root.Path) })
+	for _, a := range ask.inside {
+		ask.Accounts = append(ask.Accounts, a.ID)
+	}
+	return nil
+}
+
+func usageForm(v *visit, ask *usageAsk, meters []report.MeterInfo) *usageView {
+	f := newForm(url.Values{"meter": {ask.Meter}, "month": {ask.period}, "window": {ask.Window}, "group": {ask.group}})
+	var names []option
+	known := false
+	for _, one := range meters {
+		names = append(names, option{one.Name, meterTitle(one.Meter)})
+		known = known || one.Name == ask.Meter
+	}
+	if !known && ask.Meter != "" {
+		names = append(names, option{ask.Meter, ask.Meter})
+	}
+	months := append(recentMonths(v, ask.inside), option{yearPeriod, "The last 12 months"})
+	if ask.month != "" && !slices.ContainsFunc(months, func(o option) bool { return o.value == ask.month }) {
+		months = append(months, option{ask.month, monthTitle(ask.month)})
+	}
+	by := []option{{"", "Accounts only"}, {"plan", "Plan"}, {"region", "Region"}, {"platform", "Platform"}, {"trial", "Trial"}, {"consumer_id", "Consumer"}, {"item", "Item"}}
+	view := &usageView{fields: []field{
+		f.choice("meter", "Meter", names), f.choice("month", "Period", months),
+		f.choice("window", "Each row is", []option{{"day", "a day"}, {"hour", "an hour"}, {"month", "a month"}}), f.choice("group", "Also by", by),
+	}}
+	if ask.account != "" {
+		view.keep = []option{{"account", ask.account}}
+	}
+	view.path = accountCrumbs(v, ask)
+	query := url.Values{"from": {report.Instant(ask.From).String()}, "to": {report.Instant(ask.To).String()}, "window": {ask.Window}, "format": {"csv"}}
+	query["account"] = ask.Accounts
+	if len(ask.Accounts) > 100 { // longer addresses are refused on the way
+		query["account"] = nil
+	}
+	if ask.group != "" {
+		query.Set("group_by", ask.group)
+	}
+	if ask.account == "" && ask.whole || len(ask.Accounts) > 0 && len(ask.Accounts) <= 100 {
+		view.export = "/api/v1/meters/" + url.PathEscape(ask.Meter) + "/usage?" + query.Encode()
+	}
+	return view
+}
+
+// accountCrumbs are the accounts from the root down to the one looked at, as far as they are within reach.
+func accountCrumbs(v *visit, ask *usageAsk) []crumb {
+	if ask.account == "" {
+		return nil
+	}
+	path := []crumb{{"All accounts", v.with("account", "")}}
+	root := ask.inside[0]
+	for _, id := range strings.Split(strings.Trim(root.Path, "/"), "/") {
+		if id == root.ID {
+			path = append(path, crumb{root.Name, ""})
+		} else if v.viewer.ReachesAll(access.Usage, access.View) {
+			path = append(path, crumb{id, v.with("account", id)})
+		}
+	}
+	return path
+}
+
+// show fills in the series.
+func (view *usageView) show(ask *usageAsk, u *report.Usage) {
+	unit := u.Meter.Unit
+	var quantities []string
+	events := int64(0)
+	view.chart = chart{title: meterTitle(ask.meter.Meter) + " by " + ask.Window, unit: unit}
+	view.series = table{name: "Over time", columns: []column{
+		{title: titled(ask.Window), kind: asHead}, {title: "Quantity" + inUnit(unit), kind: asNumber}, {title: "Events", kind: asNumber},
+	}, empty: empty{text: "Nothing was used in this period."}}
+	byStart := map[report.Instant]report.UsageRow{}
+	for _, r := range u.Rows {
+		byStart[r.Start] = r
+		quantities = append(quantities, r.Quantity)
+		events += r.Events
+	}
+	for start := range windowsOf(ask) {
+		r, ok := byStart[start]
+		label := windowLabel(ask.Window, start)
+		value := "0"
+		if ok {
+			value = r.Quantity
+			view.series.rows = append(view.series.rows, row{txt(windowName(ask.Window, start)), txt(r.Quantity), txt(whole(r.Events))})
+		}
+		view.chart.labels, view.chart.values = append(view.chart.labels, label), append(view.chart.values, value)
+	}
+	if adds(u.Meter) {
+		total := sumOf(quantities)
+		view.series.foot = []row{{txt("Total"), txt(total), txt(grouped(whole(events)))}}
+		view.tiles = append(view.tiles, tile{label: "Total of the period", value: total, unit: unit})
+		if n := len(u.Rows); n > 0 {
+			view.tiles = append(view.tiles, tile{label: "Most in one " + ask.Window, value: mostOf(quantities), unit: unit})
+		}
+	}
+	view.tiles = append(view.tiles, tile{label: "Events", value: whole(events)})
+	aggregation := cmp.Or(u.Meter.Aggregation, "sum")
+	view.tiles = append(view.tiles, tile{label: "How the meter counts", value: aggregation, note: u.Meter.Kind})
+}
+
+// adds reports whether a meter's quantities of parts add up to that of the whole.
+func adds(m directory.Meter) bool {
+	return m.Aggregation == "" || m.Aggregation == "sum" || m.Aggregation == "count"
+}
+
+func mostOf(quantities []string) string {
+	all, scale := scaled(quantities)
+	return plainDecimal(slices.MaxFunc(all[0], (*big.Int).Cmp), scale)
+}
+
+// windowsOf are the starts of the windows asked for, those without usage too.
+func windowsOf(ask *usageAsk) func(yield func(report.Instant) bool) {
+	return func(yield func(report.Instant) bool) {
+		at := time.UnixMilli(ask.From).UTC()
+		for range windowsMost {
+			if at.UnixMilli() >= ask.To || !yield(report.Instant(at.UnixMilli())) {
+				return
+			}
+			switch ask.Window {
+			case "hour":
+				at = at.Add(time.Hour)
+			case "month":
+				at = at.AddDate(0, 1, 0)
+			default:
+				at = at.AddDate(0, 0, 1)
+			}
+		}
+	}
+}
+
+func windowLabel(window string, start report.Instant) string {
+	layout := map[string]string{"hour": "2 15h", "day": "2", "month": "Jan"}[window]
+	return time.UnixMilli(int64(start)).UTC().Format(cmp.Or(layout, "2 Jan"))
+}
+
+func windowName(window string, start report.Instant) string {
+	layout := map[string]string{"hour": "2006-01-02 15:04", "day": "Mon 2 Jan 2006", "month": "January 2006"}[window]
+	return time.UnixMilli(int64(start)).UTC().Format(cmp.Or(layout, "2006-01-02"))
+}
+
+func titled(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+func inUnit(unit string) string {
+	if unit == "" {
+		return ""
+	}
+	return ", " + unit
+}
+
+// usageBelow adds the accounts under the one looked at, each with all that is below it.
+func (s *Site) usageBelow(v *visit, ask *usageAsk, view *usageView) error {
+	q := ask.UsageQuery
+	q.Window, q.GroupBy = "total", []string{"account"}
+	u, err := s.Reports.MeterUsage(v.Context(), q)
+	if err != nil {
+		return err
+	}
+	t := branches(ask, u, func(id string) string { return v.with("account", id) })
+	if len(t.rows) > belowMost {
+		view.cut = "The " + whole(belowMost) + " largest of " + grouped(whole(len(t.rows))) + " accounts."
+		t.rows = t.rows[:belowMost]
+	}
+	view.below = &t
+	return nil
+}
+
+// branch is an account with what is below it.
+type branch struct {
+	id, name  string
+	own, tree *big.Int
+	events    int64
+	parent    bool
+}
+
+// branches are the accounts directly below the one looked at, and itself, the largest first.
+func branches(ask *usageAsk, u *report.Usage, to func(id string) string) table {
+	quantities := make([]string, len(u.Rows))
+	for i, r := range u.Rows {
+		quantities[i] = r.Quantity
+	}
+	numbers, scale := scaled(quantities)
+	top := map[string]*branch{} // by id of the account that stands for the row
+	var list []*branch
+	place := map[string]*branch{}
+	depth := -1
+	for _, a := range ask.inside {
+		if depth < 0 || a.Depth < depth {
+			depth = a.Depth
+		}
+	}
+	if ask.account != "" {
+		depth++
+	}
+	for _, a := range ask.inside { // parents first
+		b := place[a.Parent]
+		if a.Depth <= depth || b == nil {
+			b = &branch{id: a.ID, name: a.Name, own: new(big.Int), tree: new(big.Int)}
+			top[a.ID], list = b, append(list, b)
+		} else {
+			b.parent = true
+		}
+		place[a.ID] = b
+		if ask.account == a.ID { // the rest is below it, not part of it
+			delete(place, a.ID)
+		}
+	}
+	for i, r := range u.Rows {
+		id := r.Group[0]
+		b := place[id]
+		if b == nil {
+			b = top[id]
+		}
+		if b == nil { // nobody created it
+			b = &branch{id: id, name: id + " (nobody created it)", own: new(big.Int), tree: new(big.Int)}
+			top[id], list = b, append(list, b)
+		}
+		if b.id == id {
+			b.own.Add(b.own, numbers[0][i])
+		}
+		b.tree.Add(b.tree, numbers[0][i])
+		b.events += r.Events
+	}
+	list = slices.DeleteFunc(list, func(b *branch) bool { return b.events == 0 })
+	slices.SortStableFunc(list, func(a, b *branch) int { return cmp.Or(b.tree.Cmp(a.tree), cmp.Compare(a.name, b.name)) })
+	return branchTable(ask, u, list, scale, to)
+}
+
+func branchTable(ask *usageAsk, u *report.Usage, list []*branch, scale int, to func(id string) string) table {
+	sums := adds(u.Meter)
+	t := table{name: "Accounts", columns: []column{{title: "Account", kind: asHead}, {title: "Own" + inUnit(u.Meter.Unit), kind: asNumber}}, empty: empty{text: "No account used this meter in this period."}}
+	if sums {
+		t.columns = append(t.columns, column{title: "With accounts below" + inUnit(u.Meter.Unit), kind: asNumber})
+	}
+	t.columns = append(t.columns, column{title: "Events", kind: asNumber})
+	for _, b := range list {
+		name := txt(b.name)
+		if b.parent && b.id != ask.account {
+			name = linked(b.name, to(b.id))
+		}
+		explain := func(measure string) string {
+			if ask.month == "" {
+				return ""
+			}
+			return explainHref(report.ReportUsage, "month", ask.month, "account", b.id, "meter", ask.Meter, "measure", measure)
+		}
+		cells := row{name, explained(plainDecimal(b.own, scale), explain("quantity"))}
+		if sums {
+			tree := explained(plainDecimal(b.tree, scale), explain("quantity_tree"))
+			if b.id == ask.account {
+				tree = txt("")
+			}
+			cells = append(cells, tree)
+		}
+		t.rows = append(t.rows, append(cells, txt(whole(b.events))))
+	}
+	return t
+}
+
+// usageGroups adds the same by plan, region and so on.
+func (s *Site) usageGroups(v *visit, ask *usageAsk, view *usageView) error {
+	q := ask.UsageQuery
+	q.Window, q.GroupBy = "total", []string{ask.group}
+	u, err := s.Reports.MeterUsage(v.Context(), q)
+	if err != nil {
+		return err
+	}
+	t := table{name: "By " + strings.ReplaceAll(ask.group, "_", " "), columns: []column{
+		{title: titled(strings.ReplaceAll(ask.group, "_", " ")), kind: asHead}, {title: "Quantity" + inUnit(u.Meter.Unit), kind: asNumber}, {title: "Events", kind: asNumber},
+	}, empty: empty{text: "Nothing was used in this period."}}
+	var quantities []string
+	for _, r := range u.Rows {
+		quantities = append(quantities, r.Quantity)
+	}
+	numbers, _ := scaled(quantities)
+	order := make([]int, len(u.Rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return numbers[0][b].Cmp(numbers[0][a]) })
+	for _, i := range order[:min(len(order), groupsMost)] {
+		r := u.Rows[i]
+		t.rows = append(t.rows, row{txt(cmp.Or(r.Group[0], "(none)")), txt(r.Quantity), txt(whole(r.Events))})
+	}
+	view.groups = &t
+	return nil
+}
