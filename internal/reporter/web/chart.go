@@ -18,6 +18,7 @@ type chart struct {
 	now    string   // what values are called, where there is a past
 	before string   // what past is called
 	hrefs  []string // where a bar leads; may be empty
+	line   bool     // drawn as a line: zeros are points of it
 }
 
 // Sizes of the drawing in its own units, which the browser scales.
@@ -79,13 +80,13 @@ func scaled(lists ...[]string) (all [][]*big.Int, scale int) {
 	return all, scale
 }
 
-// step is the distance of grid lines: 1, 2 or 5 times a power of ten, at most four of them up to most.
+// step is the distance of grid lines: 1, 2 or 5 times a power of ten, at most five of them up to most.
 func step(most *big.Int) *big.Int {
-	unit, four := big.NewInt(1), big.NewInt(4)
+	unit, five := big.NewInt(1), big.NewInt(5)
 	for {
 		for _, m := range []int64{1, 2, 5} {
 			s := new(big.Int).Mul(unit, big.NewInt(m))
-			if new(big.Int).Mul(s, four).Cmp(most) >= 0 {
+			if new(big.Int).Mul(s, five).Cmp(most) >= 0 {
 				return s
 			}
 		}
@@ -165,6 +166,9 @@ func (c chart) draw() drawing {
 			continue
 		}
 		y := at(now[i])
+		if now[i].Sign() == 0 && !c.line {
+			continue
+		}
 		m := mark{x: x + w/8, y: min(y, d.base), w: max(w-w/4, 1), h: max(y-d.base, d.base-y, 1), title: text + ": " + grouped(c.values[i])}
 		if c.unit != "" {
 			m.title += " " + c.unit
@@ -214,3 +218,5 @@ func (c chart) attributes() templ.Attributes {
 	}
 	return templ.Attributes{"role": "img", "aria-label": c.says()}
 }
+
+func asLine(c chart) chart { c.line = true; return c }

@@ -43,7 +43,7 @@ type Parts struct {
 	Control   *control.Store
 	SignIn    SignIn
 	People    *control.People // operators and roles
-	Jobs      *jobs.Desk // report jobs and their files
+	Jobs      *jobs.Desk      // report jobs and their files
 	Schedules *schedules.Book
 	// Audit makes completeness certificates (audit.Certificate as JSON); nil: the pages have none.
 	Audit interface {

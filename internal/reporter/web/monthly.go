@@ -1,0 +1,140 @@
+package web
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"github.com/countinghouse/countinghouse/internal/access"
+	"github.com/countinghouse/countinghouse/internal/report"
+	sheets "github.com/countinghouse/countinghouse/internal/report/sheet"
+)
+
+func monthlyPages() []page {
+	return []page{
+		{pattern: "GET /monthly", title: "Monthly Usage", entity: access.Reports, verb: access.View, menu: menuReports, serve: (*Site).monthly},
+		{pattern: "GET /monthly/file", title: "Monthly Usage", entity: access.Reports, verb: access.Add, serve: (*Site).monthlyFile},
+	}
+}
+
+type monthlyView struct {
+	v       *visit
+	f       *form
+	account field
+	months  []option
+	by      []string
+	state   string
+	version int
+	table   table
+	pager   templ.Component
+}
+
+func monthlyGroups() []option {
+	return []option{{"account", "Account"}, {"plan", "Plan"}, {"region", "Region"}, {"platform", "Platform"}, {"trial", "Trial"}}
+}
+
+func (s *Site) monthlyAsk(v *visit, verb access.Verb) (monthlyView, report.Query, error) {
+	accounts, err := s.reach(v, access.Reports, verb)
+	if err != nil {
+		return monthlyView{}, report.Query{}, err
+	}
+	f := newForm(v.URL.Query())
+	view := monthlyView{v: v, f: f, months: recentMonths(v, accounts), by: v.URL.Query()["by"]}
+	none := "All accounts"
+	if !v.viewer.ReachesAll(access.Reports, verb) {
+		none = ""
+		one, err := pick(accounts, f.text("account"))
+		if err != nil {
+			return view, report.Query{}, err
+		}
+		f.values.Set("account", one.ID)
+	}
+	if f.text("month") == "" {
+		f.values.Set("month", v.thisMonth().String())
+	}
+	if len(view.by) == 0 {
+		view.by = []string{"account", "plan"}
+	}
+	view.account = accountField(f, "account", "Account", none, accounts)
+	pairs := []string{"month", f.text("month"), "account", f.text("account"), "plan", f.text("plan"), "meter", f.text("meter"), "group_by", strings.Join(view.by, ",")}
+	if f.text("account") != "" {
+		pairs = append(pairs, "scope", f.text("scope"))
+	}
+	return view, s.question(v, "monthly-usage", pairs...), nil
+}
+
+func (s *Site) monthly(v *visit) (templ.Component, error) {
+	view, q, err := s.monthlyAsk(v, access.View)
+	if err != nil {
+		return nil, err
+	}
+	v.lead = "Usage of a month by account, plan and meter: the account's own, and with everything below it."
+	info, err := s.monthOf(v, view.f.text("month"))
+	if err != nil {
+		return monthlyPage(view), refused(view.f, err)
+	}
+	view.state, view.version = info.State, info.Version
+	page, err := s.pageOf(v, q)
+	if err != nil {
+		return monthlyPage(view), refused(view.f, err, "group_by", "by")
+	}
+	columns := page.Columns
+	view.pager = pagerOf(v, page)
+	view.table = reportTable("Monthly usage", columns, page.Rows, func(r sheets.Row, column string) string { return s.monthlyExplain(view, columns, r, column) }).only(view.columns())
+	view.table.empty = empty{text: "No metered usage in " + monthTitle(view.f.text("month")) + " for this choice. Choose another month, or all accounts."}
+	if len(view.table.columns) > 0 {
+		view.table.columns[0].kind = asHead
+	}
+	if v.viewer.May(access.Reports, access.Add) {
+		for _, o := range []option{{"csv", "CSV"}, {"xlsx", "Excel"}, {"parquet", "Parquet"}} {
+			v.actions = append(v.actions, action{title: o.title, file: true, href: address("/monthly/file", v.URL.Query(), "at", "", "month", view.f.text("month"), "format", o.value)})
+		}
+	}
+	return monthlyPage(view), nil
+}
+
+// columns are those that the grouping fills.
+func (view monthlyView) columns() []string {
+	var list []string
+	by := func(name string) bool { return slices.Contains(view.by, name) }
+	if by("account") {
+		list = append(list, "account_name", "account")
+	}
+	list = append(list, "meter")
+	for _, name := range []string{"plan", "region", "platform", "trial"} {
+		if by(name) || name == "plan" && view.f.text("plan") != "" {
+			list = append(list, name)
+		}
+	}
+	list = append(list, "unit", "quantity", "events")
+	if by("account") {
+		list = append(list, "quantity_tree", "events_tree")
+	}
+	return append(list, "first_at", "last_at")
+}
+
+// monthlyExplain leads to where a number comes from: one that is of an account.
+func (s *Site) monthlyExplain(view monthlyView, columns []sheets.Column, r sheets.Row, column string) string {
+	if !slices.Contains([]string{"quantity", "events", "quantity_tree", "events_tree"}, column) || !slices.Contains(view.by, "account") {
+		return ""
+	}
+	pairs := []string{"month", view.f.text("month"), "account", at(columns, r, "account"), "meter", at(columns, r, "meter"), "measure", column}
+	for _, name := range []string{"plan", "region", "platform"} {
+		if slices.Contains(view.by, name) {
+			pairs = append(pairs, name, at(columns, r, name))
+		}
+	}
+	if slices.Contains(view.by, "trial") {
+		pairs = append(pairs, "trial", strings.ToLower(at(columns, r, "trial")))
+	}
+	return explainHref("monthly-usage", pairs...)
+}
+
+func (s *Site) monthlyFile(v *visit) (templ.Component, error) {
+	_, q, err := s.monthlyAsk(v, access.Add)
+	if err != nil {
+		return nil, err
+	}
+	return s.file(v, q, formatOf(v))
+}
