@@ -308,6 +308,9 @@ func (h *History) Refused() []string {
 // parent; direct says only the children.
 func (h *History) kin(s *state, id string, direct bool) []*account {
 	var all []*account
+	if s.accounts[id] == nil {
+		return nil // an edge to an account that nobody has created is none
+	}
 	seen := map[string]bool{id: true}
 	for todo := []string{id}; len(todo) > 0; todo = todo[1:] {
 		for _, name := range slices.Sorted(maps.Keys(s.accounts)) {
@@ -348,4 +351,4 @@ func (h *History) usagePlan(id, service string, at int64) string {
 func (h *History) Exists(id string) bool { return h.before(never).accounts[id] != nil }
 
 // ExistsNow reports whether it is by now.
-func (h *History) ExistsNow(id string) bool { return h.before(h.AsOf+1).accounts[id] != nil }
+func (h *History) ExistsNow(id string) bool { return h.before(h.AsOf + 1).accounts[id] != nil }

@@ -96,6 +96,7 @@ func drawHistory(seed uint64) *history {
 		h.create(at, id, kinds[id])
 	}
 	h.catalogue(first)
+	h.stocked(first)
 	for range 60 + h.IntN(240) {
 		switch h.IntN(7) {
 		case 0:
@@ -167,6 +168,31 @@ func (h *history) catalogue(first time.Time) {
 	}
 }
 
+// stocked is assets, instances, line items and a subscription that are there from the start, most of them.
+func (h *history) stocked(first time.Time) {
+	for _, id := range []string{"a1", "a2", "o"} {
+		for _, asset := range []string{"x1", "x2"} {
+			if h.chance(70) {
+				h.say(first, "asset.registered", id, d{"asset_id": asset, "asset_name": "One", "asset_type": h.pick("TRANSPORT", "ENDPOINT")})
+			}
+		}
+	}
+	if h.chance(80) {
+		h.say(first, "instance.created", h.pick("k1", "k2"), d{"instance_id": "I1"})
+	}
+	for _, activation := range []string{"ACT1", "ACT2"} {
+		if h.chance(80) {
+			h.say(first, "lineitem.mapped", "k1", d{"activation_id": activation, "instance_id": "I1", "quantity": "50", "start": text(first), "state": "DEPLOYED", "series": "S"})
+		}
+	}
+	if h.chance(60) {
+		h.say(first, "subscription.ordered", h.pick("k1", "k2"), d{
+			"transaction_id": "T-0", "subscription_id": "S1", "name": "Alpha", "term_months": 12, "start": text(first), "end": text(first.AddDate(1, 0, 0)), "cost": "600", "currency": "EUR",
+			"items": []d{item("SSL", "Pro", "5", "50"), item("S/MIME", "Mail", "3", "20")},
+		})
+	}
+}
+
 func (h *history) account() {
 	id, at := h.pick(historyAll...), h.instant()
 	if h.chance(60) {
@@ -232,7 +258,7 @@ func (h *history) entitled() {
 			"start": text(h.instant()), "bundles": []string{h.pick("A", "B"), h.pick("B", "C")},
 		}
 		if h.chance(40) {
-			data["end"] = text(h.instant().AddDate(0, 1, 0))
+			data["end"] = text(moment(data["start"].(string)).AddDate(0, h.IntN(3), h.IntN(20)).Add(time.Millisecond)) //nolint:forcetypeassert // it was put there above
 		}
 		if h.chance(50) {
 			data["status"] = h.pick("ACTIVE", "ACTIVE", "INACTIVE", "TERMINATED")

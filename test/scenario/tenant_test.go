@@ -220,3 +220,30 @@ T-1:SMS_VOICE:MONTHLY:2025-03-01:FALSE,T-1,SMS_VOICE,MONTHLY,2025-03-01T00:00:00
 		t.Errorf("unknown type: %d %s", status, answer)
 	}
 }
+
+// Who counts as a user, and which entitlement, when much changes at the period's border; and a tenant that is promoted
+// and converted.
+func TestB5InactiveAndConverted(t *testing.T) {
+	w := fixtureB(t)
+	w.send(
+		entitlement("2025-03-01", "T-2", "e1", 7, 3),
+		registered("2025-03-02", "T-2", "in"), registered("2025-03-02", "T-2", "out"), registered("2025-03-02", "T-2", "back"), registered("2025-03-02", "T-2", "new"),
+		status("2025-03-01T12:00:00Z", "T-2", "in", "INACTIVE"), // before it is registered: it holds
+		status("2025-03-15T23:59:59.999Z", "T-2", "out", "INACTIVE"), status("2025-03-16", "T-2", "back", "INACTIVE"),
+		status("2025-03-03", "T-2", "new", "INACTIVE"), ev("2025-03-04", "user.removed", "T-2", d{"user_id": "new"}), registered("2025-03-05", "T-2", "new"),
+		charged("2025-03-14T23:59:59.999Z", "T-2", "m1", "sms", "0.5"), charged("2025-03-15", "T-2", "m2", "sms", 4),
+		ev("2025-03-15", "account.converted", "T-2", d{"from": "TRIAL", "to": "PRODUCTION"}),
+		ev("2025-03-10", "entitlement.set", "T-3", d{"entitlement_id": "e1", "kind": "USERS", "quantity": 10, "start": "2025-01-01T00:00:00Z", "status": "INACTIVE"}),
+		ev("2025-03-10", "entitlement.set", "T-3", d{"entitlement_id": "e2", "kind": "USERS", "quantity": "2.5", "start": "2025-03-15T23:59:59.999Z", "end": "2025-03-16T00:00:00Z"}),
+		ev("2025-03-10", "account.reparented", "T-3", d{"new_parent_account_id": "T-1"}),
+	)
+	ask := []string{"account", "S-1", "from", "2025-03-15", "to", "2025-03-15"}
+	w.want("the day of it all", w.csv("tenant-usage", append(ask, "tenants", "T-2,T-3")...), headerB+
+		"T-2,Bravo,S-1,PRODUCTION,,2025-03-15,2025-03-15,7,2,5,3,4,-1.5\n"+`T-3,"Smith, Jones | Co",T-1,PRODUCTION,,2025-03-15,2025-03-15,2,0,2,0,0,0`)
+	w.want("no trial any more", w.csv("tenant-usage", append(ask, "contract_mode", "TRIAL")...), headerB)
+	w.want("the day before", w.csv("tenant-usage", "account", "S-1", "from", "2025-03-14", "to", "2025-03-14", "contract_mode", "TRIAL"),
+		headerB+"T-2,Bravo,S-1,TRIAL,,2025-03-14,2025-03-14,7,3,4,3,0.5,2.5")
+	w.want("credits by trial", strings.Join(column(w.csv("tenant-usage-api", "tenant", "T-2", "usage_type", "SMS_VOICE", "aggregation", "MONTHLY", "from", "2025-03-01", "to", "2025-03-31"), "count"), " "), "0.5 4")
+	w.want("below T-1", w.csv("tenant-usage", "account", "T-1", "from", "2025-03-01", "to", "2025-03-31"),
+		headerB+`T-3,"Smith, Jones | Co",T-1,PRODUCTION,,2025-03-01,2025-03-31,0,0,0,0,0,0`)
+}
