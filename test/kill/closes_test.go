@@ -69,7 +69,11 @@ func TestF29Closes(t *testing.T) {
 	c.Check() // the load has ended, and everything is counted
 	c.settled()
 	c.proved()
-	c.Note += fmt.Sprintf(" answers=%d closed=%d", c.answers[http.StatusOK], len(c.said))
+	kills := 0
+	for _, part := range c.parts {
+		kills += part.Kills()
+	}
+	c.Note += fmt.Sprintf(" reporters-killed=%d answers=%d closed=%d", kills, c.answers[http.StatusOK], len(c.said))
 	c.End()
 }
 

@@ -128,7 +128,7 @@ func (n *renames) sending(ctx context.Context) error {
 		n.round.Store(round)
 		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond): // a producer's own pace
+		case <-time.After(150 * time.Millisecond): // a producer's own pace
 		}
 	}
 	return nil
@@ -151,7 +151,7 @@ func (n *renames) post(body []byte) (status int, err error) {
 
 // watching asks what everybody sees, all the time.
 func (n *renames) watching(ctx context.Context) error {
-	newest, tick := int64(0), time.NewTicker(20*time.Millisecond)
+	newest, tick := int64(0), time.NewTicker(200*time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -189,8 +189,16 @@ func (n *renames) fold(ctx context.Context) (round int64, text string, err error
 // shown waits until the tables show a round, or a later one.
 func (n *renames) shown(round int64) {
 	n.T.Helper()
-	n.Rig.Until(fmt.Sprintf("round %d is shown", round), rig.SettleWait, func(ctx context.Context) bool {
-		now, _, err := n.fold(ctx)
+	last := ""
+	defer func() {
+		if n.T.Failed() {
+			n.T.Logf("of round %d is shown: %s", round, last)
+		}
+	}()
+	// A fold is followed by nine times its length of rest: on a machine at its limit that is a minute.
+	n.Rig.Until(fmt.Sprintf("round %d is shown", round), 2*rig.SettleWait, func(ctx context.Context) bool {
+		now, text, err := n.fold(ctx)
+		last = fmt.Sprint(now, text, err)
 		return err == nil && now >= round
 	})
 }
