@@ -30,7 +30,7 @@ func bars(c chart) templ.Component {
 			templ_7745c5c3_Var1 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = drawn(c, c.draw(), false).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = drawn(c, c.draw()).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -60,7 +60,7 @@ func lines(c chart) templ.Component {
 			templ_7745c5c3_Var2 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = drawn(c, c.draw(), true).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = drawn(asLine(c), asLine(c).draw()).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -68,7 +68,7 @@ func lines(c chart) templ.Component {
 	})
 }
 
-func drawn(c chart, d drawing, line bool) templ.Component {
+func drawn(c chart, d drawing) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -408,7 +408,7 @@ func drawn(c chart, d drawing, line bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if line {
+		if c.line {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "<path class=\"now\" d=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -225,4 +225,3 @@ func wantHave(want, have string) string {
 	}
 	return "(want " + want + ", have " + have + ")"
 }
-

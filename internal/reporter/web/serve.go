@@ -1,9 +1,12 @@
 package web
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"embed"
+	"encoding/hex"
 	"errors"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -30,7 +33,10 @@ const formMax = 1 << 20 // bytes
 func (s *Site) static() {
 	files := http.FileServerFS(assets)
 	s.mux.HandleFunc("GET /static/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "public, max-age=300")
+		if r.URL.Query().Get("v") == s.edition {
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		files.ServeHTTP(w, r)
 	})
 	s.mux.HandleFunc("POST /theme", s.theme)
@@ -41,6 +47,20 @@ func (s *Site) static() {
 		}
 		s.render(w, r, http.StatusNotFound, "Not found", message("There is nothing at this address, or nothing you may see."))
 	})
+}
+
+// edition names the content of the assets: their addresses carry it, so that a browser keeps them until they change.
+func edition() string {
+	sum := sha256.New()
+	_ = fs.WalkDir(assets, ".", func(path string, entry fs.DirEntry, err error) error { // embedded: cannot fail
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := assets.ReadFile(path)
+		_, _ = sum.Write(content)
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 func toSignIn(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +176,7 @@ func (s *Site) show(v *visit, body templ.Component) {
 		s.write(v.w, v.Request, body)
 		return
 	}
-	around := surroundings{title: v.title, theme: themeOf(v.Request), visit: v, menu: menuOf(v.viewer, v.URL.Path), fresh: s.freshLine(v)}
+	around := surroundings{edition: s.edition, title: v.title, theme: themeOf(v.Request), visit: v, menu: menuOf(v.viewer, v.URL.Path), fresh: s.freshLine(v)}
 	around.tone, around.flash = v.flashed()
 	v.w.WriteHeader(status)
 	s.write(v.w, v.Request, frame(around, body))
@@ -170,7 +190,7 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, title 
 	}
 	s.headers(w)
 	w.WriteHeader(status)
-	s.write(w, r, frame(surroundings{title: title, theme: themeOf(r)}, body))
+	s.write(w, r, frame(surroundings{edition: s.edition, title: title, theme: themeOf(r)}, body))
 }
 
 func (s *Site) headers(w http.ResponseWriter) {

@@ -94,14 +94,15 @@ func (r redirect) Error() string { return "see " + r.to }
 // Site is the pages over their parts.
 type Site struct {
 	Parts
-	mux    *http.ServeMux
-	fresh  freshness
-	audits audits
+	mux     *http.ServeMux
+	fresh   freshness
+	edition string // of the assets
+	audits  audits
 }
 
 // New builds the site. It serves every path that is not of the API.
 func New(p Parts) *Site {
-	s := &Site{Parts: p, mux: http.NewServeMux(), audits: audits{running: map[string]bool{}, last: map[string]lastAudit{}}}
+	s := &Site{Parts: p, mux: http.NewServeMux(), edition: edition(), audits: audits{running: map[string]bool{}, last: map[string]lastAudit{}}}
 	s.static()
 	s.SignIn.Register(s.mux, s.render)
 	for _, one := range pages() {
