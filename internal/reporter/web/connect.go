@@ -85,6 +85,9 @@ type connectView struct {
 	may          bool
 }
 
+// all reports whether all columns are shown, those too that say the same in every row.
+func (view connectView) all() bool { return view.v.query("columns") == "all" }
+
 // monthsOfYear are the months of the calendar, as choices.
 func monthsOfYear() []option {
 	var all []option
@@ -169,7 +172,9 @@ func (s *Site) connectDetailShown(v *visit, view connectView, do string) (templ.
 		return explainHref("asset-usage-detail", "tenant", f.text("tenant"), "month", month, "asset", at(columns, r, "assetId"), "meter", at(columns, r, "meterName"),
 			"day", start[:min(len(start), len("2006-01-02"))], "region", at(columns, r, "billingRegion"), "platform", at(columns, r, "platform"), "measure", column)
 	})
-	view.table.columns[0].kind = asCode
+	if !view.all() {
+		view.table = view.table.only([]string{"assetName", "assetId", "assetType", "meterName", "start", "quantity", "billingRegion", "platform", "trial", "trialExpiry"})
+	}
 	view.table.empty = empty{text: "The tenant has no usage in " + monthTitle(month) + ". Choose another month."}
 	return connectDetailPage(view), nil
 }
@@ -230,13 +235,15 @@ func (s *Site) connectCosts(v *visit) (templ.Component, error) {
 			"trial", strings.ToLower(at(columns, r, "trial")), "measure", "quantity")
 	})
 	view.table.foot = costTotals(columns, rows)
+	if !view.all() {
+		view.table = view.table.only([]string{"tenantName", "plan", "month", "meterName", "billingRegion", "trial", "quantity", "currency", "cost"})
+	}
 	view.table.rows, view.pager = v.rows(view.table.rows)
 	view.table.empty = empty{text: one.Name + " has no usage in this time. Choose other months."}
 	if view.may {
-		for _, format := range formats() {
+		for _, format := range fileFormats() {
 			v.actions = append(v.actions, action{
-				title: map[string]string{"csv": "CSV", "csv-pipe": "CSV |", "xlsx": "Excel", "parquet": "Parquet"}[format.value], file: true,
-				href: href("/connect/costs/file", "organization", one.ID, "from", f.text("from"), "to", f.text("to"), "format", format.value),
+				title: format.title, file: true, href: href("/connect/costs/file", "organization", one.ID, "from", f.text("from"), "to", f.text("to"), "format", format.value),
 			})
 		}
 	}
@@ -274,7 +281,7 @@ func costTotals(columns []sheets.Column, rows []sheets.Row) []row {
 		line := make(row, len(columns))
 		for i, c := range columns {
 			switch c.Name {
-			case columns[0].Name:
+			case columns[0].Name, "tenantName":
 				line[i] = txt("Total " + currency)
 			case "currency":
 				line[i] = txt(currency)

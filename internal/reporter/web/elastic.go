@@ -3,7 +3,6 @@ package web
 import (
 	"math/big"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -104,7 +103,7 @@ func (s *Site) elastic(v *visit) (templ.Component, error) {
 	view.table = elasticTable(page, page.Rows, view.all)
 	view.table.empty = empty{text: "Nothing was used in this time by this choice.", do: "Show everything there is", href: href("/elastic", "account", view.f.text("account")) + elasticSince(view.f)}
 	if view.may {
-		for _, o := range []option{{"csv", "CSV"}, {"xlsx", "Excel"}, {"parquet", "Parquet"}} {
+		for _, o := range fileFormats() {
 			v.actions = append(v.actions, action{title: o.title, file: true, href: address("/elastic/file", v.URL.Query(), "at", "", "columns", "", "from", view.f.text("from"), "format", o.value)})
 		}
 	}
@@ -136,11 +135,7 @@ func elasticTable(page *report.Page, rows []sheets.Row, all bool) table {
 		}
 		return explainHref("elastic-usage", "activation", at(columns, r, "ACTIVATION_ID"), "correlation", at(columns, r, "CORRELATION_ID"), "item", at(columns, r, "ITEM"), "measure", column)
 	})
-	for i := range t.columns {
-		if strings.HasSuffix(t.columns[i].title, "_ID") || i == 0 {
-			t.columns[i].kind = asCode
-		}
-	}
+	t.columns[0].kind = asShort // an id does not name the row
 	for n, r := range rows {
 		for i, c := range columns {
 			switch {
@@ -182,6 +177,9 @@ func (t table) only(names []string) table {
 	t.columns = columns
 	for i, r := range t.rows {
 		t.rows[i] = take(r)
+	}
+	for i, r := range t.foot {
+		t.foot[i] = take(r)
 	}
 	return t
 }

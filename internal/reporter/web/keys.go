@@ -37,7 +37,7 @@ func (s *Site) keys(v *visit) (templ.Component, error) {
 	t := table{
 		name: "API keys",
 		columns: []column{
-			{title: "Name", kind: asHead}, {title: "ID", kind: asCode}, {title: "Scopes"}, {title: "Created", kind: asShort}, {title: "By"}, {title: "Expires", kind: asShort}, {title: "State", kind: asShort}, {title: ""},
+			{title: "Name", kind: asHead}, {title: "ID", kind: asCode}, {title: "Scopes"}, {title: "Created", kind: asShort}, {title: "By"}, {title: "Expires", kind: asShort}, {title: "State", kind: asShort}, {title: "Actions"},
 		},
 		empty: empty{text: "There is no key yet. A program needs one to send events or to read reports.", do: "Create an API key", href: "/keys/new"},
 	}

@@ -87,7 +87,7 @@ func (s *Site) monthly(v *visit) (templ.Component, error) {
 		view.table.columns[0].kind = asHead
 	}
 	if v.viewer.May(access.Reports, access.Add) {
-		for _, o := range []option{{"csv", "CSV"}, {"xlsx", "Excel"}, {"parquet", "Parquet"}} {
+		for _, o := range fileFormats() {
 			v.actions = append(v.actions, action{title: o.title, file: true, href: address("/monthly/file", v.URL.Query(), "at", "", "month", view.f.text("month"), "format", o.value)})
 		}
 	}

@@ -229,7 +229,7 @@ func (s *Site) operatorShown(v *visit, o control.Operator, f *form, password str
 		return nil, err
 	}
 	view.grants = table{
-		name: "Roles of " + o.Login, columns: []column{{title: "Role", kind: asHead}, {title: "For"}, {title: ""}},
+		name: "Roles of " + o.Login, columns: []column{{title: "Role", kind: asHead}, {title: "For"}, {title: "Actions"}},
 		empty: empty{text: o.Login + " has no role yet and sees nothing. Give one below."},
 	}
 	for _, g := range o.Grants {

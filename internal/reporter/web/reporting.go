@@ -233,6 +233,13 @@ func reportTable(name string, columns []sheets.Column, rows []sheets.Row, explai
 		}
 		t.columns = append(t.columns, column{title: c.Name, kind: k, hint: c.Doc})
 	}
+	if len(columns) > 8 { // it is scrolled to the side: words are not broken to avoid that
+		for i := range t.columns {
+			if t.columns[i].kind == asText && columns[i].Kind != sheets.JSON {
+				t.columns[i].kind = asShort
+			}
+		}
+	}
 	for _, r := range rows {
 		cells := make(row, len(r))
 		for i, text := range r {
@@ -312,6 +319,11 @@ func downloads(v *visit, href string) { v.w.Header().Set("Refresh", "0; url="+hr
 // formats are the files a report can be saved as, as choices.
 func formats() []option {
 	return []option{{"csv", "CSV, comma (,)"}, {"csv-pipe", "CSV, pipe (|)"}, {"xlsx", "Excel workbook (XLSX)"}, {"parquet", "Parquet"}}
+}
+
+// fileFormats are the usual ones, as buttons.
+func fileFormats() []option {
+	return []option{{"csv", "CSV"}, {"xlsx", "Excel"}, {"parquet", "Parquet"}}
 }
 
 // formatOf is the format that parameter format names; CSV without one.

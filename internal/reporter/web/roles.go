@@ -100,7 +100,7 @@ func (s *Site) roles(v *visit) (templ.Component, error) {
 	}
 	t := table{
 		name:    "Roles",
-		columns: []column{{title: "Role", kind: asHead}, {title: "Description"}, {title: "Kind", kind: asShort}, {title: "Manages"}, {title: "Entities", kind: asNumber}, {title: ""}},
+		columns: []column{{title: "Role", kind: asHead}, {title: "Description"}, {title: "Kind", kind: asShort}, {title: "Manages"}, {title: "Entities", kind: asNumber}, {title: "Actions"}},
 	}
 	for _, r := range all {
 		kind, do := comp(badge("accent", "custom")), linked("Edit", roleHref("/roles/edit", r.Name))

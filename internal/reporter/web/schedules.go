@@ -115,7 +115,7 @@ func (s *Site) schedules(v *visit) (templ.Component, error) {
 		name: "Scheduled reports",
 		columns: []column{
 			{title: "Name", kind: asHead}, {title: "Task type"}, {title: "Recurrence"}, {title: "Next run, UTC", kind: asShort}, {title: "It covers", kind: asShort},
-			{title: "Last result"}, {title: "State", kind: asShort}, {title: ""},
+			{title: "Last result"}, {title: "State", kind: asShort}, {title: "Actions"},
 		},
 		empty: empty{text: "No report is scheduled yet. Schedule one here, or tick Schedule Report where a report is generated.", do: "Schedule a report", href: "/schedules/new"},
 	}

@@ -81,6 +81,10 @@ func (s *Site) sta(v *visit) (templ.Component, error) {
 		v: v, filter: f, account: accountField(f, "account", "Account", "", accounts), months: months,
 		may: v.viewer.May(access.UsageReport, access.Add), export: staDialog(newForm(nil), own.ID, accounts, months),
 	}
+	v.lead = "Users at the end of a completed month, by plan: the account and its direct children, each with everything below it."
+	if view.may {
+		v.actions = []action{{title: "Export…", href: href("/sta/export", "account", own.ID), dialog: "sta-export"}}
+	}
 	q := s.question(v, "sta-usage", "account", own.ID, "month", f.text("month"), "measure", f.text("measure"), "view", "screen")
 	result, err := s.Reports.Run(v.Context(), q)
 	if err != nil {
@@ -146,6 +150,7 @@ func (s *Site) staExport(v *visit) (templ.Component, error) {
 	if len(months) == 0 {
 		return nothing(empty{text: "No month is completed yet. A month can be exported from its end on."}), nil
 	}
+	v.crumbs = []crumb{{"Usage Report (STA)", href("/sta", "account", own.ID)}}
 	asked := f.text("scope") != ""
 	view := staDialog(f, own.ID, accounts, months)
 	if !asked {

@@ -112,3 +112,12 @@ func New(p Parts) *Site {
 }
 
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Patterns are the patterns of every page, with their methods: what tests walk.
+func Patterns() []string {
+	var all []string
+	for _, p := range pages() {
+		all = append(all, p.pattern)
+	}
+	return all
+}
