@@ -1,0 +1,221 @@
+package browser_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// tab is a page of the browser with cookies of its own. Its methods end the test where they cannot do what they say.
+type tab struct {
+	*testing.T
+	ctx context.Context
+
+	mu       sync.Mutex
+	troubles []string // what the page complained of since the last visit
+}
+
+// blank opens a tab where nobody is signed in.
+func blank(t *testing.T) *tab {
+	t.Helper()
+	b := &tab{T: t}
+	ctx, cancel := chromedp.NewContext(shared.browser, chromedp.WithNewBrowserContext())
+	bounded, release := context.WithTimeout(ctx, 4*pageWait)
+	t.Cleanup(func() { release(); _ = chromedp.Cancel(ctx); cancel() })
+	b.ctx = bounded
+	if err := chromedp.Listen(bounded, b.hear); err != nil {
+		t.Fatal(err)
+	}
+	b.do(chromedp.Func(func(context.Context, *chromedp.Target) error {
+		_, err := chromedp.Call(bounded, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
+			Source: `document.addEventListener("securitypolicyviolation", e => console.error("content security policy: " + e.violatedDirective + " " + e.blockedURI))`,
+		})
+		return err
+	}))
+	return b
+}
+
+// open opens a tab, signed in as the operator of the sample data, through the form.
+func open(t *testing.T) *tab {
+	t.Helper()
+	return openAs(t, shared.login, shared.password)
+}
+
+// openAs signs in as somebody else.
+func openAs(t *testing.T, login, password string) *tab {
+	t.Helper()
+	b := blank(t)
+	b.visit("/sign-in")
+	b.fill("input[name=login]", login)
+	b.fill("input[name=password]", password)
+	b.click("main form button")
+	b.await("signed in", `!!document.querySelector('form[action="/sign-out"]')`)
+	return b
+}
+
+// hear notes what a page complains of.
+func (b *tab) hear(ev any) {
+	text := ""
+	switch e := ev.(type) {
+	case *runtime.EventExceptionThrown:
+		text = "exception: " + e.ExceptionDetails.Text
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
+			text = "console: "
+			for _, arg := range e.Args {
+				text += " " + string(arg.Value) + arg.Description
+			}
+		}
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError && !strings.Contains(e.Entry.Text, "Failed to load resource") {
+			text = "log: " + e.Entry.Text
+		}
+	case *page.EventJavascriptDialogOpening:
+		text = "dialog: " + e.Message
+	}
+	if text != "" {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.troubles = append(b.troubles, text)
+	}
+}
+
+// quiet fails the test if the page complained of anything since the last time it was asked.
+func (b *tab) quiet(where string) {
+	b.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, text := range b.troubles {
+		b.Errorf("%s: %s", where, text)
+	}
+	b.troubles = nil
+}
+
+func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	if err := chromedp.Do(b.ctx, steps...); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// visit goes to a path of the site and answers its status.
+func (b *tab) visit(path string) int64 {
+	b.Helper()
+	resp, err := chromedp.Run(b.ctx, chromedp.NavigateResponse(shared.reporter+path))
+	if err != nil {
+		b.Fatalf("visit %s: %v", path, err)
+	}
+	if resp == nil {
+		return 0
+	}
+	return resp.Status
+}
+
+// eval answers what a script answers.
+func eval[T any](b *tab, script string) T {
+	b.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script))
+	if err != nil {
+		b.Fatalf("%s: %v", script, err)
+	}
+	return v
+}
+
+// await waits for a condition, a script, to hold.
+func (b *tab) await(what, script string) {
+	b.Helper()
+	err := await(b.ctx, pageWait, func() error {
+		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](script))
+		if err == nil && !ok {
+			err = fmt.Errorf("not yet")
+		}
+		return err
+	})
+	if err != nil {
+		where, _ := chromedp.Run(b.ctx, chromedp.Location())
+		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body.innerText.slice(0, 800)`))
+		b.Fatalf("waited for: %s: %v\nat %s:\n%s", what, err, where, text)
+	}
+}
+
+// text is what an element says.
+func (b *tab) text(css string) string {
+	b.Helper()
+	return eval[string](b, fmt.Sprintf(`(document.querySelector(%q) || {innerText: ""}).innerText`, css))
+}
+
+// has reports whether there is such an element.
+func (b *tab) has(css string) bool {
+	b.Helper()
+	return eval[bool](b, fmt.Sprintf(`!!document.querySelector(%q)`, css))
+}
+
+func (b *tab) click(css string) {
+	b.Helper()
+	b.do(chromedp.Click(chromedp.CSS(css)))
+}
+
+// fill replaces what is in a field.
+func (b *tab) fill(css, text string) {
+	b.Helper()
+	b.do(chromedp.SetValue(chromedp.CSS(css), text))
+}
+
+// choose chooses from a list, as a person does: the page hears of it.
+func (b *tab) choose(css, value string) {
+	b.Helper()
+	eval[bool](b, fmt.Sprintf(`(e => { e.value = %q; e.dispatchEvent(new Event("change", {bubbles: true})); return e.value === %q })(document.querySelector(%q))`, value, value, css))
+}
+
+// size is the window's, in CSS pixels.
+func (b *tab) size(width, height int64) {
+	b.Helper()
+	b.do(chromedp.EmulateViewport(width, height))
+}
+
+// scripts turns scripts of pages on or off, from the next visit on.
+func (b *tab) scripts(on bool) {
+	b.Helper()
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// colours are those that the system asks for: light or dark.
+func (b *tab) colours(scheme string) {
+	b.Helper()
+	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// session is an HTTP client that is signed in, for what needs no browser.
+func session(t *testing.T) *http.Client {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &http.Client{Jar: jar}
+	resp, err := c.PostForm(shared.reporter+"/sign-in", url.Values{"login": {shared.login}, "password": {shared.password}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("sign in: %s", resp.Status)
+	}
+	return c
+}
