@@ -36,9 +36,11 @@ type Need struct {
 	// Root names the query parameter with the account that the answer is at or below. Without it, or without the
 	// parameter, only a right for the whole tenant will do.
 	Root string
+	// Own: the operation itself keeps to what the operator may see (SeesJob), so rights for some accounts will do.
+	Own bool
 }
 
-// Any is the entry of what every key and every operator may do.
+// anybody is the entry of what every key and every operator may do.
 func anybody() Need { return Need{Scopes: []string{}, Rights: []Right{}} }
 
 func need(e Entity, v Verb, scopes ...string) Need {
@@ -47,12 +49,9 @@ func need(e Entity, v Verb, scopes ...string) Need {
 
 func (n Need) below(root string) Need { n.Root = root; return n }
 
-func (n Need) proven() Need { n.Proof = true; return n }
+func (n Need) own() Need { n.Own = true; return n }
 
-func (n Need) and(e Entity, v Verb) Need {
-	n.Rights = append(slices.Clone(n.Rights), Right{e, v})
-	return n
-}
+func (n Need) proven() Need { n.Proof = true; return n }
 
 // Operations is the table of rights of the API, by operation id: what is not in it is refused to everybody. The
 // pages have theirs in package web.
@@ -98,17 +97,21 @@ func Operations() map[string]Need {
 
 		"audit-log": need(AuditLog, View, ScopeAdmin),
 
-		"report-jobs":       need(Archive, View, ScopeReports),
-		"report-job":        need(Archive, View, ScopeReports),
-		"report-job-file":   need(Archive, View, ScopeReports),
-		"create-report-job": need(Archive, Add, ScopeReportsWrite), // and those of the report, judged by its guard
-		"cancel-report-job": need(Archive, Remove, ScopeReportsWrite),
+		"report-jobs":           need(Archive, View, ScopeReports, ScopeReportsWrite).own(),
+		"report-job":            need(Archive, View, ScopeReports, ScopeReportsWrite).own(),
+		"report-job-file":       need(Archive, View, ScopeReports, ScopeReportsWrite).own(),
+		"report-job-manifest":   need(Archive, View, ScopeReports, ScopeReportsWrite).own(),
+		"create-report-job":     need(Archive, Add, ScopeReportsWrite).own(), // and those of the report, judged by its guard
+		"cancel-report-job":     need(Archive, Remove, ScopeReportsWrite).own(),
+		"regenerate-report-job": need(Archive, Add, ScopeReportsWrite).own(),
 
-		"schedules":       need(Schedules, View, ScopeReports),
-		"schedule":        need(Schedules, View, ScopeReports),
-		"create-schedule": need(Schedules, Add, ScopeReportsWrite),
-		"edit-schedule":   need(Schedules, Edit, ScopeReportsWrite),
-		"remove-schedule": need(Schedules, Remove, ScopeReportsWrite),
+		"schedules":        need(Schedules, View, ScopeReports, ScopeReportsWrite).own(),
+		"schedule":         need(Schedules, View, ScopeReports, ScopeReportsWrite).own(),
+		"create-schedule":  need(Schedules, Add, ScopeReportsWrite).own(),
+		"replace-schedule": need(Schedules, Edit, ScopeReportsWrite).own(),
+		"enable-schedule":  need(Schedules, Edit, ScopeReportsWrite).own(),
+		"disable-schedule": need(Schedules, Edit, ScopeReportsWrite).own(),
+		"delete-schedule":  need(Schedules, Remove, ScopeReportsWrite).own(),
 	}
 	for name, n := range ReportNeeds() {
 		all[name], all[name+"-columns"] = n, n
@@ -156,6 +159,19 @@ func (n Need) All(export bool) []Right {
 	}
 	return n.Rights
 }
+
+// SeesJob reports whether the viewer may see, have and change a report job or schedule that somebody made: with the rights
+// of an export of the report for the whole tenant; with those for some accounts, only one's own.
+func (v *Viewer) SeesJob(report, madeBy string) bool {
+	need, known := ReportNeeds()[report]
+	if !known || !v.MayAll(need.All(true)) {
+		return false
+	}
+	return madeBy == v.Actor() || !slices.ContainsFunc(need.All(true), func(r Right) bool { return !v.ReachesAll(r.Entity, r.Verb) })
+}
+
+// Actor is how the viewer is named in what they change.
+func (v *Viewer) Actor() string { return "operator:" + v.Login }
 
 // Judge says whether the viewer has all the rights for the accounts; none: for the whole tenant. path finds an account
 // and those above it; false: there is no such account.

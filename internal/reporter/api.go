@@ -14,13 +14,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
+	"github.com/countinghouse/countinghouse/internal/reporter/signin"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -46,6 +49,11 @@ type server struct {
 	wait    HTTPConfig
 
 	auditing chan struct{} // one audit at a time: it reads everything
+
+	needs  map[string]access.Need // by operation
+	signIn *signin.Service        // nil: keys only
+	people *control.People
+	site   http.Handler // every path that is not of the API; nil: none
 
 	api huma.API
 	mux *http.ServeMux
@@ -77,6 +85,7 @@ func correlationOf(ctx context.Context) string {
 // newServer builds the API.
 func newServer(s *server) http.Handler {
 	s.mux = http.NewServeMux()
+	s.needs = access.Operations()
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -88,7 +97,8 @@ func newServer(s *server) http.Handler {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"key": {Type: "http", Scheme: "bearer", Description: "API key: Authorization: Bearer <key>"},
+					"key":     {Type: "http", Scheme: "bearer", Description: "API key: Authorization: Bearer <key>"},
+					"session": {Type: "apiKey", In: "cookie", Name: "countinghouse-session", Description: "An operator signed in; what changes something needs X-CSRF-Token"},
 				},
 			},
 		},
@@ -100,11 +110,20 @@ func newServer(s *server) http.Handler {
 	s.registerMonths()
 	s.registerEvents()
 	s.registerReports()
+	s.registerJobs()
+	s.registerSchedules()
 	s.registerExplain()
 	s.registerLedger()
 	s.registerKeys()
+	s.registerRoles()
+	s.registerOperators()
+	s.registerAuditLog()
 	s.registerDocs()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if s.site != nil && !strings.HasPrefix(r.URL.Path, "/api/") {
+			s.site.ServeHTTP(w, r)
+			return
+		}
 		if allowed(s.mux, r) {
 			problem.Write(w, refuse(codeMethod, "the path does not take "+r.Method).Correlated(correlationOf(r.Context())))
 			return
@@ -155,7 +174,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 
 // allowed reports whether the path exists under another method.
 func allowed(mux *http.ServeMux, r *http.Request) bool {
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); pattern != "" && pattern != "/" {
@@ -168,11 +187,10 @@ func allowed(mux *http.ServeMux, r *http.Request) bool {
 // endpoint is an operation and who may use it.
 type endpoint struct {
 	huma.Operation
-	scopes []string // any of them; none: every key
-	rows   bool     // the answer is a table: CSV can be asked for
-	report bool     // counted as a report
-	files  bool     // the answer is a report, in any format of package sheet; it counts itself
-	whole  bool     // reads everything: no limit for its statements
+	rows   bool // the answer is a table: CSV can be asked for
+	report bool // counted as a report
+	files  bool // the answer is a report, in any format of package sheet; it counts itself
+	whole  bool // reads everything: no limit for its statements
 }
 
 // register adds an endpoint. Parameters are strings that the handler reads itself, so that every refusal
@@ -180,12 +198,8 @@ type endpoint struct {
 func register[I, O any](s *server, e endpoint, handle func(ctx context.Context, who caller, in *I) (*O, error)) {
 	op := e.Operation
 	op.SkipValidateParams, op.SkipValidateBody = true, true
-	op.Security = []map[string][]string{{"key": {}}}
-	scopes := "any key"
-	if len(e.scopes) > 0 {
-		scopes = "scope " + strings.Join(e.scopes, " or ")
-	}
-	op.Description = strings.TrimSpace(op.Description + "\n\nNeeds: " + scopes + ".")
+	op.Security = []map[string][]string{{"key": {}}, {"session": {}}}
+	op.Description = strings.TrimSpace(op.Description + "\n\nNeeds: " + needText(s.needs[op.OperationID]) + ".")
 	op.Responses = map[string]*huma.Response{"default": {
 		Description: "Refused", Content: map[string]*huma.MediaType{problem.ContentType: {
 			Schema: s.api.OpenAPI().Components.Schemas.Schema(problemType(), true, "Problem"),
@@ -209,10 +223,33 @@ func register[I, O any](s *server, e endpoint, handle func(ctx context.Context, 
 	}
 }
 
+// needText says what a need asks of a key and of an operator.
+func needText(n access.Need) string {
+	text := "any key"
+	if len(n.Scopes) > 0 {
+		text = "scope " + strings.Join(n.Scopes, " or ")
+	}
+	rights := []string{}
+	for _, r := range n.Rights {
+		rights = append(rights, r.String())
+	}
+	if len(rights) == 0 {
+		rights = []string{"any role"}
+	}
+	text += "; of an operator: " + strings.Join(rights, " and ")
+	for _, r := range n.Export {
+		text += ", as a file " + r.String()
+	}
+	if n.Proof {
+		text += ", and a proof of who they are"
+	}
+	return text
+}
+
 // enter lets a request in: its key, its parameters, its format.
 func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	who, refusal := s.authenticate(r, w.Header(), e.scopes)
+	who, refusal := s.authenticate(r, w.Header(), e.OperationID)
 	if refusal == nil {
 		var leave func()
 		if leave, refusal = s.tenants.enter(w.Header(), who.Tenant); refusal == nil {
@@ -238,6 +275,10 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 	if !e.whole {
 		ctx = huma.WithContext(ctx, warehouse.Bounded(ctx.Context(), warehouse.Bounds{Time: s.limit.QueryTime, Memory: s.limit.QueryMemory}))
 	}
+	if who.viewer != nil {
+		ctx = huma.WithContext(ctx, guard.For(ctx.Context(), s.reports, who.viewer))
+	}
+	ctx = huma.WithContext(ctx, control.From(ctx.Context(), who.address))
 	ctx = huma.WithValue(huma.WithValue(ctx, queryKey, map[string][]string(r.URL.Query())), formatKey, format)
 	next(huma.WithValue(huma.WithValue(ctx, callerKey, who), csvKey, err == nil && ct == csvType))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail"
+	"github.com/countinghouse/countinghouse/internal/reporter/signin"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
@@ -23,6 +24,7 @@ type Config struct {
 	Months      months.Config       `koanf:"months"`
 	Jobs        jobs.Config         `koanf:"jobs"`
 	Mail        mail.Config         `koanf:"mail"`
+	SignIn      signin.Config       `koanf:"sign_in"`
 	ClickHouse  warehouse.Config    `koanf:"clickhouse"`
 	NATS        control.Config      `koanf:"nats"`
 	Log         telemetry.LogConfig `koanf:"log"`
@@ -63,6 +65,7 @@ func DefaultConfig() Config {
 		},
 		Limit:      LimitConfig{QueryTime: 30 * time.Second, QueryMemory: 2 << 30},
 		Months:     months.DefaultConfig(),
+		SignIn:     signin.DefaultConfig(),
 		Jobs:       jobs.DefaultConfig(),
 		Mail:       mail.DefaultConfig(),
 		ClickHouse: warehouse.DefaultConfig(),
@@ -100,6 +103,9 @@ func (c *Config) Validate() error {
 	}
 	for _, fault := range c.Mail.Validate() {
 		errs = append(errs, fmt.Errorf("mail.%w", fault))
+	}
+	for _, fault := range c.SignIn.Validate() {
+		errs = append(errs, fmt.Errorf("sign_in.%w", fault))
 	}
 	return errors.Join(errs...)
 }

@@ -57,7 +57,7 @@ func (s *server) describe() (document, page []byte) {
 	}
 	var all []documented
 	for _, item := range api.Paths {
-		for _, op := range []*huma.Operation{item.Get, item.Post, item.Delete} {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
 			if op != nil {
 				d := documented{Operation: op, Tag: op.Tags[0], Parameters: op.Parameters}
 				if ok := op.Responses["200"]; ok != nil {

@@ -107,25 +107,23 @@ func (s *server) registerEvents() {
 			OperationID: "event", Method: http.MethodGet, Path: "/events/{source}/{id}", Tags: []string{"events"}, Summary: "What became of an event",
 			Description: "Stored, voided, conflict or quarantined, with every delivery and its position in the log. 404 when it was never seen.",
 		},
-		scopes: []string{scopeUsage},
 	}, s.event)
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "events", Method: http.MethodGet, Path: "/events", Tags: []string{"events"}, Summary: "Stored events, newest first",
 			Description: "With source and id: what became of that one event.",
 		},
-		scopes: []string{scopeUsage}, rows: true,
+		rows: true,
 	}, s.events)
 	register(s, endpoint{
 		Operation: huma.Operation{OperationID: "dead-letters", Method: http.MethodGet, Path: "/dead-letters", Tags: []string{"events"}, Summary: "Events that count nowhere, and why"},
-		scopes:    []string{scopeDLQ}, rows: true,
+		rows:      true,
 	}, s.deadLetters)
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "dead-letter", Method: http.MethodGet, Path: "/dead-letters/{shard}/{seq}/{idx}", Tags: []string{"events"},
 			Summary: "One dead letter with the bytes as received",
 		},
-		scopes: []string{scopeDLQ},
 	}, s.deadLetter)
 }
 

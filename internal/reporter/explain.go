@@ -86,7 +86,7 @@ func (s *server) registerExplain() {
 			queryParam("cursor", "next of the page before"),
 			queryParam("format", "json or csv, the events; default: the header Accept"),
 		}),
-	}, scopes: []string{scopeReports}, rows: true, report: true}, s.explain)
+	}, rows: true, report: true}, s.explain)
 }
 
 // explainPlace is what a cursor carries.

@@ -54,11 +54,11 @@ type monthAnswer struct {
 func (s *server) registerMonths() {
 	register(s, endpoint{
 		Operation: huma.Operation{OperationID: "months", Method: http.MethodGet, Path: "/months", Tags: []string{"months"}, Summary: "Months with usage and their states"},
-		scopes:    []string{scopeReports, scopeUsage}, rows: true,
+		rows:      true,
 	}, s.listMonths)
 	register(s, endpoint{
 		Operation: huma.Operation{OperationID: "month", Method: http.MethodGet, Path: "/months/{month}", Tags: []string{"months"}, Summary: "One month's state, its versions, and what blocks its close"},
-		scopes:    []string{scopeReports, scopeUsage}, whole: true,
+		whole:     true,
 	}, s.month)
 	s.registerClose()
 	register(s, endpoint{
@@ -68,7 +68,7 @@ func (s *server) registerMonths() {
 			Description: "One row per account, plan, meter, region, platform and trial: the account's own usage, and with all accounts below it. " +
 				"A row without usage of its own stands where accounts below have some.",
 		},
-		scopes: []string{scopeReports, scopeUsage}, rows: true, report: true,
+		rows: true, report: true,
 	}, s.monthUsage)
 }
 

@@ -3,9 +3,6 @@ package reporter
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -137,7 +134,7 @@ func (s *server) registerClose() {
 				"A closed month gets a new version if something became known that changes it; else the answer is the version it has.",
 			MaxBodyBytes: -1, RequestBody: body, // checked by ourselves, to refuse in our shape
 		},
-		scopes: []string{scopeClose}, whole: true,
+		whole: true,
 	}, s.closeMonth)
 	body.Required = false // a raw body makes it so
 	register(s, endpoint{
@@ -145,13 +142,13 @@ func (s *server) registerClose() {
 			OperationID: "month-adjustments", Method: http.MethodGet, Path: "/months/{month}/adjustments", Tags: []string{"months"}, Summary: "What later versions of a month changed",
 			Description: "One row per figure, version and month in which the late events were recorded. Deltas of all rows of a figure add up to the difference between the newest version and the first.",
 		},
-		scopes: []string{scopeReports, scopeUsage}, rows: true,
+		rows: true,
 	}, s.adjustments)
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "month-diff", Method: http.MethodGet, Path: "/months/{month}/diff", Tags: []string{"months"}, Summary: "Two versions of a month compared, down to the events",
 		},
-		scopes: []string{scopeReports, scopeUsage}, rows: true,
+		rows: true,
 	}, s.diffMonth)
 }
 
@@ -164,7 +161,7 @@ func (s *server) closeMonth(ctx context.Context, who caller, in *closeInput) (*c
 	if err != nil {
 		return nil, err
 	}
-	q := months.Request{Tenant: who.Tenant, Month: m, AcceptGaps: body.AcceptGaps, Reason: body.Reason, By: who.ID}
+	q := months.Request{Tenant: who.Tenant, Month: m, AcceptGaps: body.AcceptGaps, Reason: body.Reason, By: who.who(ctx)}
 	if q.AsOf, err = instantOf("as_of", body.AsOf, 0); err != nil {
 		return nil, err
 	}
@@ -186,13 +183,8 @@ func readClose(raw []byte) (closeBody, error) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return body, nil
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil {
-		return body, refuse(codeBody, "want a JSON object with as_of, accept_gaps, reason: "+err.Error())
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return body, refuse(codeBody, "want one JSON object and nothing after it")
+	if err := readBody(raw, &body); err != nil {
+		return body, err
 	}
 	if len(body.Reason) > reasonMax {
 		return body, wrong("reason", "want at most "+strconv.Itoa(reasonMax)+" bytes")

@@ -9,17 +9,26 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
+	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 const (
 	codeUnauthorized = "unauthorized"
 	codeScope        = "missing-scope"
+	codeForbidden    = "forbidden"
+	codeProof        = "prove-again"
+	codeForm         = "no-form-token"
+	codeField        = "unknown-field"
+	codeValue        = "bad-value"
+	codeTaken        = "taken"
 	codeNotFound     = report.CodeNotFound
 	codeMethod       = "method-not-allowed"
 	codeParameter    = report.CodeParameter
@@ -46,12 +55,24 @@ func Refusals() problem.Refusals {
 	return append(problem.Wire(), problem.Refusals{
 		problem.Kind(codeUnauthorized, http.StatusUnauthorized, "no key, or one that is unknown, revoked or expired", "send Authorization: Bearer with a valid key"),
 		problem.Kind(codeScope, http.StatusForbidden, "the key lacks the scope the path needs", "use a key with one of the scopes that detail names"),
+		problem.Kind(codeForbidden, http.StatusForbidden, "no role of the operator allows this, or not for these accounts", "ask who manages roles; a new role is in force from the next sign-in on"),
+		problem.Kind(codeProof, http.StatusForbidden, "changes money or rights, and the operator proved who they are too long ago", "confirm the password at /prove, then repeat the request"),
+		problem.Kind(codeForm, http.StatusForbidden, "a session's cookie without the session's token: the request may come from another site", "send X-CSRF-Token, or use an API key"),
+		problem.Kind(codeField, http.StatusUnprocessableEntity, "the body has a member that cannot be set", "errors names it; leave it out"),
+		problem.Kind(codeValue, http.StatusUnprocessableEntity, "a member of the body has a value that is not allowed", "the detail names it and what is allowed"),
+		problem.Kind(codeTaken, http.StatusConflict, "there is one of that name, it is still in use, or somebody changed it at the same time", "look at what is there now"),
 		problem.Kind(codeNotFound, http.StatusNotFound, "no such path, or nothing of yours under that name", "see GET /api/v1/docs"),
 		problem.Kind(codeMethod, http.StatusMethodNotAllowed, "the path does not take this method", "see GET /api/v1/docs"),
 		problem.Kind(codeParameter, http.StatusBadRequest, "a parameter is missing or has a value that is not allowed", "errors names it and the values it may have"),
 		problem.Kind(codeUnknown, http.StatusBadRequest, "a query parameter that the path does not have", "errors names it; see GET /api/v1/docs"),
 		problem.Kind(codeCursor, http.StatusBadRequest, "a cursor that was not given out for this tenant and path", "start again without cursor"),
 		problem.Kind(codeBody, http.StatusBadRequest, "the body is not the JSON object the path takes", "the detail says where"),
+		problem.Kind(jobs.CodeEnded, http.StatusConflict, "the job has ended and can no longer be cancelled", "nothing: what it made stays"),
+		problem.Kind(jobs.CodeBusy, http.StatusConflict, "others changed the same job or schedule, again and again", "ask again; nothing was changed by this request"),
+		problem.Kind(jobs.CodeFull, http.StatusTooManyRequests, "as many jobs of the tenant as it may have are waiting (100)", "cancel some, or wait until some are done"),
+		problem.Kind(jobs.CodeNoFile, http.StatusConflict, "the job has no file yet", "ask for the job until it is done"),
+		problem.Kind(jobs.CodeRemoved, http.StatusGone, "the file was kept as long as it had to be, and removed", "POST /report-jobs/{id}/regenerate makes it again, to the same bytes"),
+		problem.Kind(schedules.CodeFull, http.StatusUnprocessableEntity, "the tenant has as many schedules as it may (500)", "delete some"),
 		problem.Kind(codeBodySize, http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB", "send less"),
 		problem.Kind(report.CodeNotSettled, http.StatusConflict, "as_of lies beyond what has been counted for certain", "wait, or ask for an earlier as_of"),
 		problem.Kind(codeClose, http.StatusConflict, "the month may not be closed; errors names every reason", "see the checklist in GET /api/v1/months/{month}, and docs/RUNBOOK.md"),
@@ -107,6 +128,10 @@ func (s *server) answer(ctx context.Context, err error) error {
 		p = refuse(codeFormat, limit.Error()).With(problem.Item{Parameter: "format", Code: codeFormat, Detail: limit.Detail})
 	case errors.As(err, &closing):
 		p = closeProblem(closing)
+	case errors.Is(err, access.ErrOutside):
+		p = refuse(codeNotFound, "nothing of that name is within your reach")
+	case errors.Is(err, access.ErrForbidden):
+		p = refuse(codeForbidden, "no role of yours allows this for what was asked; whose role is for some accounts names one of them")
 	case errors.Is(err, months.ErrAudit):
 		s.log.Warn("audit of a month not finished", zap.Error(err), zap.String("correlation_id", correlation))
 		p = refuse(codeAudit, "the audit of the month could not be finished; retry")

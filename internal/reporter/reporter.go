@@ -1,14 +1,16 @@
-// Package reporter is the service finance and operators ask: the API over HTTP.
+// Package reporter is the service finance and operators ask: the API and the pages over HTTP.
 //
 // Guarantees:
 //
-//   - The tenant comes from the API key and from nothing else; no answer holds anything of another
-//     tenant. Keys are the one exception: an admin key of tenant default manages those of every tenant.
+//   - The tenant comes from the API key, or the operator's session, and from nothing else; no answer holds anything of
+//     another tenant. Keys are the one exception: an admin key of tenant default manages those of every tenant.
+//   - What each caller may do is one table (access.Operations, and that of the pages in package web): what is not in it
+//     is refused to everybody.
 //   - Decimals are strings, exact to the last digit, in JSON and in CSV, and both have the same rows.
-//   - A parameter that is not known, or has a value that is not allowed, is refused by name, never
+//   - A parameter, or a member of a body, that is not known or has a value that is not allowed is refused by name, never
 //     ignored.
-//   - It writes no usage: closed months, which package months stores, are what was counted. While ClickHouse is away every question is answered 503 with Retry-After, and
-//     the service stays up.
+//   - It writes no usage: closed months, which package months stores, are what was counted. While ClickHouse is away
+//     every question is answered 503 with Retry-After, and the service stays up.
 package reporter
 
 import (
@@ -33,12 +35,17 @@ import (
 	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail"
 	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
+	"github.com/countinghouse/countinghouse/internal/reporter/signin"
+	"github.com/countinghouse/countinghouse/internal/reporter/web"
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // pingEvery is how often the warehouse is asked for a sign of life, for /readyz.
 const pingEvery = time.Second
+
+// completeEvery is how often the audit log is compared with what was changed: a walk over all of CONTROL.
+const completeEvery = time.Hour
 
 // App is a running reporter.
 type App struct {
@@ -50,15 +57,18 @@ type App struct {
 	jobs      *jobs.Desk
 	schedules *schedules.Book
 	control   *control.Client
+	people    *control.People
 	auditor   *audit.Auditor // nil where Config brought its own
 	health    *telemetry.Health
 	admin     *telemetry.AdminServer
 	listener  net.Listener
 	server    *http.Server
 
-	alive   atomic.Pointer[error] // what the last ping said; nil before the first
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	alive atomic.Pointer[error] // what the last ping said; nil before the first
+	stop  context.CancelFunc
+	// completing ends the comparison of the audit log.
+	completing context.CancelFunc
+	running    sync.WaitGroup
 
 	closing sync.Once
 	served  chan struct{} // closed when the server ended
@@ -132,12 +142,46 @@ func (a *App) start(ctx context.Context) error {
 		key = make([]byte, 32)
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	}
+	a.people = a.control.People(ctx)
+	a.completeLog(ctx)
+	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
+	site := web.New(web.Parts{
+		Log: a.log, Now: now, Reports: reports, Months: a.months, Control: a.control.Store, People: a.people, SignIn: signIn,
+		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates,
+	})
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
 		log: a.log, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
-		cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
+		people: a.people, signIn: signIn, site: signIn.Protect(site), cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP,
 	}))
 	return nil
+}
+
+// completeLog tells in the audit log what somebody changed and did not live to tell.
+func (a *App) completeLog(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.completing = cancel
+	a.running.Go(func() {
+		for ctx.Err() == nil {
+			n, err := a.control.Complete(ctx)
+			switch {
+			case err == nil && n > 0:
+				a.log.Warn("changes added to the audit log that had no entry", zap.Int("changes", n))
+			case err != nil && ctx.Err() == nil:
+				a.log.Debug("audit log not completed yet", zap.Error(err))
+			}
+			wait := completeEvery
+			if err != nil {
+				wait = pingEvery
+			}
+			timer := time.NewTimer(wait)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+	})
 }
 
 func listen(address string) (net.Listener, error) {
@@ -250,6 +294,9 @@ func (a *App) Close(ctx context.Context) error {
 
 // release ends what start began, as far as it came.
 func (a *App) release(ctx context.Context) {
+	if a.completing != nil {
+		a.completing()
+	}
 	if a.stop != nil {
 		a.stop()
 		a.running.Wait()
@@ -271,6 +318,9 @@ func (a *App) release(ctx context.Context) {
 	}
 	if a.auditor != nil {
 		a.auditor.Close()
+	}
+	if a.people != nil {
+		a.people.Close()
 	}
 	if a.control != nil {
 		a.control.Close()

@@ -352,7 +352,7 @@ func TestKeys(t *testing.T) {
 	mint(d.other, `{"tenant":"acme","scopes":["usage:read"]}`, 403)
 	mint(d.other, `{"scopes":["all"]}`, 400)
 	mint(d.other, `{"scopes":["usage:read"],"expires":"soon"}`, 400)
-	mint(d.other, `{"scopes":["usage:read"],"colour":1}`, 400)
+	mint(d.other, `{"scopes":["usage:read"],"colour":1}`, 422)
 	mint(d.other, `[`, 400)
 	mint(d.acme, `{"scopes":["usage:read"]}`, 403)
 	foreign := mint(d.admin, `{"tenant":"newcomer","scopes":["usage:read"],"expires_at":"2027-01-01T00:00:00Z"}`, 201)

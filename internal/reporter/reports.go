@@ -106,7 +106,7 @@ func (s *server) registerReports() {
 		register(s, endpoint{Operation: huma.Operation{
 			OperationID: d.Name, Method: http.MethodGet, Path: "/reports/" + d.Name, Tags: []string{"reports"}, Summary: d.Title, Description: d.Doc,
 			Parameters: append(slices.Clone(own), common...),
-		}, scopes: []string{scopeReports}, files: true},
+		}, files: true},
 			func(ctx context.Context, who caller, _ *reportInput) (*huma.StreamResponse, error) {
 				return s.report(ctx, who, d.Name)
 			})
@@ -116,7 +116,7 @@ func (s *server) registerReports() {
 			Summary:     "What an export of " + d.Name + " would hold",
 			Description: "The suggested file name and the columns, for the same parameters, before anything is exported.",
 			Parameters:  append(slices.Clone(own), common[:3]...),
-		}, scopes: []string{scopeReports}, files: true},
+		}, files: true},
 			func(ctx context.Context, who caller, _ *reportInput) (*columnsOutput, error) {
 				return s.reportColumns(ctx, who, d.Name)
 			})
@@ -124,7 +124,7 @@ func (s *server) registerReports() {
 	register(s, endpoint{Operation: huma.Operation{
 		OperationID: "reports", Method: http.MethodGet, Path: "/reports", Tags: []string{"reports"}, Summary: "The reports there are",
 		Description: "With their parameters and columns. Columns are empty where they depend on the parameters: see the report's own columns.",
-	}, scopes: []string{scopeReports}, rows: true},
+	}, rows: true},
 		func(context.Context, caller, *tableInput) (*reportsOutput, error) {
 			return &reportsOutput{listReports()}, nil
 		})

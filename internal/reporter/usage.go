@@ -119,7 +119,7 @@ func (s *server) registerUsage() {
 			Description: "Quantities per window and group over [from, to). Windows without usage have no row, but for the total without group_by. " +
 				"plan is the plan at the instant of use.",
 		},
-		scopes: []string{scopeUsage}, rows: true, report: true,
+		rows: true, report: true,
 	}, s.meterUsage)
 }
 
