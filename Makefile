@@ -81,14 +81,14 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 planted: build ## known bugs built into the product, one by one: the fault tests must see each
 	@$(GO) run ./tools/testsum -- $(GO) test -json -count=1 -timeout 30m -tags planted ./test/kill -run 'TestPlanted$$'
 
-.PHONY: bench bench-all bench-drain bench-dedup bench-fill bench-store
+.PHONY: bench bench-all bench-drain bench-dedup bench-fill bench-store bench-reports
 bench: build ## end-to-end load for BENCH_SECONDS (30); writes bench/results/latest.json
 	@$(GO) build -o $(BIN)/bench ./bench
 	@$(BIN)/bench $(BENCH)
 bench-all: build ## every line of the speed table, the large store included (filled once, 13 GB); flags in BENCH
 	@$(GO) build -o $(BIN)/bench ./bench
 	@$(BIN)/bench all $(BENCH)
-bench-drain bench-dedup bench-fill bench-store: build
+bench-drain bench-dedup bench-fill bench-store bench-reports: build
 	@$(GO) build -o $(BIN)/bench ./bench
 	@$(BIN)/bench $(@:bench-%=%) $(BENCH)
 
