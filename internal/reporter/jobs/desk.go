@@ -30,6 +30,7 @@ const (
 	CodeFull    = "too-many-jobs" // the tenant has as many waiting as it may
 	CodeNoFile  = "no-file-yet"
 	CodeRemoved = "file-removed" // it was kept long enough; Regenerate makes it again
+	CodeBusy    = "changed-meanwhile"
 )
 
 // checkTime bounds what a check of parameters may take; what it has not found by then the job will.
@@ -318,7 +319,7 @@ func (d *Desk) change(ctx context.Context, tenant, id, change, who string, edit 
 			return Job{}, err
 		}
 	}
-	return Job{}, fmt.Errorf("job %s: %w", id, control.ErrConflict)
+	return Job{}, &report.Error{Code: CodeBusy, Detail: "others change job " + id + " all the time; ask again"}
 }
 
 // Cancel ends a job that has not ended. A file that is there stays: CodeEnded.

@@ -34,6 +34,9 @@ import (
 // SchedulesMax bounds the schedules of a tenant.
 const SchedulesMax = 500
 
+// ReportDefault is what a schedule makes that does not say: the Usage Report of the page.
+const ReportDefault = "tenant-usage"
+
 // CodeFull is the code of a tenant that has as many schedules as it may.
 const CodeFull = "too-many-schedules"
 
@@ -180,7 +183,7 @@ func (b *Book) change(ctx context.Context, tenant, who, id, change string, edit 
 			return Schedule{}, err
 		}
 	}
-	return Schedule{}, fmt.Errorf("schedule %s: %w", id, control.ErrConflict)
+	return Schedule{}, &report.Error{Code: jobs.CodeBusy, Detail: "others change schedule " + id + " all the time; ask again"}
 }
 
 // Replace makes a schedule what spec says. A change of its times counts from now: no run of before is made up.
@@ -253,7 +256,7 @@ func (b *Book) shape(ctx context.Context, one *control.Schedule, spec Spec) erro
 		return wrong("name", "must be given")
 	}
 	if spec.Report == "" {
-		spec.Report = "tenant-usage"
+		spec.Report = ReportDefault
 	}
 	if spec.At == "" {
 		spec.At = "01:00"

@@ -32,6 +32,7 @@ type ticker struct {
 	maker maker
 	now   func() time.Time
 	log   *zap.Logger
+	every time.Duration
 	last  time.Time
 	seen  map[string]seen // by tenant and id
 }
@@ -44,12 +45,12 @@ type seen struct {
 }
 
 func newTicker(s shelf, m maker, now func() time.Time, log *zap.Logger) *ticker {
-	return &ticker{shelf: s, maker: m, now: now, log: log, seen: map[string]seen{}}
+	return &ticker{shelf: s, maker: m, now: now, log: log, every: tickEvery, seen: map[string]seen{}}
 }
 
 // run looks whenever a schedule changed, and every second.
 func (t *ticker) run(ctx context.Context, changed <-chan struct{}) {
-	tick := time.NewTicker(tickEvery)
+	tick := time.NewTicker(t.every)
 	defer tick.Stop()
 	for {
 		t.look(ctx)
