@@ -60,6 +60,7 @@ completeness certificate; exits 1 on any difference and names the place.`,
 			return t.certificate(format, certificate)
 		},
 	}
+	cmd.AddCommand(t.verifyLog())
 	cmd.Flags().StringVar(&month, "month", "", "only this month, YYYY-MM")
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant (default: all that the key may audit)")
 	return t.listingFlag(t.clientFlags(cmd))

@@ -26,7 +26,8 @@ func (t *tool) up() *cobra.Command {
 of its own; one that dies is started again within a second. Ctrl-C or SIGTERM stops all of it.
 
 Everything is kept in --dir: the same directory brought up again continues where it was. URLs, pids and
-the admin key are in endpoints.json there, logs in logs/. With --demo sample data is sent in, once.
+the admin key are in endpoints.json there, logs in logs/. With --demo sample data is sent in, once, and an
+operator is made to sign in with.
 
 If no clickhouse is on PATH its engine is fetched once with npm (178 MB, checksummed, cached).`,
 		Example: `  countinghouse up --demo
@@ -34,7 +35,7 @@ If no clickhouse is on PATH its engine is fetched once with npm (178 MB, checksu
   countinghouse up --ephemeral --dir "$(mktemp -d)"   # free ports, for tests`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg.Dir = t.where.dir
+			cfg.Dir, cfg.Operator = t.where.dir, withDemo
 			return t.runUp(cmd.Context(), cfg, withDemo)
 		},
 	}

@@ -42,7 +42,7 @@ var importTable = map[string][]string{
 	"backup":     {"eventlog"},
 	"demo":       {"usage", "client"},
 	"doctor":     {"eventlog", "warehouse", "control", "client"},
-	"stack":      {"eventlog", "warehouse", "control", "localstack", "client"},
+	"stack":      {"eventlog", "warehouse", "control", "access", "localstack", "client"},
 	"arch":       {},
 }
 

@@ -45,6 +45,7 @@ type chainWalk struct {
 	last    map[string]Entry
 	told    map[string]uint64 // subject and hash of a change: number of its entry
 	changes map[string]change
+	heads   map[string]bool // tenant and SHA-256 of every entry
 }
 
 type change struct {
@@ -52,11 +53,15 @@ type change struct {
 	at    time.Time
 }
 
-// VerifyLog walks the audit log of a tenant, or of every tenant for "", and compares it with what was changed.
-func (s *Store) VerifyLog(ctx context.Context, tenant string) ([]LogProof, error) {
+// VerifyLog walks the audit log of a tenant, or of every tenant for "", and compares it with what was changed. head is
+// the SHA-256 of an entry that must be there; "": any may be the last.
+func (s *Store) VerifyLog(ctx context.Context, tenant, head string) ([]LogProof, error) {
 	w, err := s.walkChains(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if head != "" && !w.heads[tenant+" "+head] {
+		w.proof(tenant).Missing = append(w.proof(tenant).Missing, "an entry with SHA-256 "+head+" was there once")
 	}
 	for key, number := range w.told {
 		if _, there := w.changes[key]; !there {
@@ -84,7 +89,7 @@ func (s *Store) VerifyLog(ctx context.Context, tenant string) ([]LogProof, error
 }
 
 func (s *Store) walkChains(ctx context.Context) (*chainWalk, error) {
-	w := &chainWalk{proofs: map[string]*LogProof{}, last: map[string]Entry{}, told: map[string]uint64{}, changes: map[string]change{}}
+	w := &chainWalk{proofs: map[string]*LogProof{}, last: map[string]Entry{}, told: map[string]uint64{}, changes: map[string]change{}, heads: map[string]bool{}}
 	err := s.walk(ctx, controlSubs, func(subject string, data []byte, at time.Time) error {
 		if tenant, ok := strings.CutPrefix(subject, auditSubject); ok {
 			w.link(tenant, data)
@@ -143,6 +148,7 @@ func (w *chainWalk) link(tenant string, data []byte) {
 		e.Tenant = tenant
 		w.told[e.change()] = e.Number
 	}
+	w.heads[tenant+" "+e.SHA256] = true
 	if why == "" || p.Broken != nil { // the walk goes on from here, to find what else there is
 		w.last[tenant] = e
 		p.Head = e.SHA256

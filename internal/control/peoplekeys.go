@@ -9,7 +9,9 @@ import (
 )
 
 // Keys are the keys of a tenant, revoked and expired ones included, oldest first.
-func (p *People) Keys(ctx context.Context, tenant string) ([]Key, error) { return p.store.List(ctx, tenant) }
+func (p *People) Keys(ctx context.Context, tenant string) ([]Key, error) {
+	return p.store.List(ctx, tenant)
+}
 
 // CreateKey makes an API key; secret is shown here and never again. An operator gives no scope for which they have not
 // the rights themselves: a key with it would be those rights.

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 )
@@ -38,7 +39,38 @@ func (s *Stack) prepare(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	return s.ensureAdminKey(ctx, store)
+	if err := s.ensureAdminKey(ctx, store); err != nil || !s.cfg.Operator {
+		return err
+	}
+	return s.ensureOperator(ctx, store)
+}
+
+// ensureOperator makes the operator whose password is in DIR/secrets, unless it is there: what became of it since,
+// another password included, is left as it is.
+func (s *Stack) ensureOperator(ctx context.Context, store *control.Store) error {
+	if s.secret.operator == "" {
+		s.secret.operator = control.NewPassword()
+		if err := writeAtomically(filepath.Join(s.path(secretsDir), operatorFile), []byte(s.secret.operator+"\n")); err != nil {
+			return err
+		}
+	}
+	people := store.People(ctx)
+	defer people.Close()
+	err := s.retry(ctx, func(ctx context.Context) error {
+		_, err := people.CreateOperator(ctx, control.Actor{By: "countinghouse up"}, control.OperatorSpec{
+			Tenant: DefaultTenant, Login: operatorLogin, Name: "Operator of the demo", Password: s.secret.operator, Grants: everyRole(),
+		})
+		return err
+	})
+	if err != nil && !errors.Is(err, control.ErrTaken) {
+		return fmt.Errorf("operator: %w", err)
+	}
+	return nil
+}
+
+// everyRole: nobody but an account manager sees the Usage Report.
+func everyRole() []access.Grant {
+	return []access.Grant{{Role: access.SuperAdministrator}, {Role: access.AccountManager}}
 }
 
 // ensureAdminKey registers the key in DIR/secrets, which is made first: a crash in between is repeated

@@ -18,18 +18,26 @@ const (
 	analystUser = "analyst"
 	adminFile   = "admin.key"
 	analystFile = "analyst.password"
+
+	operatorLogin = "admin"
+	operatorFile  = "operator.password"
 )
 
 // secrets are made once per directory and stay the same across restarts.
 type secrets struct {
 	admin   string // API key; "" until ensureKeys has made it
 	analyst string // password
+
+	operator string // password; "" until ensureOperator has made it
 }
 
 func loadSecrets(dir string) (secrets, error) {
 	var s secrets
 	var err error
 	if s.admin, err = readSecret(filepath.Join(dir, adminFile)); err != nil {
+		return s, err
+	}
+	if s.operator, err = readSecret(filepath.Join(dir, operatorFile)); err != nil {
 		return s, err
 	}
 	path := filepath.Join(dir, analystFile)

@@ -34,6 +34,13 @@ type Endpoints struct {
 	Admin          map[string]string `json:"admin"`
 	Analyst        Analyst           `json:"analyst"`
 	Monitor        string            `json:"nats_monitor"`
+	Operator       *Operator         `json:"operator,omitempty"` // only where Config asked for one
+}
+
+// Operator signs in to the pages, with every role of the tenant default that there is for people who look around.
+type Operator struct {
+	Login    string `json:"login"`
+	Password string `json:"password"`
 }
 
 // Analyst is the SQL user who sees the rows of one tenant.

@@ -35,6 +35,7 @@ type Config struct {
 	Dir       string
 	Ports     Ports
 	Ephemeral bool   // free ports instead of Ports
+	Operator  bool   // make an operator, to look around with
 	Exe       string // the program whose hidden commands are the services; empty: this one
 
 	// Observe is told what happens, for a person to read. It may be nil and is never called concurrently.
@@ -308,7 +309,7 @@ func ready(admin string) func(context.Context) error {
 
 func (s *Stack) describe() Endpoints {
 	p := s.cfg.Ports
-	return Endpoints{
+	e := Endpoints{
 		Ingest:         "http://" + loopback(p.Ingest),
 		Reporter:       "http://" + loopback(p.Reporter),
 		NATS:           s.natsURL(),
@@ -324,6 +325,10 @@ func (s *Stack) describe() Endpoints {
 		},
 		Analyst: Analyst{User: analystUser, Password: s.secret.analyst, Tenant: DefaultTenant},
 	}
+	if s.cfg.Operator {
+		e.Operator = &Operator{Login: operatorLogin, Password: s.secret.operator}
+	}
+	return e
 }
 
 // changed is told by the supervisor whenever a part has another pid.

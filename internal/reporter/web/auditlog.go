@@ -119,7 +119,7 @@ func auditTone(action string) string {
 func (s *Site) auditProof(v *visit) templ.Component {
 	ctx, cancel := context.WithTimeout(v.Context(), proofWait)
 	defer cancel()
-	proofs, err := s.Control.VerifyLog(ctx, v.viewer.Tenant)
+	proofs, err := s.Control.VerifyLog(ctx, v.viewer.Tenant, "")
 	if err != nil {
 		return notice("warn", "The chain was not verified just now", "It could not be walked in time. `countinghouse audit verify-log` has no such limit.")
 	}
