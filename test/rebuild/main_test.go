@@ -35,7 +35,11 @@ func tool(f *fight.Fight, env []string, args ...string) outcome {
 	f.T.Helper()
 	ctx, cancel := context.WithTimeout(f.T.Context(), toolWait)
 	defer cancel()
-	return ran(f, command(ctx, f, env, args...))
+	o := ran(f, command(ctx, f, env, args...))
+	if ctx.Err() != nil {
+		f.T.Fatalf("rebuild does not end\n%s", o.stderr)
+	}
+	return o
 }
 
 func command(ctx context.Context, f *fight.Fight, env []string, args ...string) *exec.Cmd {

@@ -138,27 +138,6 @@ func TestRebuildHeals(t *testing.T) {
 	f.End()
 }
 
-// Several servers: each has a twin of its own.
-func TestRebuildOfSeveralServers(t *testing.T) {
-	f := fight.Begin(t, "REBUILD-SERVERS", rig.Options{
-		Aggregators: []string{"one", "two"}, Partitions: 4, ClickHouses: 2, Tenants: []string{"acme", "beta", "gamma", "delta", "omega"},
-	})
-	f.Moment()
-	points := []string{fmt.Sprintf("rebuild/exchanged:%d", 5+f.Rnd.IntN(10)), "rebuild/announced:1", "rebuild/concluded:1"}
-	for _, at := range points[:fight.Rounds(1, len(points))] {
-		if o := tool(f, []string{faultpoint.Variable + "=" + at}); o.code != -1 {
-			t.Fatalf("not killed at %s: exit %d\n%s", at, o.code, o.stderr)
-		}
-		tool(f, nil).exchanged(t)
-		f.Recovered()
-	}
-	if left := databases(f); left != rig.Rows {
-		t.Errorf("left over: %s", left)
-	}
-	f.Recovered()
-	f.End()
-}
-
 // Aggregators and ClickHouse die at random while tables are made again: the command waits for them.
 func TestRebuildWhileOthersAreKilled(t *testing.T) {
 	f := fight.Begin(t, "REBUILD-OTHERS", rig.Options{Aggregators: []string{"one", "two"}})

@@ -72,7 +72,9 @@ func repaired(f *fight.Fight, env ...string) (r repair.Result, code int, stderr 
 	f.T.Helper()
 	ctx, cancel := context.WithTimeout(f.T.Context(), toolWait)
 	defer cancel()
-	code, stderr = said(f, verb(ctx, f, "repair", env), &r)
+	if code, stderr = said(f, verb(ctx, f, "repair", env), &r); ctx.Err() != nil {
+		f.T.Fatalf("repair does not end\n%s", stderr)
+	}
 	return r, code, stderr
 }
 

@@ -20,13 +20,14 @@ import (
 func (b *both) questions(want oracle.Result) {
 	b.T.Helper()
 	b.placed()
-	_, address := b.Rig.StartReporter()
+	_, address := b.Rig.StartReporter("--months-close-day", "0", "--months-restate-delay", "1h")
 	b.audit(address, want)
 	stored := 0
 	for _, tenant := range tenants() {
 		b.usage(address, tenant)
 		stored += b.ledger(address, tenant)
 	}
+	b.months(address)
 	if stored != want.Stored {
 		b.T.Errorf("the ledgers of all tenants say %d stored, the oracle %d", stored, want.Stored)
 	}

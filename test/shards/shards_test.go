@@ -21,7 +21,7 @@ func tenants() []string { return []string{"acme", "beta", "gamma", "delta", "ome
 // TestShards: four partitions on two servers, two aggregators. One aggregator is killed and the other takes
 // its partitions over, on the servers they are on; one server stands still, and the partitions of the other
 // go on; servers and aggregators are killed at random. Then the oracle, the audit, the reporter and the
-// doctor are asked, all of them by way of the Distributed tables.
+// doctor are asked, all of them by way of the Distributed tables; the months are closed; and all tables are made again.
 func TestShards(t *testing.T) {
 	f := fight.Begin(t, "SHARDS", rig.Options{
 		Aggregators: []string{"one", "two"}, Partitions: partitions, ClickHouses: servers, Tenants: tenants(),
@@ -42,5 +42,6 @@ func TestShards(t *testing.T) {
 		b.recovered()
 	}
 	b.questions(f.Check())
+	b.again()
 	f.End()
 }
