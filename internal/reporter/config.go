@@ -19,6 +19,7 @@ type Config struct {
 	Listen      string              `koanf:"listen" help:"address of the API"`
 	AdminListen string              `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
 	CursorKey   string              `koanf:"cursor_key" secret:"true" help:"signs the cursors of pages; the same for all reporters behind one address; random if empty"`
+	Ingest      string              `koanf:"ingest" help:"URL of ingest, through which dead letters are sent again from the pages; empty: the pages say how to do it from a shell"`
 	HTTP        HTTPConfig          `koanf:"http"`
 	Limit       LimitConfig         `koanf:"limit"`
 	Months      months.Config       `koanf:"months"`

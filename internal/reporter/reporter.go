@@ -147,7 +147,7 @@ func (a *App) start(ctx context.Context) error {
 	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
 	site := web.New(web.Parts{
 		Log: a.log, Now: now, Reports: reports, Months: a.months, Control: a.control.Store, People: a.people, SignIn: signIn,
-		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates,
+		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates, Replay: a.replay(now),
 	})
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
 		log: a.log, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,

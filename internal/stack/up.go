@@ -276,7 +276,7 @@ func (s *Stack) services() []localstack.Part {
 	return []localstack.Part{
 		part(PartIngest, p.IngestAdmin, "--listen", loopback(p.Ingest)),
 		part(PartAggregator, p.AggregatorAdmin, "--clickhouse", s.dsn(), "--dir", s.path(PartAggregator)),
-		part(PartReporter, p.ReporterAdmin, "--listen", loopback(p.Reporter), "--clickhouse", s.dsn(),
+		part(PartReporter, p.ReporterAdmin, "--listen", loopback(p.Reporter), "--clickhouse", s.dsn(), "--ingest", "http://"+loopback(p.Ingest),
 			"--months-restate-delay", "2s", "--months-quiet-delay", "10s", "--months-retry-delay", "10s"),
 	}
 }

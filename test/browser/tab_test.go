@@ -219,3 +219,9 @@ func session(t *testing.T) *http.Client {
 	}
 	return c
 }
+
+// press presses keys.
+func (b *tab) press(keys string) {
+	b.Helper()
+	b.do(chromedp.KeyEvent(keys))
+}
