@@ -8,19 +8,20 @@ import (
 // filter answers "never seen" for almost every new identity, and "perhaps" for the rest. It is a cache:
 // a wrong "perhaps" costs a look-up, and everything at or below its covered position is in it.
 //
-// It is a chain of cuckoo tables of 16-bit fingerprints, each twice the capacity of the one before: 17 bits
-// a key, two cache lines a probe, and one wrong answer in nine thousand a segment. A Bloom filter of as many bits
-// gave one in a thousand, and with 100 million identities half of all look-ups were of events never seen.
+// It is a chain of cuckoo tables of 16-bit fingerprints: 18 bits a key, two cache lines a probe, and one wrong
+// answer in nine thousand a segment. A Bloom filter of as many bits gave one in a thousand, and half of all look-ups
+// were of events never seen. A segment is a quarter of those before it: fewer would be asked faster, but the newest is
+// half empty on average, and all of it is resident.
 type filter struct {
 	segments []*segment
 }
 
 const (
-	filterFirst   = 1 << 20 // capacity of the first segment, in keys: 2 MiB
-	filterLargest = 1 << 26 // segments stop doubling here: 135 MiB
-	filterLoad    = 95      // percent of the slots that are used at most: beyond 98 no key would find a place
-	bucketSlots   = 4       // fingerprints of a word
-	kicksMost     = 500     // a key that moved so many others found no place: the segment is full
+	filterFirst = 1 << 20 // capacity of the first segment, in keys: 2 MiB
+	filterStep  = 1 << 22 // segments double up to here, and are a quarter of the filter from there on
+	filterLoad  = 90      // percent of the slots that are used at most: at 95 an addition moves three times as many, at 98 no key finds a place
+	bucketSlots = 4       // fingerprints of a word
+	kicksMost   = 500     // a key that moved so many others found no place: the segment is full
 )
 
 // segment is one cuckoo table of fixed capacity. A key has two buckets, either of which can be computed from
@@ -75,7 +76,7 @@ func (f *filter) add(h uint64) {
 	if s.keys < s.capacity && s.add(h) {
 		return
 	}
-	s = newSegment(min(2*s.capacity, filterLargest))
+	s = newSegment(max(min(2*s.capacity, filterStep), f.size()/4))
 	f.segments = append(f.segments, s)
 	s.add(h) // it is empty
 }

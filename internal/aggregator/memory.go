@@ -95,8 +95,9 @@ type memory struct {
 	recalled map[ident]entry
 }
 
-// recentIdentities are 40 to 60 bytes each, and more than two seconds of retries at 200,000 events a second.
-const recentIdentities = 1 << 19
+// recentIdentities are 40 to 60 bytes each, and with what is in flight two seconds of retries at 200,000 events
+// a second.
+const recentIdentities = 1 << 18
 
 // mergedIdentities is the size up to which small batches share a generation: few are to be searched.
 const mergedIdentities = 1 << 17
@@ -166,9 +167,9 @@ func (m *memory) retire() {
 	}
 }
 
-// spareGenerations is how many emptied tables are kept for the batches to come: one is being decided while
-// another is inserted.
-const spareGenerations = 2
+// spareGenerations is how many emptied tables are kept for the batches to come: each batch takes one, and frees
+// one.
+const spareGenerations = 1
 
 func (m *memory) recycle(g *generation) {
 	if len(m.spare) == spareGenerations {

@@ -31,7 +31,7 @@ type session struct {
 	chunks  chan *chunk   // decoded, in order
 	batches chan *batch   // decided, to be stored
 	stored  chan *batch   // committed, to be retired
-	free    chan *blocks  // not in use: one is filled while another is sent
+	blocks  *blocks       // of the batch that is filled, and then sent
 	credit  *credit       // bytes between the log and the warehouse
 	starved chan struct{} // nothing more can come before what is here is stored
 	lag     lag
@@ -39,18 +39,12 @@ type session struct {
 	register *register.Register // the directory, folded, as tables
 }
 
-// storedMax bounds batches that are committed but not yet retired; the decider also has one in hand.
-const storedMax = 4
-
 // run moves events until ctx ends or anything fails.
 func (s *session) run(ctx context.Context) error {
 	s.chunks = make(chan *chunk, 1024)
 	s.batches = make(chan *batch)
-	s.stored = make(chan *batch, storedMax)
-	s.free = make(chan *blocks, 2)
-	for range cap(s.free) {
-		s.free <- newBlocks()
-	}
+	s.stored = make(chan *batch, 1)
+	s.blocks = newBlocks()
 	s.credit = newCredit(s.cfg.InFlightBytes)
 	s.starved = make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
@@ -127,18 +121,20 @@ func (s *session) pass(ctx context.Context, c *chunk) error {
 // Every insert has a fixed price: files made and synced in four tables. A small batch pays it at once,
 // to be fresh; one that is filling fast waits flushPatience times as long, and pays it less often.
 const (
-	flushPatience = 3
-	fillsFast     = 50 // BatchRows/fillsFast events within FlushWait
+	flushPatience = 2
+	fillsFast     = 2000 // events within FlushWait
 )
 
 // decide gathers chunks into batches: until there are BatchRows events, or FlushWait has passed since
-// the first (three times that under load), or nothing more can come, and the warehouse is idle. It alone
-// touches the decider.
+// the first (twice that under load), or nothing more can come. While a batch is sent the next one gathers,
+// packed; it is decided when the one before is stored. So the slower the warehouse, the larger the batches, and the
+// cheaper an event. Filling one while another is sent would need the columns twice, and with as much memory
+// in all two batches of half the size: that costs more than it saves. decide alone touches the decider.
 func (s *session) decide(ctx context.Context) error {
 	var (
 		pending []*chunk
 		rows    int
-		flying  int // batches handed to store and not retired yet
+		flying  bool // a batch was handed to store and is not retired yet
 		due     bool
 		patient bool // the batch has been given more time
 		starved bool // no more can come before some have left
@@ -146,59 +142,45 @@ func (s *session) decide(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if len(pending) > 0 && (rows >= s.cfg.BatchRows || (due || starved && len(s.chunks) == 0) && flying == 0) {
-			var to *blocks
-			select {
-			case to = <-s.free:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			b, err := s.decider.decide(ctx, pending, to)
+		full := rows >= s.cfg.BatchRows
+		if len(pending) > 0 && !flying && (full || due || starved && len(s.chunks) == 0) {
+			b, err := s.decider.decide(ctx, pending, s.blocks)
 			if err != nil {
 				return err
 			}
 			faultpoint.Hit("aggregator/batch-decided")
-			if flying, err = s.hand(ctx, b, flying); err != nil {
-				return err
+			select {
+			case s.batches <- b:
+				flying = true
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 			clear(pending)
-			pending, rows, due, patient, starved = pending[:0], 0, false, false, false
+			pending, rows, due, patient, starved, full = pending[:0], 0, false, false, false, false
+		}
+		chunks := s.chunks
+		if full {
+			chunks = nil // the others wait where they are
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case b := <-s.stored:
 			s.retire(b)
-			flying--
-			starved = false
+			flying, starved = false, false
 		case <-s.starved:
 			starved = true
 		case <-timer.C:
-			if due = patient || rows < s.cfg.BatchRows/fillsFast; !due {
+			if due = patient || rows < fillsFast; !due {
 				patient = true
 				timer.Reset((flushPatience - 1) * s.cfg.FlushWait)
 			}
-		case c := <-s.chunks:
+		case c := <-chunks:
 			if len(pending) == 0 {
 				timer.Reset(s.cfg.FlushWait)
 			}
 			pending = append(pending, c)
 			rows += c.accepted() + 1
-		}
-	}
-}
-
-// hand gives a batch to store, retiring what comes back meanwhile.
-func (s *session) hand(ctx context.Context, b *batch, flying int) (int, error) {
-	for {
-		select {
-		case s.batches <- b:
-			return flying + 1, nil
-		case done := <-s.stored:
-			s.retire(done)
-			flying--
-		case <-ctx.Done():
-			return flying, ctx.Err()
 		}
 	}
 }
@@ -224,7 +206,6 @@ func (s *session) store(ctx context.Context) error {
 			s.advance(b)
 			s.register.Touch(b.touched)
 			s.lag.committed(b)
-			s.free <- b.rows.(*blocks)
 			select {
 			case s.stored <- b:
 			case <-ctx.Done(): // who takes them may have ended first

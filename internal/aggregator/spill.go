@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -244,21 +245,30 @@ func (w *runWriter) put(to, from []entry, first, known int) error {
 		w.sums = append(w.sums, xxh3.Hash(bytesOfEntries(to[w.starts[b]-begin:w.starts[b+1]-begin])))
 	}
 	w.written += len(from)
-	w.ready = append(w.ready, bytesOfEntries(to)...)
+	b := bytesOfEntries(to)
+	if len(b) >= spillWrite { // a whole run: not copied once more
+		return errors.Join(w.flush(1), w.send(b))
+	}
+	w.ready = append(w.ready, b...)
 	return w.flush(spillWrite)
 }
 
-// spillWrite is how many bytes are written at once.
+// spillWrite is how many bytes are written at once, at least.
 const spillWrite = 1 << 20
 
 func (w *runWriter) flush(atLeast int) error {
 	if len(w.ready) < atLeast {
 		return nil
 	}
-	if _, err := w.file.Write(w.ready); err != nil {
+	err := w.send(w.ready)
+	w.ready = w.ready[:0]
+	return err
+}
+
+func (w *runWriter) send(b []byte) error {
+	if _, err := w.file.Write(b); err != nil {
 		return fmt.Errorf("spill identities: %w", err)
 	}
-	w.ready = w.ready[:0]
 	return nil
 }
 
