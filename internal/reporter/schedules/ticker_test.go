@@ -76,13 +76,13 @@ func TestF18Schedules(t *testing.T) {
 	const seed = 18
 	synctest.Test(t, func(t *testing.T) {
 		runs, missed := simulate(t, seed, 3*366*24*time.Hour)
-		fmt.Printf("F18 PASS seed=%d zones=12 years=3 schedules=60 runs=%d passed_over=%d doubled=0\n", seed, runs, missed)
+		fmt.Printf("F18 PASS seed=%d zones=12 years=3 schedules=49 runs=%d passed_over=%d doubled=0\n", seed, runs, missed)
 	})
 }
 
 // TestF18ManySeeds is the same for a month, many times.
 func TestF18ManySeeds(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { simulate(t, 100+seed, 40*24*time.Hour) })
 		})
@@ -104,6 +104,9 @@ func simulate(t *testing.T, seed uint64, length time.Duration) (runs, missed int
 			one := control.Schedule{
 				Tenant: "t", ID: zone + " " + string(every), Recurrence: string(every), At: fmt.Sprintf("%02d:%02d", rng.IntN(24), rng.IntN(60)), Zone: zone,
 				Weekday: time.Weekday(rng.IntN(7)).String(), MonthDay: 1 + rng.IntN(28), Enabled: true, Since: begin, ChangedAt: begin,
+			}
+			if every == Hourly && zone != "UTC" {
+				continue // hours are of UTC
 			}
 			if every == "last day" {
 				one.Recurrence, one.MonthDay = string(Monthly), 31
@@ -142,7 +145,7 @@ func comeAndGo(ctx context.Context, w *world, rng *rand.Rand) {
 	for ctx.Err() == nil {
 		life, die := context.WithTimeout(ctx, time.Duration(rng.Int64N(int64(20*24*time.Hour))))
 		ticker := newTicker(w, w, time.Now, zap.NewNop())
-		ticker.every = time.Duration(1+rng.IntN(15)) * time.Minute
+		ticker.every = time.Duration(5+rng.IntN(25)) * time.Minute
 		ticker.run(life, nil)
 		die()
 		pass(ctx, time.Duration(rng.Int64N(int64(5*24*time.Hour))))
@@ -215,7 +218,7 @@ func (w *world) check(t *testing.T, begin time.Time, toggles map[string][]toggle
 
 // excuse finds out why a run was not made: nobody looked in time, but for a few whose calls failed.
 func (w *world) excuse(t *testing.T, id string, run, next Run, toggles []toggle) {
-	const unlucky = 8 // looks in a row, of which one in twenty fails
+	const unlucky = 6 // looks in a row, of which one in twenty fails
 	from, _ := slices.BinarySearchFunc(w.looks, run.Due, time.Time.Compare)
 	to, _ := slices.BinarySearchFunc(w.looks, next.Due, time.Time.Compare)
 	looks := 0

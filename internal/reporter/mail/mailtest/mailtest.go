@@ -1,0 +1,156 @@
+// Package mailtest is a mail server for tests: a real SMTP server on loopback that keeps what it took, and does
+// what it is told to the mails that come.
+package mailtest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+)
+
+// Act is what the server does to a mail.
+type Act int
+
+// Acts.
+const (
+	Take     Act = iota
+	PutOff       // 451 to RCPT
+	PutData      // 452 after DATA
+	Refuse       // 550 to RCPT
+	Hang         // says nothing after DATA until the client leaves
+	DropData     // takes it, and breaks the connection instead of saying so
+)
+
+// Mail is a mail that the server took, whether it said so or not.
+type Mail struct {
+	From string
+	To   []string
+	Data string
+	Said bool // the client was told
+}
+
+// Server is a running mail server.
+type Server struct {
+	server *smtp.Server
+	listen net.Listener
+	served chan error
+
+	mu    sync.Mutex
+	acts  []Act // for the next mails; then Take
+	mails []Mail
+	hangs chan struct{}
+}
+
+// Start listens on loopback.
+func Start() (*Server, error) {
+	s := &Server{served: make(chan error, 1), hangs: make(chan struct{})}
+	s.server = smtp.NewServer(s)
+	s.server.Domain, s.server.EnableSMTPUTF8 = "localhost", true
+	var err error
+	if s.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	go func() { s.served <- s.server.Serve(s.listen) }()
+	return s, nil
+}
+
+// Close ends the server.
+func (s *Server) Close() {
+	close(s.hangs)
+	_ = s.server.Close()
+	_ = s.listen.Close() // of a server that did not come to serve
+	<-s.served
+}
+
+// Port is where it listens.
+func (s *Server) Port() int { return s.listen.Addr().(*net.TCPAddr).Port }
+
+// Script says what happens to the next mails, in order; those after them are taken.
+func (s *Server) Script(acts ...Act) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acts = acts
+}
+
+// Mails are those that it took.
+func (s *Server) Mails() []Mail {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Mail{}, s.mails...)
+}
+
+func (s *Server) next() Act {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.acts) == 0 {
+		return Take
+	}
+	act := s.acts[0]
+	s.acts = s.acts[1:]
+	return act
+}
+
+// NewSession is of smtp.Backend.
+func (s *Server) NewSession(conn *smtp.Conn) (smtp.Session, error) {
+	return &session{server: s, conn: conn}, nil
+}
+
+type session struct {
+	server *Server
+	conn   *smtp.Conn
+	act    Act
+	from   string
+	to     []string
+}
+
+// Mail begins a mail.
+func (s *session) Mail(from string, _ *smtp.MailOptions) error {
+	s.from, s.to, s.act = from, nil, s.server.next()
+	return nil
+}
+
+// Rcpt names a recipient.
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	switch s.act {
+	case PutOff:
+		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "try again later"}
+	case Refuse:
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such mailbox"}
+	}
+	s.to = append(s.to, to)
+	return nil
+}
+
+// Data takes the mail, or does what it was told to.
+func (s *session) Data(r io.Reader) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if s.act == PutData {
+		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "no room"}
+	}
+	m := Mail{From: s.from, To: s.to, Data: string(data), Said: s.act == Take}
+	if s.act != Hang {
+		s.server.mu.Lock()
+		s.server.mails = append(s.server.mails, m)
+		s.server.mu.Unlock()
+	}
+	switch s.act {
+	case Hang:
+		<-s.server.hangs
+		return errors.New("over")
+	case DropData:
+		return s.conn.Conn().Close()
+	}
+	return nil
+}
+
+// Reset forgets the mail that was begun.
+func (s *session) Reset() {}
+
+// Logout ends the session.
+func (s *session) Logout() error { return nil }
