@@ -120,9 +120,10 @@ func (w *world) same(what string, got, want map[string]string) {
 	}
 }
 
-// X1: all fixtures, every export; all projections made again; the same bytes.
+// X1: all fixtures, every export; all projections made again; the same bytes. A rebuild asks every report of every tenant:
+// it runs while there is only this one (TestRebuildUnderLoad of test/rebuild has several).
 func TestX1Rebuild(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldAlone(t)
 	w.send(allFixtures()...)
 	before := w.exports()
 	out, err := exec.CommandContext(t.Context(), house.program, "rebuild", "--dir", house.dir, "-o", "json").CombinedOutput()

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,6 +29,8 @@ import (
 const (
 	upWait      = 3 * time.Minute // the engine may have to be fetched
 	countedWait = time.Minute
+	// sideBySide is how many scenarios run at a time: each waits for most of its time until its events are counted.
+	sideBySide = "6"
 )
 
 // product is the stack all scenarios share, and its tool.
@@ -82,6 +85,12 @@ func run(m *testing.M) (code int, err error) {
 			}
 		}
 	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(sideBySide); err != nil {
+			return 1, err
+		}
+	}
 	code = m.Run()
 	_ = up.Process.Signal(syscall.SIGTERM)
 	if err := <-ended; err != nil {
@@ -99,10 +108,16 @@ type world struct {
 	sent        int
 }
 
-// newWorld makes a tenant that may do everything a tenant can.
+// newWorld makes a tenant that may do everything a tenant can. Its test runs beside others.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
+	return newWorldAlone(t)
+}
+
+// newWorldAlone is newWorld for a test that runs before those that run side by side.
+func newWorldAlone(t *testing.T) *world {
+	t.Helper()
 	w := &world{t: t, tenant: fmt.Sprintf("s%d", tenants.Add(1))}
 	w.key = newKey(t, w.tenant, "events:write", "events:backfill", "usage:read", "reports:read", "reports:write", "months:close", "dlq:read", "dlq:write")
 	return w
