@@ -29,6 +29,9 @@ const (
 	// a full disk, which the server keeps quiet about, is answered within a second.
 	attemptFirst = 700 * time.Millisecond
 	attemptMax   = 2 * time.Second
+	// attemptMoved is attemptMax after a move, until a write is acknowledged: the server we have come to takes no write
+	// before an election has ended, and the attempt that is under way then is lost.
+	attemptMoved = 700 * time.Millisecond
 	retryWait    = 50 * time.Millisecond
 )
 
@@ -113,7 +116,7 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 		return Receipt{}, fmt.Errorf("append: %w: the disk was full a moment ago", ErrFull)
 	}
 	begun := time.Now()
-	for wait := attemptFirst; ; wait = attemptMax {
+	for wait := attemptFirst; ; wait = l.conn.mover.attempt() {
 		attempt, cancel := context.WithTimeout(ctx, wait)
 		// No retry inside: it would not look at our context.
 		ack, err := l.conn.js.PublishMsg(attempt, msg, jetstream.WithRetryAttempts(0))

@@ -44,6 +44,16 @@ func (m *mover) failed(now time.Time) bool {
 	return true
 }
 
+// attempt is how long a write waits before it is sent again.
+func (m *mover) attempt() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waited > 0 {
+		return attemptMoved
+	}
+	return attemptMax
+}
+
 func (m *mover) worked() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -23,7 +23,13 @@ func TestMover(t *testing.T) {
 	if want := []time.Duration{3 * time.Second, 8500 * time.Millisecond, 16 * time.Second}; !slices.Equal(moved, want) {
 		t.Errorf("moved at %v, want %v", moved, want)
 	}
+	if got := m.attempt(); got != attemptMoved {
+		t.Errorf("behind a move an attempt takes %s, want %s", got, attemptMoved)
+	}
 	m.worked()
+	if got := m.attempt(); got != attemptMax {
+		t.Errorf("behind a write that was acknowledged an attempt takes %s, want %s", got, attemptMax)
+	}
 	if now := start.Add(time.Minute); m.failed(now) || m.failed(now.Add(2*time.Second)) || m.failed(now.Add(2*time.Second+moveStale+1)) {
 		t.Error("moved on account of failures that are long past")
 	}
