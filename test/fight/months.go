@@ -21,11 +21,12 @@ type Closed struct {
 
 // EndedMonths are the months that have ended and that a load's events fall into, oldest first: they close in this order.
 func EndedMonths() []string {
+	first := func(at time.Time) time.Time { return time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC) }
 	now := time.Now().UTC()
 	var months []string
-	for at := now; at.After(now.Add(-rig.Spread)); {
-		at = time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC).Add(-time.Millisecond)
-		months = append(months, at.Format("2006-01"))
+	for end := first(now); end.After(now.Add(-rig.Spread)); {
+		end = first(end.Add(-time.Millisecond))
+		months = append(months, end.Format("2006-01"))
 	}
 	slices.Reverse(months)
 	return months
