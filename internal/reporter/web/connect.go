@@ -343,7 +343,7 @@ func (s *Site) connectOrganizations(v *visit) (templ.Component, error) {
 	}
 	t := table{
 		name:    "Organizations",
-		columns: []column{{title: "Organization", kind: asHead}, {title: "ID", kind: asCode}, {title: "Currency", kind: asShort}, {title: "Tenants", kind: asNumber}, {title: "Status", kind: asShort}, {title: "Secure Connect"}},
+		columns: []column{{title: "Organization", kind: asHead}, {title: "ID", kind: asShort}, {title: "Currency", kind: asShort}, {title: "Tenants", kind: asNumber}, {title: "Status", kind: asShort}, {title: "Secure Connect"}},
 		empty:   empty{text: "No account within your reach is an organization with Secure Connect tenants yet."},
 	}
 	for _, a := range organizations(accounts) {
@@ -371,7 +371,7 @@ func (s *Site) connectManage(v *visit) (templ.Component, error) {
 	v.actions = []action{{title: "Monthly Costs", href: href("/connect/costs", "organization", one.ID)}}
 	t := table{
 		name:    "Tenants of " + one.Name,
-		columns: []column{{title: "Tenant", kind: asHead}, {title: "ID", kind: asCode}, {title: "Plans"}, {title: "Status", kind: asShort}, {title: "Usage"}},
+		columns: []column{{title: "Tenant", kind: asHead}, {title: "ID", kind: asShort}, {title: "Plans"}, {title: "Status", kind: asShort}, {title: "Usage"}},
 		empty:   empty{text: one.Name + " has no tenants yet."},
 	}
 	for _, a := range networks(accounts, one.ID) {

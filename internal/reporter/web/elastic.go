@@ -251,7 +251,7 @@ func (s *Site) elasticBalances(v *visit) (templ.Component, error) {
 	view.table = table{
 		name: "Line-item balances",
 		columns: []column{
-			{title: "Line item", kind: asHead}, {title: "Account"}, {title: "Instance", kind: asCode}, {title: "State", kind: asShort}, {title: "Until", kind: asShort},
+			{title: "Line item", kind: asHead}, {title: "Account"}, {title: "Instance", kind: asShort}, {title: "State", kind: asShort}, {title: "Until", kind: asShort},
 			{title: "Quantity", kind: asNumber}, {title: "Used", kind: asNumber}, {title: "Remaining", kind: asNumber}, {title: "Overage", kind: asNumber}, {title: "Used of it", kind: asShort},
 		},
 		empty: empty{text: "No line item of elastic tokens is known for this choice. One appears here once its mapping was counted."},

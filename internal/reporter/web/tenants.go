@@ -148,7 +148,7 @@ func tenantTable(list []report.AccountInfo, provider report.AccountInfo, may boo
 	t := table{
 		name: "Tenants of " + provider.Name,
 		columns: []column{
-			{title: "Tenant", kind: asHead}, {title: "ID", kind: asCode}, {title: "Under"}, {title: "Contract mode", kind: asShort}, {title: "Bundles"},
+			{title: "Tenant", kind: asHead}, {title: "ID", kind: asShort}, {title: "Under", kind: asShort}, {title: "Contract mode", kind: asShort}, {title: "Bundles"},
 			{title: "Users entitled", kind: asNumber}, {title: "Status", kind: asShort}, {title: "Actions"},
 		},
 		empty: empty{text: "No tenant fits the filter.", do: "Show all tenants", href: href("/tenants", "account", provider.ID)},

@@ -29,6 +29,16 @@
     if (e.target.closest("[data-print]")) window.print();
   });
 
+  // A box with data-all stands for the others of its row.
+  document.addEventListener("change", (e) => {
+    const row = e.target.matches("tr input[type=checkbox]") && e.target.closest("tr");
+    const all = row && row.querySelector("[data-all]");
+    if (!all) return;
+    const others = [...row.querySelectorAll("input[type=checkbox]:not([data-all])")];
+    if (e.target === all) others.forEach((o) => { o.checked = all.checked; });
+    else all.checked = others.every((o) => o.checked);
+  });
+
   // A form is sent once: a second click while the answer is on its way changes nothing.
   document.addEventListener("submit", (e) => {
     const form = e.target;
