@@ -218,7 +218,7 @@ func jobFacts(j *jobs.Job) []fact {
 		if name == "tenants" {
 			value = tenantsText(j.Parameters)
 		}
-		add(strings.ReplaceAll(name, "_", " "), value)
+		add(parameterTitle(name), value)
 	}
 	add("Format", j.Format)
 	if j.Cut != nil {
@@ -243,6 +243,12 @@ func jobFacts(j *jobs.Job) []fact {
 		add("Kept until", minute(until))
 	}
 	return all
+}
+
+// parameterTitle is what a parameter of a report is called on pages.
+func parameterTitle(name string) string {
+	name = strings.ReplaceAll(name, "_", " ")
+	return strings.ToUpper(name[:1]) + name[1:]
 }
 
 func (s *Site) archiveFile(v *visit) (templ.Component, error) {
@@ -307,7 +313,7 @@ func (s *Site) archiveCancel(v *visit) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.Jobs.Cancel(v.Context(), v.viewer.Tenant, v.viewer.Login, j.ID)
+	_, err = s.Jobs.Cancel(v.Context(), v.viewer.Tenant, v.actor().By, j.ID)
 	var bad *report.Error
 	switch {
 	case errors.As(err, &bad) && bad.Code == jobs.CodeEnded:
@@ -325,7 +331,7 @@ func (s *Site) archiveAgain(v *visit) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.Jobs.Regenerate(v.Context(), v.viewer.Tenant, v.viewer.Login, j.ID); err != nil {
+	if _, err := s.Jobs.Regenerate(v.Context(), v.viewer.Tenant, v.actor().By, j.ID); err != nil {
 		return nil, err
 	}
 	v.flash("good", j.Name+" is being made again.")

@@ -81,7 +81,7 @@ func auditTable(entries []control.Entry) table {
 	t := table{
 		name: "Audit log",
 		columns: []column{
-			{title: "Number", kind: asNumber}, {title: "When, UTC", kind: asShort}, {title: "Who"}, {title: "From", kind: asCode}, {title: "What", kind: asShort}, {title: "On"}, {title: "Details"}, {title: "SHA-256", kind: asCode},
+			{title: "Number", kind: asNumber}, {title: "When, UTC", kind: asShort}, {title: "Who"}, {title: "From", kind: asShort}, {title: "What", kind: asShort}, {title: "On"}, {title: "Details"}, {title: "SHA-256", kind: asCode},
 		},
 		empty: empty{text: "No entry fits the filter.", do: "Show all", href: "/audit-log"},
 	}

@@ -155,7 +155,11 @@ func (s *Site) connectDetailShown(v *visit, view connectView, do string) (templ.
 	if err != nil {
 		return connectDetailPage(view), refused(f, err, "month", "month")
 	}
-	view.state, view.version = page.State, page.Version
+	info, err := s.monthOf(v, month)
+	if err != nil {
+		return nil, err
+	}
+	view.state, view.version = info.State, info.Version
 	if do == "download" {
 		if !view.may {
 			return nil, ErrForbidden
@@ -167,7 +171,7 @@ func (s *Site) connectDetailShown(v *visit, view connectView, do string) (templ.
 	}
 	view.asked, view.pager = true, pagerOf(v, page)
 	columns := page.Columns
-	view.table = reportTable("Detailed usage", columns, page.Rows, func(r sheets.Row, column string) string {
+	view.table = v.reportTable("Detailed usage", columns, page.Rows, func(r sheets.Row, column string) string {
 		start := at(columns, r, "start")
 		return explainHref("asset-usage-detail", "tenant", f.text("tenant"), "month", month, "asset", at(columns, r, "assetId"), "meter", at(columns, r, "meterName"),
 			"day", start[:min(len(start), len("2006-01-02"))], "region", at(columns, r, "billingRegion"), "platform", at(columns, r, "platform"), "measure", column)
@@ -229,7 +233,7 @@ func (s *Site) connectCosts(v *visit) (templ.Component, error) {
 		return nil, err
 	}
 	columns := result.Columns
-	view.table = reportTable("Monthly costs", columns, rows, func(r sheets.Row, column string) string {
+	view.table = v.reportTable("Monthly costs", columns, rows, func(r sheets.Row, column string) string {
 		return explainHref("asset-monthly-costs", "organization", one.ID, "month", at(columns, r, "month"), "tenant", at(columns, r, "tenantId"),
 			"meter", at(columns, r, "meterName"), "region", at(columns, r, "billingRegion"), "plan", at(columns, r, "plan"),
 			"trial", strings.ToLower(at(columns, r, "trial")), "measure", "quantity")
@@ -316,7 +320,7 @@ func (s *Site) connectAdjustments(v *visit) (templ.Component, error) {
 		return nil, err
 	}
 	columns := result.Columns
-	view.table = reportTable("Adjustments", columns, rows, func(r sheets.Row, column string) string {
+	view.table = v.reportTable("Adjustments", columns, rows, func(r sheets.Row, column string) string {
 		if column != "delta" {
 			return ""
 		}

@@ -100,7 +100,7 @@ func (s *Site) elastic(v *visit) (templ.Component, error) {
 		return elasticPage(view), refused(view.f, err)
 	}
 	view.pager = pagerOf(v, page)
-	view.table = elasticTable(page, page.Rows, view.all)
+	view.table = elasticTable(v, page, page.Rows, view.all)
 	view.table.empty = empty{text: "Nothing was used in this time by this choice.", do: "Show everything there is", href: href("/elastic", "account", view.f.text("account")) + elasticSince(view.f)}
 	if view.may {
 		for _, o := range fileFormats() {
@@ -127,10 +127,10 @@ func (s *Site) elasticFile(v *visit) (templ.Component, error) {
 }
 
 // elasticTable sets lines; of all columns or the first ones.
-func elasticTable(page *report.Page, rows []sheets.Row, all bool) table {
+func elasticTable(v *visit, page *report.Page, rows []sheets.Row, all bool) table {
 	columns := page.Columns
-	t := reportTable("Elastic usage", columns, rows, func(r sheets.Row, column string) string {
-		if column != "USED" && column != "METER_QUANTITY" {
+	t := v.reportTable("Elastic usage", columns, rows, func(r sheets.Row, column string) string {
+		if column != "USED" && column != "METER_QUANTITY" || !v.viewer.ReachesAll(access.Elastic, access.View) {
 			return ""
 		}
 		return explainHref("elastic-usage", "activation", at(columns, r, "ACTIVATION_ID"), "correlation", at(columns, r, "CORRELATION_ID"), "item", at(columns, r, "ITEM"), "measure", column)
@@ -215,7 +215,7 @@ func (s *Site) elasticLive(v *visit) (templ.Component, error) {
 		}
 		rows := page.Rows[max(0, len(page.Rows)-liveRows):]
 		slices.Reverse(rows)
-		view.table = elasticTable(page, rows, view.all)
+		view.table = elasticTable(v, page, rows, view.all)
 		break
 	}
 	view.table.empty = empty{text: "Nothing was used yet. Lines appear here within seconds of their use."}
@@ -262,21 +262,25 @@ func (s *Site) elasticBalances(v *visit) (templ.Component, error) {
 		if wanted := ask.f.text("account"); wanted != "" && b.Account != wanted || !known && !v.viewer.ReachesAll(access.Elastic, access.View) {
 			continue
 		}
-		view.table.rows = append(view.table.rows, balanceRow(b))
+		view.table.rows = append(view.table.rows, balanceRow(v, b))
 	}
 	view.table.rows, view.pager = v.rows(view.table.rows)
 	return elasticBalancesPage(view), nil
 }
 
-func balanceRow(b *report.Balance) row {
+func balanceRow(v *visit, b *report.Balance) row {
 	until := ""
 	if b.End != 0 {
 		until = b.End.String()[:len("2006-01-02")]
 	}
+	explain := ""
+	if v.viewer.May(access.Usage, access.View) && v.viewer.ReachesAll(access.Elastic, access.View) { // a total is of the whole tenant
+		explain = explainHref("elastic-usage", "activation", b.ActivationID, "measure", "USED")
+	}
 	done, total := share(b.UsedAmount, b.QuantityAmount)
 	return row{
 		linked(b.ActivationID, href("/elastic", "activation", b.ActivationID)+"&from="), txt(b.AccountName), txt(b.InstanceID), comp(badge(lineItemTone(b.State), b.State)), txt(until),
-		txt(b.Quantity), explained(b.Used, explainHref("elastic-usage", "activation", b.ActivationID, "measure", "USED")), txt(b.Remaining), txt(b.Overage),
+		txt(b.Quantity), explained(b.Used, explain), txt(b.Remaining), txt(b.Overage),
 		comp(bar("Used of "+b.ActivationID, done, total)),
 	}
 }

@@ -97,7 +97,7 @@ func (s *Site) tenantSubmit(v *visit) (templ.Component, error) {
 			return generatePage(view), refusedJob(f, err, "name", "title")
 		}
 	}
-	job, err := s.Jobs.Submit(v.Context(), v.viewer.Tenant, v.viewer.Login, r)
+	job, err := s.Jobs.Submit(v.Context(), v.viewer.Tenant, v.actor().By, r)
 	if err != nil {
 		return generatePage(view), refusedJob(f, err, "name", "title")
 	}

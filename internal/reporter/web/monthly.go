@@ -81,7 +81,7 @@ func (s *Site) monthly(v *visit) (templ.Component, error) {
 	}
 	columns := page.Columns
 	view.pager = pagerOf(v, page)
-	view.table = reportTable("Monthly usage", columns, page.Rows, func(r sheets.Row, column string) string { return s.monthlyExplain(view, columns, r, column) }).only(view.columns())
+	view.table = v.reportTable("Monthly usage", columns, page.Rows, func(r sheets.Row, column string) string { return s.monthlyExplain(view, columns, r, column) }).only(view.columns())
 	view.table.empty = empty{text: "No metered usage in " + monthTitle(view.f.text("month")) + " for this choice. Choose another month, or all accounts."}
 	if len(view.table.columns) > 0 {
 		view.table.columns[0].kind = asHead

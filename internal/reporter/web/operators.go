@@ -131,6 +131,9 @@ func (s *Site) grantFields(v *visit, view *operatorView) error {
 	if err != nil { // roles are given while the warehouse is away as well
 		accounts = nil
 	}
+	if view.o.ID != "" {
+		view.roles[0].title = "Choose a role"
+	}
 	view.account = accountField(view.f, "account", "For", "The whole tenant", accounts)
 	view.account.hint = "The account and everything below it."
 	return nil

@@ -244,7 +244,7 @@ func (p *partnerReport) project(columns []sheets.Column, rows []sheets.Row) tabl
 		cut = append(cut, one)
 		whole[strings.Join(one, "\x00")] = r
 	}
-	t := reportTable(titleOf(partnerTypes(), p.name), shown, cut, func(r sheets.Row, column string) string {
+	t := p.v.reportTable(titleOf(partnerTypes(), p.name), shown, cut, func(r sheets.Row, column string) string {
 		return p.explain(columns, whole[strings.Join(r, "\x00")], column)
 	})
 	t.empty = empty{text: "There is nothing to show for this choice.", do: "Choose again", href: href("/partners", "type", p.name, "partner", p.partner.ID)}
@@ -339,7 +339,11 @@ func (p *partnerReport) below(columns []sheets.Column, r sheets.Row, name cell) 
 	for _, c := range p.shown[1:] {
 		switch c {
 		case "Current Inventory", "Available", "Used":
-			out = append(out, explained(at(columns, r, c), p.explain(columns, r, c)))
+			to := ""
+			if p.v.viewer.May(access.Usage, access.View) {
+				to = p.explain(columns, r, c)
+			}
+			out = append(out, explained(at(columns, r, c), to))
 		default:
 			out = append(out, txt(""))
 		}

@@ -223,9 +223,13 @@ func kindOfColumn(c sheets.Column) kind {
 	return asText
 }
 
-// reportTable sets rows of a report as a table; explain is where a number leads, "" nowhere.
-func reportTable(name string, columns []sheets.Column, rows []sheets.Row, explain func(row sheets.Row, column string) string) table {
+// reportTable sets rows of a report as a table; explain is where a number leads, "" nowhere. Whoever may not open the
+// page that explains has plain numbers.
+func (v *visit) reportTable(name string, columns []sheets.Column, rows []sheets.Row, explain func(row sheets.Row, column string) string) table {
 	t := table{name: name}
+	if !v.viewer.May(access.Usage, access.View) {
+		explain = nil
+	}
 	for i, c := range columns {
 		k := kindOfColumn(c)
 		if i == 0 && k == asText {

@@ -85,7 +85,7 @@ func (s *Site) addSchedule(v *visit, f *form, r jobs.Request) error {
 		delete(parameters, name)
 	}
 	spec := timesOf(f, schedules.Spec{Name: r.Name, Description: r.Description, Report: r.Report, Parameters: parameters, Format: r.Format})
-	_, err := s.Schedules.Create(v.Context(), v.viewer.Tenant, v.viewer.Login, spec)
+	_, err := s.Schedules.Create(v.Context(), v.viewer.Tenant, v.actor().By, spec)
 	return err
 }
 
@@ -215,7 +215,7 @@ func (s *Site) scheduleCreate(v *visit) (templ.Component, error) {
 	if err := s.mayHaveMade(v, spec.Report, spec.Parameters); err != nil {
 		return nil, err
 	}
-	one, err := s.Schedules.Create(v.Context(), v.viewer.Tenant, v.viewer.Login, spec)
+	one, err := s.Schedules.Create(v.Context(), v.viewer.Tenant, v.actor().By, spec)
 	if err == nil {
 		v.flash("good", one.Name+" was scheduled.")
 		return nil, redirect{"/schedules"}
@@ -303,7 +303,7 @@ func (s *Site) scheduleSave(v *visit) (templ.Component, error) {
 	if err := s.mayHaveMade(v, spec.Report, spec.Parameters); err != nil {
 		return nil, err
 	}
-	changed, err := s.Schedules.Replace(v.Context(), v.viewer.Tenant, v.viewer.Login, one.ID, spec)
+	changed, err := s.Schedules.Replace(v.Context(), v.viewer.Tenant, v.actor().By, one.ID, spec)
 	if err == nil {
 		v.flash("good", changed.Name+" was changed.")
 		return nil, redirect{"/schedules"}
@@ -346,7 +346,7 @@ func (s *Site) scheduleSet(v *visit, enabled bool) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.Schedules.SetEnabled(v.Context(), v.viewer.Tenant, v.viewer.Login, one.ID, enabled); err != nil {
+	if _, err := s.Schedules.SetEnabled(v.Context(), v.viewer.Tenant, v.actor().By, one.ID, enabled); err != nil {
 		return nil, err
 	}
 	v.flash("good", one.Name+" was "+map[bool]string{true: "enabled", false: "disabled"}[enabled]+".")
@@ -358,7 +358,7 @@ func (s *Site) scheduleDelete(v *visit) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Schedules.Delete(v.Context(), v.viewer.Tenant, v.viewer.Login, one.ID); err != nil {
+	if err := s.Schedules.Delete(v.Context(), v.viewer.Tenant, v.actor().By, one.ID); err != nil {
 		return nil, err
 	}
 	v.flash("good", one.Name+" was deleted.")

@@ -105,7 +105,7 @@ func (s *Site) sta(v *visit) (templ.Component, error) {
 			view.partial = append(view.partial, row[0])
 		}
 	}
-	view.table = reportTable("Users at the end of "+monthTitle(f.text("month")), result.Columns, rows, func(row sheets.Row, _ string) string {
+	view.table = v.reportTable("Users at the end of "+monthTitle(f.text("month")), result.Columns, rows, func(row sheets.Row, _ string) string {
 		id, _ := result.Extra(row)["account_id"].(string)
 		return explainHref("sta-usage", "account", id, "plan", row[1], "month", f.text("month"), "measure", f.text("measure"))
 	})

@@ -252,7 +252,7 @@ func (s *Site) tenantUsage(v *visit) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	view.table = reportTable("Usage of tenants", result.Columns, rows, func(r sheets.Row, column string) string {
+	view.table = v.reportTable("Usage of tenants", result.Columns, rows, func(r sheets.Row, column string) string {
 		if column != "Users Used" && column != "SMS/Voice Credits Used" {
 			return ""
 		}
