@@ -56,6 +56,11 @@ type change struct {
 // VerifyLog walks the audit log of a tenant, or of every tenant for "", and compares it with what was changed. head is
 // the SHA-256 of an entry that must be there; "": any may be the last.
 func (s *Store) VerifyLog(ctx context.Context, tenant, head string) ([]LogProof, error) {
+	return s.VerifyLogAt(ctx, tenant, head, s.now())
+}
+
+// VerifyLogAt is VerifyLog at a time: a change may be without an entry for as long as its writer may still write it.
+func (s *Store) VerifyLogAt(ctx context.Context, tenant, head string, now time.Time) ([]LogProof, error) {
 	w, err := s.walkChains(ctx)
 	if err != nil {
 		return nil, err
@@ -70,7 +75,7 @@ func (s *Store) VerifyLog(ctx context.Context, tenant, head string) ([]LogProof,
 			p.Missing = append(p.Missing, fmt.Sprintf("entry %d tells of a change of %s", number, strings.Fields(subject)[0]))
 		}
 	}
-	old := s.now().Add(-unrecordedAfter)
+	old := now.Add(-unrecordedAfter)
 	for key, c := range w.changes {
 		if _, told := w.told[key]; !told && c.at.Before(old) {
 			p := w.proof(c.entry.Tenant)
