@@ -20,12 +20,12 @@ import (
 func (t *tool) report() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "report",
-		Short: "List the reports, show one, export it to a file",
+		Short: "List the reports, show one, export it, make it in the background",
 		Example: `  countinghouse report ls
   countinghouse report show sta-usage --account northwind --month 2026-01
   countinghouse report show asset-usage-detail --tenant alpine --month 2026-01 --out detail.parquet`,
 	})
-	cmd.AddCommand(t.reportLs(), t.reportShow())
+	cmd.AddCommand(t.reportLs(), t.reportShow(), t.reportRun(), t.reportJobs(), t.reportCancel(), t.reportFetch(), t.reportRegenerate())
 	return cmd
 }
 

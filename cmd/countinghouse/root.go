@@ -123,7 +123,7 @@ Exit codes: 0 done, 1 the answer is "no", 64 wrong usage, 69 a server is unreach
 		}
 	}
 	add("run", t.up())
-	add("use", t.events(), t.report(), t.explain(), t.month(), t.dlq(), t.audit())
+	add("use", t.events(), t.report(), t.schedule(), t.explain(), t.month(), t.dlq(), t.audit())
 	add("care", t.doctor(), t.config(), t.keys(), t.operators(), t.roles(), t.migrate(), t.rebuild(), t.repair(), t.backup(), t.restore(), t.version())
 	root.AddCommand(parts()...)
 	group(root)

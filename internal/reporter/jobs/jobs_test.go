@@ -42,9 +42,10 @@ type house struct {
 	cfg   jobs.Config
 	log   *zap.Logger
 	n     int
+	ticks int
 }
 
-func open(t *testing.T) *house {
+func open(t *testing.T, at string) *house {
 	t.Helper()
 	stack := localstack.Shared(t)
 	nats, err := localstack.StartNATS(localstack.NATSConfig{Dir: t.TempDir()}) // jobs are everybody's on a server
@@ -67,7 +68,7 @@ func open(t *testing.T) *house {
 	h.cfg.RetryFirst, h.cfg.RetryMost, h.cfg.TakeOver = 20*time.Millisecond, 200*time.Millisecond, time.Second
 	h.post.Host, h.post.Port, h.post.TLS, h.post.From = "127.0.0.1", h.smtp.Port(), "none", "usage@house.example"
 	h.post.RetryFirst, h.post.RetryMost, h.post.Wait, h.post.Tries = 20*time.Millisecond, 200*time.Millisecond, 3*time.Second, 4
-	h.at("2025-04-05T00:00:00Z")
+	h.at(at)
 	h.add(
 		`{"specversion":"1.0","id":"a1","source":"s","type":"account.created","subject":"A-1","time":"2025-01-01T00:00:00Z","data":{"name":"=Acme","kind":"provider"}}`,
 		`{"specversion":"1.0","id":"u1","source":"s","type":"usage.metered","subject":"A-1","time":"2025-03-01T00:00:00Z","data":{"meter":"calls","quantity":"1.5"}}`,
@@ -86,13 +87,18 @@ func (h *house) at(instant string) {
 
 func (h *house) now() time.Time { return time.UnixMilli(h.clock.Load()) }
 
-// add counts events that are recorded now, by the log's clock.
+// add counts events that are recorded now, by the log's clock, and lets that go on: what comes next will be later.
 func (h *house) add(docs ...string) {
 	h.Helper()
 	for _, doc := range docs {
-		if err := h.world.Add(tenant, h.clock.Load(), doc); err != nil {
+		if err := h.world.Add(tenant, h.clock.Load()-1000, doc); err != nil {
 			h.Fatal(err)
 		}
+	}
+	h.ticks++
+	next := fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"tick","type":"usage.metered","subject":"x","time":"2025-01-01T00:00:00Z","data":{"meter":"x","quantity":"1"}}`, h.ticks)
+	if err := h.world.Add("tick", h.clock.Load(), next); err != nil {
+		h.Fatal(err)
 	}
 	if err := h.world.Flush(h.Context()); err != nil {
 		h.Fatal(err)
@@ -200,7 +206,7 @@ func (h *house) file(r *reporter, j jobs.Job) string {
 // TestRegenerated: a file is kept as long as it should be, and made again to the same bytes, whatever was counted
 // since.
 func TestRegenerated(t *testing.T) {
-	h := open(t)
+	h := open(t, "2025-04-05T00:00:00Z")
 	h.cfg.SweepEvery = 30 * time.Millisecond
 	r := h.reporter()
 	j := h.until(r, h.submit(r, jobs.Request{KeepDays: 2}).ID, "the file", ended)
@@ -237,7 +243,7 @@ func TestRegenerated(t *testing.T) {
 
 // TestTakenOver: a reporter that dies leaves its jobs to another, and each is made once.
 func TestTakenOver(t *testing.T) {
-	h := open(t)
+	h := open(t, "2025-04-05T00:00:00Z")
 	one, two := h.reporter(), h.reporter()
 	var ids []string
 	for i := range 6 {
@@ -259,7 +265,7 @@ func TestTakenOver(t *testing.T) {
 
 // TestCancelled: a job that waits can be cancelled, one that is done cannot.
 func TestCancelled(t *testing.T) {
-	h := open(t)
+	h := open(t, "2025-04-05T00:00:00Z")
 	r := h.reporter()
 	waiting := h.submit(r, jobs.Request{AsOf: "2031-01-01T00:00:00Z"}) // waits until that is counted
 	if _, err := r.Cancel(t.Context(), tenant, "test", waiting.ID); err != nil {
@@ -279,7 +285,7 @@ func TestCancelled(t *testing.T) {
 // TestF29Mail: a mail server that puts off, hangs, drops and refuses gets each mail once, or again under the same
 // Message-ID; what it refuses for good is seen.
 func TestF29Mail(t *testing.T) {
-	h := open(t)
+	h := open(t, "2025-04-05T00:00:00Z")
 	h.post.Wait = time.Second
 	r := h.reporter()
 	tests := []struct {
@@ -311,7 +317,7 @@ func TestF29Mail(t *testing.T) {
 				t.Fatalf("%d mails taken, want %d", len(mails), tt.taken)
 			}
 			for _, one := range mails {
-				if !strings.Contains(one.Data, "Message-ID: "+m.MessageID) || !strings.Contains(one.Data, "monthly-usage_2025-03.csv") {
+				if !strings.Contains(one.Data, "Message-ID:\r\n "+m.MessageID) || !strings.Contains(one.Data, "monthly-usage_2025-03.csv") {
 					t.Errorf("mail:\n%s", one.Data)
 				}
 			}
@@ -322,8 +328,7 @@ func TestF29Mail(t *testing.T) {
 
 // TestScheduledReport is scenario B4: weekly on Mondays, disabled and enabled again, each run mailed once.
 func TestScheduledReport(t *testing.T) {
-	h := open(t)
-	h.at("2025-03-05T12:00:00Z")
+	h := open(t, "2025-03-05T12:00:00Z")
 	one, two := h.reporter(), h.reporter()
 	s, err := one.book.Create(t.Context(), tenant, "test", schedules.Spec{
 		Name: "Weekly usage", Report: "tenant-usage", Parameters: map[string]string{"account": "A-1"}, Recurrence: "Weekly", Weekday: "monday",
@@ -353,11 +358,13 @@ func TestScheduledReport(t *testing.T) {
 		h.add() // the log's clock goes on
 		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 		defer cancel()
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
 		for len(runs()) != want {
 			select {
 			case <-ctx.Done():
 				t.Fatalf("%s: runs %v, want %d", date, runs(), want)
-			case <-time.After(20 * time.Millisecond):
+			case <-tick.C:
 			}
 		}
 	}

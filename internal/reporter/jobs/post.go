@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -149,6 +150,9 @@ func (d *Desk) letter(ctx context.Context, j *control.Job) (mail.Letter, error) 
 		}
 	}
 	for _, t := range m.Totals {
+		if strings.HasSuffix(t.Column, "version") {
+			continue // a number that counts nothing
+		}
 		l.Totals = append(l.Totals, mail.Fact{Label: t.Column, Value: t.Sum})
 	}
 	if j.File.Bytes > d.parts.Mail.Config().AttachBytes {
