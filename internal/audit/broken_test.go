@@ -196,6 +196,18 @@ func TestBroken(t *testing.T) {
 			sql:  "ALTER TABLE {db}.elastic_lines UPDATE meter_quantity = 1 WHERE id = 'op-voided' AND line_no = 1 AND sign = -1" + sync,
 			want: audit.Difference{Check: audit.CheckElastic, Tenant: "acme", Seq: 33, ID: "op-voided", What: "line"},
 		},
+		"elastic consumer changed": {
+			sql:  "ALTER TABLE {db}.elastic_lines UPDATE consumer_id = 'ann' WHERE id = 'op' AND line_no = 1" + sync,
+			want: audit.Difference{Check: audit.CheckElastic, Tenant: "acme", Seq: 31, ID: "op", What: "line of an elastic operation without"},
+		},
+		"elastic total of the producer forgotten": {
+			sql:  "ALTER TABLE {db}.elastic_lines UPDATE given = 3 WHERE id = 'op' AND line_no = 2" + sync,
+			want: audit.Difference{Check: audit.CheckElastic, Tenant: "acme", Seq: 31, ID: "op", What: "row of elastic_lines without"},
+		},
+		"elastic meta data changed": {
+			sql:  "ALTER TABLE {db}.elastic_lines UPDATE meta_data = '{}' WHERE id = 'op' AND line_no = 2" + sync,
+			want: audit.Difference{Check: audit.CheckElastic, Tenant: "acme", Seq: 31, ID: "op", What: "line of an elastic operation without"},
+		},
 		"part detached": {
 			sql: "ALTER TABLE {db}.events DETACH PARTITION " + at.Format("200601"), light: true,
 			want: audit.Difference{Check: audit.CheckStorage, What: "detached part of events"},

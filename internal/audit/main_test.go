@@ -253,11 +253,12 @@ func (r *rig) everything(base time.Time) uint64 {
 	return r.publish("acme", void("v9", "op-voided", base)) // 33
 }
 
-// operation has a line that was granted, a refund, and one that was denied.
+// operation has a line that was granted, with a number longer than a double, a refund, and one that was denied.
 func operation(id string, at time.Time) string {
 	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/test","type":"elastic.operation","subject":"a","time":%q,"data":{"operation":"access_request","instance_id":"i",
 		"consumer":{"type":"user","value":"joe"},"session_id":"s","session_state":"ACTIVE","source_seq":7,"lines":[
-		{"line_no":2,"item":"Photo \"x\"/y","item_quantity":"10","response":101,"activation_id":"ACT","series":"S","version":"1","meter_cost":3,"meter_quantity":"30.000","used":44,"meta_data":{"a":"]"}},
+		{"line_no":2,"item":"Photo \"x\"/y","item_quantity":"10","response":101,"activation_id":"ACT","series":"S","version":"1","meter_cost":3,"meter_quantity":"30.000","used":44,"mapped_entitled_count":123456789012.123456789,
+			"meta_data":{"a":"]","n":[1.50],"u":"ä/"},"refund_of":{"correlation_id":"c","line_no":2}},
 		{"line_no":1,"item":"CAD","item_quantity":"-0.166666667","response":"101","activation_id":"ACT","series":"S","version":"1","meter_cost":7.0,"meter_quantity":-1.166667},
 		{"line_no":3,"item":"None","item_quantity":1,"response":"201","activation_id":"ACT","meter_quantity":0}]}}`, id, stamp(at))
 }
