@@ -13,7 +13,7 @@ import (
 // Config is everything an aggregator can be told. The zero value of a field means its default.
 type Config struct {
 	Name        string           `koanf:"name" help:"name of this aggregator among others: the same after a restart; default is the host's name"`
-	Dir         string           `koanf:"dir" help:"directory for the seen-filters; a cache, rebuilt when lost"`
+	Dir         string           `koanf:"dir" help:"directory for the seen-filters, a cache, rebuilt when lost; and for what a session remembers, at most 1 GiB a partition, freed when it ends"`
 	AdminListen string           `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics and /version"`
 	NATS        eventlog.Config  `koanf:"nats"`
 	ClickHouse  warehouse.Config `koanf:"clickhouse"`
