@@ -80,6 +80,10 @@ soak: build ## the fault tests in full, random kills for SOAK_MINUTES (30)
 	@COUNTINGHOUSE_SOAK_MINUTES="$(or $(SOAK_MINUTES),30)" $(GO) run ./tools/testsum \
 		-- $(GO) test -json -count=1 -timeout 3h -tags soak ./test/...
 
+.PHONY: screenshots
+screenshots: ## pictures of every page, light, dark and phone, in ./screenshots
+	@$(GO) test -count=1 -timeout 20m -tags screenshots ./test/browser -run 'TestScreenshots$$' -v
+
 .PHONY: planted
 planted: build ## known bugs built into the product, one by one: the fault tests must see each
 	@$(GO) run ./tools/testsum -- $(GO) test -json -count=1 -timeout 30m -tags planted ./test/kill -run 'TestPlanted$$'
@@ -102,7 +106,9 @@ fmt: $(GOLANGCI) ## formats the code
 	@$(GOLANGCI) fmt ./...
 
 .PHONY: generate
-generate: ## rewrites docs/reference from the code
+generate: ## rewrites the Go of the pages, and docs/reference, from what they are made of
+	$(GO) tool templ generate -path internal/reporter/web
+	$(GO) tool templ generate -path internal/reporter/signin
 	$(GO) run ./tools/reference -write
 
 .PHONY: clean

@@ -169,7 +169,10 @@ func (b *tab) click(css string) {
 // fill replaces what is in a field.
 func (b *tab) fill(css, text string) {
 	b.Helper()
-	b.do(chromedp.SetValue(chromedp.CSS(css), text))
+	const set = `((e, text) => { e.focus(); e.value = text; e.dispatchEvent(new Event("input", {bubbles: true})); return e.value === text })(document.querySelector(%q), %q)`
+	if !eval[bool](b, fmt.Sprintf(set, css, text)) {
+		b.Fatalf("%s does not take %q", css, text)
+	}
 }
 
 // choose chooses from a list, as a person does: the page hears of it.
