@@ -34,7 +34,7 @@ type renames struct {
 // still past its lease and then writes what it had folded. Whoever asks sees one fold, whole, and never an older one
 // after a newer one; in the end it is the last.
 func TestF02Directory(t *testing.T) {
-	n := &renames{Fight: fight.Begin(t, "F02d", rig.Options{Aggregators: []string{"one", "two"}}), began: time.Now().Add(-time.Hour).Truncate(time.Second)}
+	n := &renames{Fight: fight.Begin(t, "F02d", rig.Options{Aggregators: []string{"one", "two"}, LeaseTTL: 3 * time.Second}), began: time.Now().Add(-time.Hour).Truncate(time.Second)}
 	n.token = n.Rig.Key(family, "events:write")
 	ctx, stop := context.WithCancel(t.Context())
 	sent, seen := make(chan error, 1), make(chan error, 1)
@@ -43,7 +43,8 @@ func TestF02Directory(t *testing.T) {
 	points := fight.CrashPoints(t, "register")
 	for i := range fight.Rounds(2, 40) {
 		_, owner := n.Owner()
-		at := fmt.Sprintf("%s:%d", points[i%len(points)], 1+n.Rnd.IntN(12)) // of six tables, in the first round or the second
+		at := fmt.Sprintf("%s:%d", points[i%len(points)], 1+n.Rnd.IntN(6)) // of six tables, in its first round
+		t.Logf("dies at %s", at)
 		n.dies(owner, at)
 	}
 	for range fight.Rounds(1, 20) {
