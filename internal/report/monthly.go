@@ -27,6 +27,7 @@ func monthlyReports() []Definition {
 			{Name: "scope", Doc: "with account. own: only it, the default; children: and its direct children; tree: and all accounts below it", Values: []string{"own", "children", "tree"}},
 			{Name: "plan", Doc: "only usage under this plan", Example: "STA Basic"},
 			{Name: "meter", Doc: "only this meter", Example: "tokens"},
+			{Name: "layout", Doc: "focus: the column names of FOCUS 1, for programs of FinOps; without group_by", Values: []string{"plain", layoutFocus}},
 			{
 				Name: "group_by", Example: "account,plan",
 				Doc: "some of " + strings.Join(monthGroupings, ", ") + ", separated by commas: what rows are told apart by, beside the meter; all of it where it is not given. " +
@@ -82,6 +83,9 @@ func monthlyUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	if q.by, q.all, err = monthGrouping(ask); err != nil {
 		return nil, err
 	}
+	if ask.Text("layout") == layoutFocus && !q.all {
+		return nil, wrong("group_by", "layout=focus tells rows apart by everything: leave group_by out")
+	}
 	if q.filter.Plan != "" {
 		q.by.plan = true // one plan is left: no row more
 	}
@@ -102,6 +106,9 @@ func monthlyUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	name := "monthly-usage_" + q.month.String()
 	if account := ask.Text("account"); account != "" {
 		name = "monthly-usage_" + account + "_" + q.month.String()
+	}
+	if ask.Text("layout") == layoutFocus {
+		return &Answer{Table: sheet.Table{Columns: focusColumns(), Rows: q.focus(rows)}, FileName: "focus_" + name}, nil
 	}
 	return &Answer{Table: sheet.Table{Columns: monthColumns(), Rows: q.table(rows)}, FileName: name}, nil
 }

@@ -115,5 +115,5 @@ func (a *reportAnswer) write(out *started, f sheet.Format) error {
 	if a.paged {
 		t.Rows = sheet.Of(a.rows)
 	}
-	return a.Writer(f, false).Write(out, t)
+	return a.Writer(f, a.raw).Write(out, t)
 }

@@ -23,6 +23,7 @@ type reportAnswer struct {
 	*report.Result
 	rows  []sheet.Row
 	paged bool // the rows are a page; else all that Table has
+	raw   bool // names are not guarded against spreadsheets
 	next  *string
 }
 
@@ -82,6 +83,7 @@ func commonParameters() []*huma.Param {
 		format,
 		queryParam("limit", "Rows of a page, 1 to 1000; default 1000. A file with limit is a page as well, its cursor in X-Next-Cursor"),
 		queryParam("cursor", "next of the page before: the same question, the same state of the log"),
+		queryParam("raw", "true: names in CSV are not guarded against spreadsheets that run them as formulas"),
 	}
 }
 
@@ -175,7 +177,7 @@ func (s *server) ask(ctx context.Context, who caller, name string) (q report.Que
 	values, _ = ctx.Value(queryKey).(map[string][]string)
 	for parameter, value := range values {
 		switch parameter {
-		case "as_of", "version", "format", "limit", "cursor":
+		case "as_of", "version", "format", "limit", "cursor", "raw":
 		default:
 			q.Values[parameter] = value[0]
 		}
@@ -210,13 +212,17 @@ func (s *server) runReport(ctx context.Context, who caller, name string, f sheet
 		return nil, err
 	}
 	q.Export = f != sheet.FormatJSON
+	raw, err := rawOf(first(values["raw"]), f)
+	if err != nil {
+		return nil, err
+	}
 	if f == sheet.FormatPipe && q.Values["delimiter"] == "comma" {
 		return nil, wrong("delimiter", "format=csv-pipe has the pipe; leave one of them out")
 	}
 	if q.Export && values["limit"] == nil && values["cursor"] == nil {
 		ctx = warehouse.Bounded(ctx, warehouse.Bounds{Time: s.wait.AnswerWait})
 		result, err := s.reports.Run(ctx, q)
-		return &reportAnswer{Result: result}, err
+		return &reportAnswer{Result: result, raw: raw}, err
 	}
 	limit, err := limitOf(first(values["limit"]), limitDefault)
 	if err != nil {
@@ -233,7 +239,7 @@ func (s *server) runReport(ctx context.Context, who caller, name string, f sheet
 	if err != nil {
 		return nil, err
 	}
-	a := &reportAnswer{Result: page.Result, rows: page.Rows, paged: true}
+	a := &reportAnswer{Result: page.Result, rows: page.Rows, paged: true, raw: raw}
 	if page.Next != nil {
 		next, err := s.cursors.give(who.Tenant, "report "+name, page.Next)
 		if err != nil {
@@ -242,6 +248,19 @@ func (s *server) runReport(ctx context.Context, who caller, name string, f sheet
 		a.next = &next
 	}
 	return a, nil
+}
+
+// rawOf reads the parameter raw.
+func rawOf(value string, f sheet.Format) (bool, error) {
+	switch {
+	case value == "", value == "false":
+		return false, nil
+	case value != "true":
+		return false, wrong("raw", "want true or false")
+	case f != sheet.FormatCSV && f != sheet.FormatPipe:
+		return false, wrong("raw", "is for csv and csv-pipe; other formats have no formulas to guard against")
+	}
+	return true, nil
 }
 
 func first(values []string) string {

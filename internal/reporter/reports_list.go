@@ -19,7 +19,7 @@ type reportEntry struct {
 	Report     string            `json:"report"`
 	Title      string            `json:"title"`
 	Doc        string            `json:"doc"`
-	Parameters []reportParameter `json:"parameters" doc:"Its own; as_of, version, format, limit and cursor belong to every report"`
+	Parameters []reportParameter `json:"parameters" doc:"Its own; as_of, version, format, limit, cursor and raw belong to every report"`
 	Columns    []reportColumn    `json:"columns"`
 	Formats    []sheet.Format    `json:"formats"`
 }
