@@ -49,15 +49,16 @@ func (k *Keeper) settled(ctx context.Context, q Request) (report.Cut, error) {
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
 	for {
-		w, err := k.Reports.Watermark(ctx)
-		if err != nil {
-			return report.Cut{}, err
-		}
 		at := q.AsOf
+		var cut report.Cut
+		var err error
 		if at == 0 {
-			at = max(int64(w.At), q.Month.End().Millis())
+			at = q.Month.End().Millis()
+			if cut, err = k.Reports.CutNow(ctx); err != nil || cut.AsOf >= at {
+				return cut, err
+			}
 		}
-		cut, err := k.Reports.CutAt(ctx, at)
+		cut, err = k.Reports.CutAt(ctx, at)
 		if err == nil || at > k.Now().UnixMilli() && at > time.Now().UnixMilli() || time.Now().After(deadline) {
 			return cut, err
 		}
@@ -75,11 +76,7 @@ func (k *Keeper) Checklist(ctx context.Context, tenant string, m usage.Month) ([
 	if err != nil || len(versions) > 0 {
 		return []Check{}, err
 	}
-	w, err := k.Reports.Watermark(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cut, err := k.Reports.CutAt(ctx, int64(w.At))
+	cut, err := k.Reports.CutNow(ctx)
 	if err != nil {
 		return nil, err
 	}

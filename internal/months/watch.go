@@ -61,7 +61,8 @@ type watch struct {
 	counted  reached                      // positions of the watermark when activity was read
 	swept    time.Time
 	mended   time.Time
-	versions int // how many there were then
+	versions int  // how many there were then
+	begun    bool // clean was filled
 }
 
 func newWatch() watch {
@@ -113,6 +114,9 @@ func (k *Keeper) pass(ctx context.Context) error {
 	if !k.duty.Load() {
 		return nil
 	}
+	if err := k.begin(ctx, closed); err != nil {
+		return err
+	}
 	for p, v := range closed {
 		if err := k.restate(ctx, p, v, cut); err != nil {
 			return err
@@ -126,6 +130,25 @@ func (k *Keeper) pass(ctx context.Context) error {
 	}
 	k.watch.swept = time.Now()
 	return k.sweep(ctx)
+}
+
+// begin notes, when the duty begins, up to where the months that were closed before are known to be clean: their newest
+// versions have everything up to there. Without it every closed month would be asked for late events.
+func (k *Keeper) begin(ctx context.Context, closed map[place]control.MonthVersion) error {
+	if k.watch.begun {
+		return nil
+	}
+	clock, err := k.Reports.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	for p, v := range closed {
+		if _, known := k.watch.clean[p]; !known {
+			k.watch.clean[p] = clock.Whole(cutOf(v))
+		}
+	}
+	k.watch.begun = true
+	return nil
 }
 
 // mendAll makes every version known that is not: after each change, and every minute for what was lost.
@@ -147,11 +170,7 @@ func (k *Keeper) mendAll(ctx context.Context, all []control.Month) {
 
 // look reads how far each month goes, if anything was counted since the last time.
 func (k *Keeper) look(ctx context.Context) (report.Cut, error) {
-	w, err := k.Reports.Watermark(ctx)
-	if err != nil {
-		return report.Cut{}, err
-	}
-	cut, err := k.Reports.CutAt(ctx, int64(w.At))
+	cut, err := k.Reports.CutNow(ctx)
 	if err != nil {
 		return cut, err
 	}

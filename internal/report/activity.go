@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"sort"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -60,4 +61,51 @@ func (r *Reports) CutAt(ctx context.Context, asOf int64) (Cut, error) {
 	cut, err := w.cut(asOf)
 	cut.Now = false
 	return cut, err
+}
+
+// loggedHour is how far a shard went by the end of an hour of the log's clock.
+type loggedHour struct {
+	end int64 // Unix ms
+	seq uint64
+}
+
+// ahead is more than a row may have been recorded after the log's clock.
+const ahead = 3600_000
+
+// Clock is how far the log went hour by hour, per shard.
+type Clock map[uint16][]loggedHour
+
+const loggedHours = `
+SELECT shard, toUnixTimestamp(toStartOfHour(logged_at)) AS hour, max(seq)
+FROM {{db}}.ledger
+GROUP BY shard, hour
+ORDER BY shard, hour`
+
+// Clock reads it.
+func (r *Reports) Clock(ctx context.Context) (Clock, error) {
+	clock := Clock{}
+	err := r.query(ctx, "read the clock of the log", loggedHours, nil, func(row warehouse.Rows) error {
+		var shard uint16
+		var hour uint32
+		var seq uint64
+		err := row.Scan(&shard, &hour, &seq)
+		clock[shard] = append(clock[shard], loggedHour{(int64(hour)+3600)*1000 + ahead, seq})
+		return err
+	})
+	return clock, err
+}
+
+// Whole are positions up to which every row is in the cut: the log's clock never goes back, and no row says of itself
+// that it was recorded later than the window for future times allows, which is minutes (ahead). They may be some hours
+// behind the cut.
+func (c Clock) Whole(of Cut) map[uint16]uint64 {
+	whole := map[uint16]uint64{}
+	for shard, bound := range of.Shards {
+		hours := c[shard]
+		n := sort.Search(len(hours), func(i int) bool { return hours[i].end > of.AsOf })
+		if n > 0 {
+			whole[shard] = min(bound, hours[n-1].seq)
+		}
+	}
+	return whole
 }
