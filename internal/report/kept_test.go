@@ -1,0 +1,102 @@
+package report_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/report"
+)
+
+// keptSteps is how often something happens before all is asked again.
+const keptSteps = 16
+
+// Numbers that are kept between questions are those that somebody without any would count: whatever happens, late,
+// twice in one instant or voided, and whichever state of the log is asked for.
+func TestKeptNumbersAreThoseOfTheLog(t *testing.T) {
+	b := setUp(t)
+	random := rand.New(rand.NewPCG(5, 16))
+	const tenant = "kept"
+	now := month.UnixMilli()
+	var ids []string
+	voided := map[string]bool{}
+	add := func(typ, account string, at int64, data string) {
+		now += 1 + random.Int64N(5000)
+		id := fmt.Sprint("k", len(ids))
+		doc := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":%q,"subject":%q,"time":%q,"data":%s}`, id, typ, account, rfc(at), data)
+		if err := b.Add(tenant, now, doc); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	start := month.AddDate(0, -1, 0).UnixMilli()
+	add("meter.defined", "a0", start, `{"meter":"user_hours","meter_id":"m","element":"user","unit":"hours","aggregation":"sum","scale":6,"kind":"secure_connect","service":"secure-connect"}`)
+	add("price.set", "a0", start, `{"meter":"user_hours","region":"*","currency":"EUR","effective_from":"2026-01-01T00:00:00Z","tiers":[{"from":0,"unit_price":"0.012"}]}`)
+	for i := range 4 {
+		add("account.created", fmt.Sprint("a", i), start, fmt.Sprintf(`{"name":"n%d","kind":"provider","currency":"EUR","parent_account_id":%q}`, i, []string{"", "a0", "a0", "a1"}[i]))
+		add("service.plan_set", fmt.Sprint("a", i), start, `{"service":"sta","plan":"STA"}`)
+		add("asset.registered", fmt.Sprint("a", i), start, `{"asset_id":"x","asset_name":"X","asset_type":"USER"}`)
+	}
+	// Few instants and few names, so that much is said of the same in the same instant.
+	at := func() int64 {
+		return month.AddDate(0, -1, 0).Add(time.Duration(random.IntN(40)) * 36 * time.Hour).UnixMilli()
+	}
+	account := func() string { return fmt.Sprint("a", random.IntN(4)) }
+	user := func() string { return fmt.Sprint("u", random.IntN(3)) }
+	happen := func() {
+		switch random.IntN(9) {
+		case 0, 1:
+			add("user.registered", account(), at(), fmt.Sprintf(`{"user_id":%q}`, user()))
+		case 2:
+			add("user.removed", account(), at(), fmt.Sprintf(`{"user_id":%q}`, user()))
+		case 3:
+			add("user.status_set", account(), at(), fmt.Sprintf(`{"user_id":%q,"status":%q}`, user(), []string{"ACTIVE", "INACTIVE"}[random.IntN(2)]))
+		case 4:
+			add("token.state_set", account(), at(), fmt.Sprintf(`{"token_id":"t%d","user_id":%q,"state":%q}`, random.IntN(3), user(), []string{"active", "suspended"}[random.IntN(2)]))
+		case 5:
+			add("user.activity", account(), at(), fmt.Sprintf(`{"user_id":%q,"kind":"login","result":"success"}`, user()))
+		case 6:
+			begin := at()
+			add("usage.metered", account(), begin, fmt.Sprintf(`{"meter":"user_hours","quantity":"%d.5","asset":{"id":"x"},"region":"EU","start":%q,"end":%q}`,
+				random.IntN(9), rfc(begin), rfc(begin+random.Int64N(40*3_600_000)+1)))
+		case 7:
+			add("asset.trial_set", account(), at(), fmt.Sprintf(`{"asset_id":"x","trial_expiry":%q}`, rfc(at())))
+		case 8:
+			id := ids[random.IntN(len(ids))]
+			if voided[id] {
+				return
+			}
+			now, voided[id] = now+10, true
+			if err := b.Void(tenant, now, "s", id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	questions := []report.Query{
+		{Report: "sta-usage", Values: map[string]string{"account": "a0", "month": "2026-03", "measure": "token"}},
+		{Report: "sta-usage", Values: map[string]string{"account": "a0", "from": "2026-01", "to": "2026-03", "scope": "tree", "view": "export"}},
+		{Report: "sta-usage", Values: map[string]string{"account": "a0", "from": "2025-11", "to": "2026-03", "scope": "tree", "view": "export"}},
+		{Report: "tenant-usage", Values: map[string]string{"account": "a0", "from": "2026-03-01", "to": "2026-03-20"}},
+		{Report: "asset-monthly-costs", Values: map[string]string{"organization": "a0", "month": "2026-03"}},
+	}
+	for range 3 {
+		for range keptSteps {
+			happen()
+		}
+		if err := b.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fresh := b
+		fresh.reports = report.New(b.W, func() time.Time { return next.Add(24 * time.Hour) })
+		for _, asOf := range []int64{directory.Latest, month.UnixMilli() + (now-month.UnixMilli())/2} {
+			for _, q := range questions {
+				q.Tenant, q.AsOf = tenant, asOf
+				if have, want := b.ask(t, q), fresh.ask(t, q); have != want {
+					t.Fatalf("%s %v as of %d: kept:\n%s\nwithout:\n%s", q.Report, q.Values, asOf, have, want)
+				}
+			}
+		}
+	}
+}
