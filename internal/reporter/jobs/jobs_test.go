@@ -36,6 +36,7 @@ type house struct {
 	*testing.T
 	world *reporttest.World
 	nats  string
+	dsn   string
 	smtp  *mailtest.Server
 	clock atomic.Int64 // of the reporters, Unix ms
 	post  mail.Config
@@ -57,7 +58,8 @@ func open(t *testing.T, at string) *house {
 	if testing.Verbose() {
 		h.log = zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel))
 	}
-	if h.world, err = reporttest.Open(t.Context(), stack.ClickHouse.DSN(stack.Database(t))); err != nil {
+	h.dsn = stack.ClickHouse.DSN(stack.Database(t))
+	if h.world, err = reporttest.Open(t.Context(), h.dsn); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.world.Close)
