@@ -230,8 +230,8 @@ func TestKeyboard(t *testing.T) {
 	}
 }
 
-// TestInert is F27 in pages: names that are programs stay names.
-func TestInert(t *testing.T) {
+// TestF27Pages is row 27 in pages: names that are programs stay names.
+func TestF27Pages(t *testing.T) {
 	const evil = `<script>alert(1)</script><img src=x onerror=alert(2)>"'><svg onload=alert(3)>`
 	source, now := "test/browser", time.Now().UTC().Format(time.RFC3339)
 	event := func(id, kind, account string, data map[string]any) map[string]any {
