@@ -108,10 +108,10 @@ func Operations() map[string]Need {
 		"schedules":        need(Schedules, View, ScopeReports, ScopeReportsWrite).own(),
 		"schedule":         need(Schedules, View, ScopeReports, ScopeReportsWrite).own(),
 		"create-schedule":  need(Schedules, Add, ScopeReportsWrite).own(),
-		"replace-schedule": need(Schedules, Edit, ScopeReportsWrite).own(),
+		"edit-schedule":    need(Schedules, Edit, ScopeReportsWrite).own(),
 		"enable-schedule":  need(Schedules, Edit, ScopeReportsWrite).own(),
 		"disable-schedule": need(Schedules, Edit, ScopeReportsWrite).own(),
-		"delete-schedule":  need(Schedules, Remove, ScopeReportsWrite).own(),
+		"remove-schedule":  need(Schedules, Remove, ScopeReportsWrite).own(),
 	}
 	for name, n := range ReportNeeds() {
 		all[name], all[name+"-columns"] = n, n
