@@ -132,7 +132,7 @@ func openLog(ctx context.Context, e stack.Endpoints) (*eventlog.Log, error) {
 	cfg := eventlog.DefaultConfig()
 	cfg.URL, cfg.Name = e.NATS, "countinghouse-cli"
 	if e.Monitor != "" {
-		cfg.MonitorURLs = []string{e.Monitor}
+		cfg.MonitorURLs = strings.Split(e.Monitor, ",")
 	}
 	l, err := eventlog.Dial(cfg, zap.NewNop())
 	if err != nil {

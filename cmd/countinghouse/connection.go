@@ -25,6 +25,7 @@ type connection struct {
 	nats, clickhouse             string
 	servers                      []string // of ClickHouse, where there are several
 	cluster                      string
+	monitors                     []string // monitoring URLs of the NATS servers
 }
 
 func (t *tool) dirFlag(cmd *cobra.Command) {
@@ -45,14 +46,19 @@ func (t *tool) clientFlags(cmd *cobra.Command) *cobra.Command {
 func (t *tool) serverFlags(cmd *cobra.Command) *cobra.Command {
 	t.dirFlag(cmd)
 	cmd.Flags().StringVar(&t.where.nats, "nats", "", "URL of NATS, nats://host:4222 (COUNTINGHOUSE_NATS__URL)")
+	cmd.Flags().StringSliceVar(&t.where.monitors, "nats-monitor", listOf("COUNTINGHOUSE_NATS__MONITOR_URLS"), "monitoring URLs of the NATS servers: say whether they sync before they acknowledge (COUNTINGHOUSE_NATS__MONITOR_URLS)")
 	cmd.Flags().StringVar(&t.where.clickhouse, "clickhouse", "", "DSN of ClickHouse, clickhouse://host:9000/countinghouse (COUNTINGHOUSE_CLICKHOUSE__DSN)")
-	var servers []string
-	if list := os.Getenv("COUNTINGHOUSE_CLICKHOUSE__SERVERS"); list != "" {
-		servers = strings.Split(list, ",")
-	}
-	cmd.Flags().StringSliceVar(&t.where.servers, "clickhouse-servers", servers, "DSNs of the servers of ClickHouse, where there are several (COUNTINGHOUSE_CLICKHOUSE__SERVERS)")
+	cmd.Flags().StringSliceVar(&t.where.servers, "clickhouse-servers", listOf("COUNTINGHOUSE_CLICKHOUSE__SERVERS"), "DSNs of the servers of ClickHouse, where there are several (COUNTINGHOUSE_CLICKHOUSE__SERVERS)")
 	cmd.Flags().StringVar(&t.where.cluster, "clickhouse-cluster", os.Getenv("COUNTINGHOUSE_CLICKHOUSE__CLUSTER"), "their name in remote_servers (COUNTINGHOUSE_CLICKHOUSE__CLUSTER)")
 	return cmd
+}
+
+// listOf is a variable that holds several values, separated by commas.
+func listOf(variable string) []string {
+	if list := os.Getenv(variable); list != "" {
+		return strings.Split(list, ",")
+	}
+	return nil
 }
 
 // endpoints is what is known of the stack. need names what the command cannot do without.
@@ -72,6 +78,9 @@ func (c *connection) endpoints(need ...func(*stack.Endpoints) (value *string, fl
 	override(&e.AdminToken, c.token, "COUNTINGHOUSE_TOKEN")
 	override(&e.NATS, c.nats, "COUNTINGHOUSE_NATS__URL")
 	override(&e.ClickHouse, c.clickhouse, "COUNTINGHOUSE_CLICKHOUSE__DSN")
+	if len(c.monitors) > 0 {
+		e.Monitor = strings.Join(c.monitors, ",")
+	}
 	for _, n := range need {
 		if value, flag := n(&e); *value == "" {
 			return e, fmt.Errorf("%w in %s, and no --%s is given; start one with `countinghouse up`", stack.ErrNotRunning, c.dir, flag)

@@ -137,7 +137,7 @@ func (e *examination) durability(ctx context.Context) result {
 	case d.Safe():
 		return ok("%s", d)
 	case d.Sync == eventlog.SyncUnknown:
-		return warn("name the monitoring URL of every NATS server (nats.monitor_urls)", "%s", d)
+		return warn("name the monitoring URL of every NATS server (--nats-monitor, nats.monitor_urls)", "%s", d)
 	}
 	return fail("set sync_interval: always in the NATS server's jetstream block, or use 3 replicas", "acknowledged events can be lost in a power cut: %s", d)
 }
