@@ -234,9 +234,11 @@ func (s *Site) connectCosts(v *visit) (templ.Component, error) {
 	}
 	columns := result.Columns
 	view.table = v.reportTable("Monthly costs", columns, rows, func(r sheets.Row, column string) string {
-		return explainHref("asset-monthly-costs", "organization", one.ID, "month", at(columns, r, "month"), "tenant", at(columns, r, "tenantId"),
-			"meter", at(columns, r, "meterName"), "region", at(columns, r, "billingRegion"), "plan", at(columns, r, "plan"),
-			"trial", strings.ToLower(at(columns, r, "trial")), "measure", "quantity")
+		key := []string{"organization", one.ID, "month", at(columns, r, "month"), "tenant", at(columns, r, "tenantId"), "meter", at(columns, r, "meterName"), "region", at(columns, r, "billingRegion"), "measure", column}
+		if column == "cost" { // a cost is of one row; usage is explained under trial and not, and of all plans, together
+			key = append(key, "plan", at(columns, r, "plan"), "trial", strings.ToLower(at(columns, r, "trial")))
+		}
+		return explainHref("asset-monthly-costs", key...)
 	})
 	view.table.foot = costTotals(columns, rows)
 	if !view.all() {
