@@ -374,6 +374,10 @@ func TestC11Validation(t *testing.T) {
 	)
 	w.want("detail", strings.Join(column(w.detail("SC-1", "2025-03"), "quantity"), " "), "1.000000")
 	w.want("costs", strings.Join(column(w.costs("2025-03"), "quantity"), " "), "1.000000")
+	w.want("dead letters, in SQL as well", w.letters(), "bad-region rule:asset-region\nbad-platform rule:user-platform\nbad-quantity rule:asset-quantity")
+	sql := w.sql("SELECT raw FROM usage_api.dead_letters_v1 WHERE tenant = '" + w.tenant + "' AND id = 'bad-platform' FORMAT TSVRaw")
+	w.want("as it was sent, but for the spelling", sql, `{"specversion":"1.0","id":"bad-platform","source":"test","type":"usage.metered","subject":"SC-1","time":"2025-03-01T10:00:00.000Z",`+
+		`"data":{"meter":"user_hours_essentials","quantity":"1","region":"EU","platform":"azure","asset":{"id":"joe@email.com"}}}`)
 	_, letters := w.get("/dead-letters")
 	for id, rule := range map[string]string{"bad-region": "asset-region", "bad-platform": "user-platform", "bad-quantity": "asset-quantity"} {
 		if _, answer := w.get("/events/test/" + id); !strings.Contains(answer, `"status":"rule:`+rule+`"`) {

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -112,9 +113,12 @@ func TestD13Overdraft(t *testing.T) {
 	w := newWorld(t)
 	w.send(append(deployed(), oneOff("2023-12-01T10:00:00Z", granted(1, "ACT01", "CADPrint", 2, 7, 14)), oneOff("2023-12-02T10:00:00Z", granted(1, "ACT01", "PhotoPrint", "0.333333333", 3, 1)))...)
 	w.want("D13", w.tokens("MAPPED_ENTITLED_COUNT USED METER_QUANTITY"), "10 14 14\n10 15 1")
-	w.await("the balance", func() bool {
-		return strings.TrimSpace(w.sql("SELECT quantity, used, remaining, overage FROM usage_api.elastic_balance_v1 WHERE tenant = '"+w.tenant+"' AND activation_id = 'ACT01'")) == "10\t15\t-5\t5"
-	})
+	w.send(ev("2023-12-03", "lineitem.changed", "C-1", d{"activation_id": "ACT02", "quantity": json.Number("12345678901.123456789")})) // more than a double holds
+	for activation, want := range map[string]string{"ACT01": "10\t15\t-5\t5", "ACT02": "12345678901.123456789\t0\t12345678901.123456789\t0"} {
+		w.await("the balance of "+activation, func() bool {
+			return strings.TrimSpace(w.sql("SELECT quantity, used, remaining, overage FROM usage_api.elastic_balance_v1 WHERE tenant = '"+w.tenant+"' AND activation_id = '"+activation+"'")) == want
+		})
+	}
 }
 
 // Limits and denials inside a session: all items or none; rollbackOnDeny leaves it as it was, or it ends and the rest
