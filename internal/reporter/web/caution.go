@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/access"
+	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
@@ -26,8 +27,8 @@ func (s *Site) cautions(v *visit) []caution {
 		entity access.Entity
 		ask    func(ctx context.Context, v *visit) ([]caution, error)
 	}{
-		{access.DataHealth, s.ledgerCaution}, {access.DataHealth, s.lagCaution}, {access.DeadLetters, s.lettersCaution},
-		{access.Months, s.monthsCaution},
+		{access.DataHealth, s.ledgerCaution}, {access.DataHealth, s.auditCaution}, {access.DataHealth, s.lagCaution}, {access.DeadLetters, s.lettersCaution},
+		{access.Months, s.monthsCaution}, {access.Archive, s.jobsCaution},
 	}
 	found := make([][]caution, len(questions))
 	asked, failed := 0, make([]bool, len(questions))
@@ -130,4 +131,45 @@ func (s *Site) monthsCaution(ctx context.Context, v *visit) ([]caution, error) {
 		all = append(all[:2], caution{"warn", plural(len(all)-2, "more month") + " are over and not closed.", "", "/months", "All months"})
 	}
 	return all, err
+}
+
+// jobsCaution names reports and mails of the last days that came to nothing.
+func (s *Site) jobsCaution(ctx context.Context, v *visit) ([]caution, error) {
+	if s.Jobs == nil {
+		return nil, nil
+	}
+	jobs, err := s.Jobs.List(ctx, v.viewer.Tenant)
+	failed, unsent, since := 0, 0, v.now.AddDate(0, 0, -lettersDays)
+	for i := range jobs {
+		if jobs[i].CreatedAt.Before(since) {
+			continue
+		}
+		if jobs[i].State == control.JobFailed {
+			failed++
+		}
+		for _, m := range jobs[i].Mails {
+			if m.State == control.MailFailed {
+				unsent++
+			}
+		}
+	}
+	var all []caution
+	if failed > 0 {
+		all = append(all, caution{"warn", plural(failed, "report") + " of the last seven days failed.", "", "/archive?state=failed", "See why"})
+	}
+	if unsent > 0 {
+		all = append(all, caution{"warn", plural(unsent, "mail") + " of the last seven days could not be sent.", "", "/archive", "See which"})
+	}
+	return all, err
+}
+
+// auditCaution repeats what the last audit that was asked for on these pages found.
+func (s *Site) auditCaution(_ context.Context, v *visit) ([]caution, error) {
+	s.audits.mu.Lock()
+	defer s.audits.mu.Unlock()
+	last, ok := s.audits.last[v.viewer.Tenant]
+	if !ok || last.err != nil || last.certificate.OK {
+		return nil, nil
+	}
+	return []caution{{"bad", "The last audit found " + plural(int64(last.certificate.DifferenceCount), "difference") + ".", "", "/health#audit", "See them"}}, nil
 }
