@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report"
@@ -145,8 +146,12 @@ func (d *Desk) Check(ctx context.Context, tenant string, r Request) (Request, er
 	ctx, cancel := context.WithTimeout(warehouse.Bounded(ctx, warehouse.Bounds{Time: checkTime}), checkTime)
 	defer cancel()
 	var bad *report.Error
-	if err := d.parts.Reports.Check(ctx, q); errors.As(err, &bad) && bad.Code == report.CodeParameter {
+	err = d.parts.Reports.Check(ctx, q)
+	switch {
+	case errors.As(err, &bad) && bad.Code == report.CodeParameter:
 		return r, bad
+	case errors.Is(err, access.ErrOutside), errors.Is(err, access.ErrForbidden):
+		return r, err
 	}
 	return r, nil // whatever else went wrong, the job will say
 }

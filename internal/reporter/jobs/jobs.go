@@ -22,6 +22,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -106,7 +107,10 @@ type Desk struct {
 	freed  chan struct{} // a job was let go of
 	cancel context.CancelFunc
 
-	running sync.WaitGroup
+	running  sync.WaitGroup
+	stopping atomic.Bool
+	mark     mark // of the loop that looks for work
+
 	mu      sync.Mutex
 	active  map[string]*work    // by tenant and id
 	sighted map[string]sighting // of jobs whose turn comes later
@@ -134,6 +138,7 @@ func Start(ctx context.Context, cfg Config, parts Parts, log *zap.Logger) (*Desk
 
 // Stop gives the jobs it works on back and ends.
 func (d *Desk) Stop() {
+	d.stopping.Store(true)
 	d.cancel()
 	d.running.Wait()
 	d.jobs.Close()

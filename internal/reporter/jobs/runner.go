@@ -190,8 +190,20 @@ func (d *Desk) counted(ctx context.Context, after time.Time) bool {
 	if after.IsZero() {
 		return true
 	}
-	w, err := d.parts.Reports.Watermark(ctx)
-	return err == nil && int64(w.At) >= after.UnixMilli()
+	if d.mark.asked.IsZero() || time.Since(d.mark.asked) >= lookEvery/2 {
+		w, err := d.parts.Reports.Watermark(ctx)
+		if err != nil {
+			return false
+		}
+		d.mark = mark{time.Now(), int64(w.At)}
+	}
+	return d.mark.at >= after.UnixMilli()
+}
+
+// mark is up to when everything is counted, as it was a moment ago: many jobs may wait for it.
+type mark struct {
+	asked time.Time
+	at    int64 // Unix ms
 }
 
 // begin claims a job and works on it in the background.
@@ -305,9 +317,20 @@ func (d *Desk) runs(result string) { d.parts.Runs.WithLabelValues(result).Inc() 
 // whoever takes the job over makes the same one.
 const settleTries = 3
 
+// stopWait bounds one last write of a reporter that stops.
+const stopWait = 2 * time.Second
+
 // settle writes a state of a job that this reporter has claimed; nil where it is no longer its own.
 func (d *Desk) settle(ctx context.Context, j control.Job, change string) *control.Job {
+	if d.stopping.Load() { // the process has seconds; whoever takes over does it again
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, stopWait)
+		defer cancel()
+	}
 	for try := range settleTries {
+		if try > 0 && d.stopping.Load() {
+			return nil
+		}
 		written, err := d.parts.Control.ChangeJob(ctx, j, change, d.parts.Holder, d.now())
 		if err == nil {
 			d.jobs.Put(written)

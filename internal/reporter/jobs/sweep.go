@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/control"
-	"github.com/countinghouse/countinghouse/internal/faultpoint"
 )
 
 // sweep removes, from time to time, files that were kept long enough and what dead reporters left behind.
@@ -70,7 +69,6 @@ func (s *sweeping) expire(ctx context.Context, j *control.Job) error {
 		return err
 	}
 	s.jobs.Put(written)
-	faultpoint.Hit("jobs/file-unnamed")
 	return s.files.Remove(ctx, object)
 }
 

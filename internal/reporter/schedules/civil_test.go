@@ -91,10 +91,13 @@ func TestRunsOfThreeYears(t *testing.T) {
 		z := zone(t, name)
 		from := time.Date([]int{2010, 2024}[i%2], 1, 1, 0, 0, 0, 0, time.UTC) // Apia skipped 2011-12-30
 		to := from.AddDate(3, 0, 0)
-		for _, r := range []schedules.Rule{
+		for n, r := range []schedules.Rule{
 			{Every: schedules.Hourly, Minute: 30}, {Every: schedules.Daily, Hour: 2, Minute: 30}, {Every: schedules.Daily}, {Every: schedules.Daily, Hour: 23, Minute: 30},
 			{Every: schedules.Weekly, Weekday: time.Sunday, Hour: 1, Minute: 30}, {Every: schedules.Monthly, MonthDay: 1, Hour: 1}, {Every: schedules.Monthly, MonthDay: 31, Hour: 0, Minute: 30},
 		} {
+			if n != 1 && n != []int{0, 2, 3, 4, 5, 6}[i%6] {
+				continue // each rule in some zones, and the one that clock changes hurt most in all
+			}
 			r.Zone = z
 			want := reference(r, from, to)
 			var got []string

@@ -8,7 +8,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/control"
-	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
@@ -103,7 +102,6 @@ func (t *ticker) visit(ctx context.Context, one *control.Schedule, have seen, no
 			return have // it has just been changed: what is known of it will be in a moment
 		}
 		err = t.maker.submit(ctx, one, rule, run)
-		faultpoint.Hit("schedules/submitted")
 		var bad *report.Error
 		switch {
 		case err == nil:
