@@ -140,7 +140,7 @@ func money(cents *big.Int) string {
 }
 
 func assetCosts(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
-	months, err := costMonths(ask)
+	months, _, _, err := ask.months(costMonthsMax)
 	if err != nil {
 		return nil, err
 	}
@@ -175,39 +175,6 @@ func assetCosts(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 		name += "_" + months[len(months)-1].String()
 	}
 	return &Answer{Table: sheet.Table{Columns: assetCostColumns(), Rows: sheet.Of(all)}, FileName: name}, nil
-}
-
-// costMonths are the months asked for.
-func costMonths(ask Ask) ([]usage.Month, error) {
-	if ask.Text("month") != "" {
-		if ask.Text("from") != "" || ask.Text("to") != "" {
-			return nil, wrong("month", "give either month, or from and to")
-		}
-		m, err := ask.Month("month")
-		return []usage.Month{m}, err
-	}
-	if ask.Text("from") == "" && ask.Text("to") == "" {
-		return nil, wrong("month", "must be given as YYYY-MM, or else from and to")
-	}
-	from, err := ask.Month("from")
-	if err != nil {
-		return nil, err
-	}
-	to, err := ask.Month("to")
-	if err != nil {
-		return nil, err
-	}
-	if to.Compare(from) < 0 {
-		return nil, wrong("to", "must not be before from")
-	}
-	months := []usage.Month{from}
-	for m := from.Next(); m.Compare(to) <= 0; m = m.Next() {
-		if len(months) == costMonthsMax {
-			return nil, wrong("to", "at most 18 months at once")
-		}
-		months = append(months, m)
-	}
-	return months, nil
 }
 
 // costFigures are the rows of asset-monthly-costs of a month for every organization: the quantity, and what it

@@ -83,41 +83,51 @@ func staQuestion(ctx context.Context, r *Reports, ask Ask) (*staAsk, error) {
 	return q, nil
 }
 
-// completedMonths reads month, or from and to.
+// completedMonths are the months asked for, which must be over.
 func (a Ask) completedMonths() ([]usage.Month, error) {
-	first, last := "from", "to"
-	switch {
-	case a.Text("month") != "" && (a.Text("from") != "" || a.Text("to") != ""):
-		return nil, wrong("month", "give either month, or from and to")
-	case a.Text("month") != "":
-		first, last = "month", "month"
-	case a.Text("from") == "" && a.Text("to") == "":
-		return nil, wrong("month", "give a completed month as YYYY-MM, or from and to")
-	}
-	from, err := a.Month(first)
-	if err != nil {
-		return nil, err
-	}
-	to, err := a.Month(last)
+	months, first, last, err := a.months(staMonthsMax)
 	if err != nil {
 		return nil, err
 	}
 	current := usage.MonthOf(usage.AtTime(a.Now))
+	done := func(m usage.Month) bool { return m.Compare(current) < 0 }
 	switch {
-	case from.Compare(to) > 0:
-		return nil, wrong(last, "the range ends before it begins: want "+first+" <= "+last)
-	case from.Compare(current) >= 0:
+	case !done(months[0]):
 		return nil, wrong(first, "want a completed month: "+current.Prev().String()+" or earlier")
-	case to.Compare(current) >= 0:
+	case !done(months[len(months)-1]):
 		return nil, wrong(last, "want a completed month: "+current.Prev().String()+" or earlier")
 	}
-	var months []usage.Month
+	return months, nil
+}
+
+// months reads month, or from and to: at most so many, and the names of the parameters of the first and the last.
+func (a Ask) months(most int) (all []usage.Month, first, last string, err error) {
+	first, last = "from", "to"
+	switch {
+	case a.Text("month") != "" && (a.Text("from") != "" || a.Text("to") != ""):
+		return nil, "", "", wrong("month", "give either month, or from and to")
+	case a.Text("month") != "":
+		first, last = "month", "month"
+	case a.Text("from") == "" && a.Text("to") == "":
+		return nil, "", "", wrong("month", "give a month as YYYY-MM, or from and to")
+	}
+	from, err := a.Month(first)
+	if err != nil {
+		return nil, "", "", err
+	}
+	to, err := a.Month(last)
+	if err != nil {
+		return nil, "", "", err
+	}
+	if from.Compare(to) > 0 {
+		return nil, "", "", wrong(last, "the range ends before it begins: want "+first+" <= "+last)
+	}
 	for m := from; m.Compare(to) <= 0; m = m.Next() {
-		if months = append(months, m); len(months) > staMonthsMax {
-			return nil, wrong(last, fmt.Sprintf("want at most %d months", staMonthsMax))
+		if all = append(all, m); len(all) > most {
+			return nil, "", "", wrong(last, fmt.Sprintf("want at most %d months", most))
 		}
 	}
-	return months, nil
+	return all, first, last, nil
 }
 
 func staUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
