@@ -37,12 +37,19 @@ func TestF26(t *testing.T) {
 // members sends every operation with a body members that it does not have.
 func (h *house) members(t *testing.T) (sent int) {
 	c := h.signed("root", "root")
+	status, _, answer := c.api(http.MethodPost, "/schedules", `{"name":"s","report":"subscriptions","parameters":{"partner":"A-1"},"recurrence":"Daily","recipients":"ann@example.com"}`)
+	var schedule struct{ ID string }
+	if err := json.Unmarshal([]byte(answer), &schedule); err != nil || status != http.StatusCreated {
+		t.Fatalf("POST /schedules: %d %s", status, answer)
+	}
 	for n, op := range h.operations() {
 		if op.method == http.MethodGet || op.method == http.MethodDelete || strings.HasSuffix(op.path, "able") || strings.HasSuffix(op.path, "/cancel") || strings.HasSuffix(op.path, "/regenerate") {
 			continue
 		}
 		for _, member := range []string{"closed", "price", "revision", "system", "created_by"} {
-			path, body := op.request(h.things("acme", "A-2", 10_000+100*n+sent))
+			about := h.things("acme", "A-2", 10_000+100*n+sent)
+			about.job = schedule.ID
+			path, body := op.request(about)
 			body = strings.Replace(body+"{}", "{}", "", 1)
 			forged := fmt.Sprintf(`{%q:true}`, member)
 			if strings.HasPrefix(body, "{") && len(body) > 2 {
