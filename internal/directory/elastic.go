@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// elastic is instances, rate tables and line items of elastic tokens.
+// elastic is instances and line items of elastic tokens. What an item costs is in the operations, which the access
+// product decides: rate tables are kept in the log and change nothing here.
 //
 // An instance is known from its creation, or from the first line item mapped to it, whichever happened first;
 // its account is that of its first creation. A line item is known from its first mapping; what changes it
@@ -17,7 +18,6 @@ import (
 type elastic struct {
 	instances map[string]*instance
 	items     map[string]*lineItem
-	series    map[string][]*rateTable
 }
 
 type instance struct {
@@ -41,41 +41,14 @@ type LineItem struct {
 	Since                    int64 // when this became so
 }
 
-// rateTable is what items cost from EffectiveFrom on, known since it was published.
-type rateTable struct {
-	version              string
-	effective, published int64
-	rates                map[rateKey]string
-}
-
-type rateKey struct{ item, version string }
-
-// Rate is what an item costs.
-type Rate struct {
-	Cost            string // tokens of one, an exact decimal
-	Series, Version string // of the table
-}
-
 type elasticData struct {
-	InstanceID    string          `json:"instance_id"`
-	ActivationID  string          `json:"activation_id"`
-	Quantity      json.RawMessage `json:"quantity"`
-	Start         string          `json:"start"`
-	End           string          `json:"end"`
-	State         string          `json:"state"`
-	Series        string          `json:"series"`
-	Version       string          `json:"version"`
-	EffectiveFrom string          `json:"effective_from"`
-	Items         []struct {
-		Item        string          `json:"item"`
-		Name        string          `json:"name"`
-		ItemVersion string          `json:"item_version"`
-		Version     string          `json:"version"`
-		Charge      json.RawMessage `json:"charge"`
-		Rate        json.RawMessage `json:"rate"`
-		Cost        json.RawMessage `json:"cost"`
-		MeterCost   json.RawMessage `json:"meter_cost"`
-	} `json:"items"`
+	InstanceID   string          `json:"instance_id"`
+	ActivationID string          `json:"activation_id"`
+	Quantity     json.RawMessage `json:"quantity"`
+	Start        string          `json:"start"`
+	End          string          `json:"end"`
+	State        string          `json:"state"`
+	Series       string          `json:"series"`
 }
 
 func (d *elastic) apply(s *State, e *parsed) {
@@ -91,8 +64,6 @@ func (d *elastic) apply(s *State, e *parsed) {
 			return
 		}
 		i.account, i.created = e.Account, true
-	case "ratetable.published":
-		d.publish(e, &in)
 	case "lineitem.mapped", "lineitem.changed":
 		d.change(s, e, &in)
 	}
@@ -109,20 +80,6 @@ func (d *elastic) instance(id string, at int64) *instance {
 		d.instances[id] = i
 	}
 	return i
-}
-
-func (d *elastic) publish(e *parsed, in *elasticData) {
-	t := &rateTable{version: in.Version, effective: instantOf(in.EffectiveFrom), published: e.At, rates: map[rateKey]string{}}
-	for _, i := range in.Items {
-		cost := cmp.Or(decimalOf(i.Charge), decimalOf(i.Rate), decimalOf(i.Cost), decimalOf(i.MeterCost))
-		if item := cmp.Or(i.Item, i.Name); item != "" && cost != "" {
-			t.rates[rateKey{item, cmp.Or(i.ItemVersion, i.Version)}] = cost
-		}
-	}
-	if d.series == nil {
-		d.series = map[string][]*rateTable{}
-	}
-	d.series[in.Series] = append(d.series[in.Series], t)
 }
 
 func (d *elastic) change(s *State, e *parsed, in *elasticData) {
@@ -205,27 +162,6 @@ func (s *State) LineItem(activation string, at int64) (LineItem, bool) {
 
 // LineItems are the ids of all line items, sorted.
 func (s *State) LineItems() []string { return slices.Sorted(maps.Keys(s.elastic.items)) }
-
-// Rate is what an item costs in a series at an instant: by the table with the most recent effective_from among
-// those published by then. Its version says nothing about that. Of two with the same instant the one
-// published later speaks. False: the item is in no effective table.
-func (s *State) Rate(series, item, version string, at int64) (Rate, bool) {
-	var force *rateTable
-	for _, t := range s.elastic.series[series] { // in the order of publication
-		if t.published <= at && t.effective <= at && (force == nil || t.effective >= force.effective) {
-			force = t
-		}
-	}
-	if force == nil {
-		return Rate{}, false
-	}
-	for _, key := range []rateKey{{item, version}, {item, ""}} {
-		if cost, ok := force.rates[key]; ok {
-			return Rate{Cost: cost, Series: series, Version: force.version}, true
-		}
-	}
-	return Rate{}, false
-}
 
 // Instances are the instances whose creation names the account.
 func (s *State) Instances(account string) []string {

@@ -29,6 +29,19 @@ func (s stock) plus(items []map[string]any, member string) stock {
 	return sum
 }
 
+// with adds another stock.
+func (s stock) with(other stock) stock {
+	sum := stock{}
+	maps.Copy(sum, s)
+	for k, n := range other {
+		if sum[k] == nil {
+			sum[k] = new(big.Rat)
+		}
+		sum[k] = new(big.Rat).Add(sum[k], n)
+	}
+	return sum
+}
+
 func (s stock) total(abs bool) *big.Rat {
 	sum := new(big.Rat)
 	for _, n := range s {
@@ -146,13 +159,29 @@ func (p *partners) apply(e *Event) (rule string) {
 		copied := *s
 		s = &copied
 	}
+	if s, rule = p.change(s, e, &t); rule != "" {
+		return rule
+	}
+	if e.Type == "subscription.renewed" {
+		t.user, by = "System", cmp.Or(by, "System")
+	}
+	s.modified, s.by = e.At, by
+	p.subscriptions[id], p.seen[key] = s, true
+	if t.account = s.account; t.action != "" {
+		p.transactions = append(p.transactions, t)
+	}
+	return ""
+}
+
+// change is what an event does to a subscription, and what of it is a transaction.
+func (p *partners) change(s *subscription, e *Event, t *transaction) (after *subscription, rule string) {
 	switch e.Type {
 	case "subscription.ordered":
 		s = orderOf(s, e)
 		t.action, t.total, t.products = "Inventory", s.items.total(false), s.products
 	case "subscription.modified":
 		if c := e.text("currency"); c != "" && c != s.currency {
-			return "currency-changed"
+			return s, "currency-changed"
 		}
 		if e.Data["items"] != nil {
 			s.items = stock{}.plus(e.objects("items"), "quantity")
@@ -166,56 +195,39 @@ func (p *partners) apply(e *Event) (rule string) {
 		if e.Data["items"] != nil {
 			s.items = stock{}.plus(e.objects("items"), "quantity")
 		} else {
-			sum := stock{}
-			maps.Copy(sum, s.items)
-			for k, n := range s.renewal {
-				if sum[k] == nil {
-					sum[k] = new(big.Rat)
-				}
-				if sum[k] = new(big.Rat).Add(sum[k], n); sum[k].Sign() < 0 {
-					sum[k] = new(big.Rat)
+			s.items = s.items.with(s.renewal)
+			for k, n := range s.items {
+				if n.Sign() < 0 {
+					s.items[k] = new(big.Rat)
 				}
 			}
-			s.items = sum
 		}
 		s.renewal, s.start, s.cost = nil, e.instant("new_start"), e.number("cost")
 		s.lastDay = lastDayOf(s.start, e.instant("new_end"), s.term)
-		t.action, t.total, t.products, t.user, by = "Renew", s.items.total(false), s.products, "System", cmp.Or(by, "System")
+		t.action, t.total, t.products = "Renew", s.items.total(false), s.products
 	case "subscription.cancelled":
 		s.cancelled = true
 		t.action, t.total, t.products = "Cancel", s.items.total(false), s.products
 	case "inventory.changed":
 		after, delta := s.items.plus(e.objects("deltas"), "delta"), stock{}.plus(e.objects("deltas"), "delta")
 		if after.negative() {
-			return "inventory-below-zero"
+			return s, "inventory-below-zero"
 		}
 		if p.belowUsed(s, after, delta) {
-			return "inventory-below-used"
+			return s, "inventory-below-used"
 		}
 		s.items, s.cost = after, new(big.Rat).Add(s.cost, e.number("cost"))
 		t.action, t.total, t.products = "Inventory", delta.total(true), productsOf(e.objects("deltas"))
 	case "renewal_inventory.changed":
 		delta := stock{}.plus(e.objects("deltas"), "delta")
-		renewal, sum := s.renewal.plus(e.objects("deltas"), "delta"), stock{}
-		maps.Copy(sum, s.items)
-		for k, n := range renewal {
-			if sum[k] == nil {
-				sum[k] = new(big.Rat)
-			}
-			sum[k] = new(big.Rat).Add(sum[k], n)
-		}
-		if sum.negative() {
-			return "renewal-inventory-below-zero"
+		renewal := s.renewal.plus(e.objects("deltas"), "delta")
+		if s.items.with(renewal).negative() {
+			return s, "renewal-inventory-below-zero"
 		}
 		s.renewal = renewal
 		t.action, t.total, t.products = "Renewal Inventory", delta.total(true), productsOf(e.objects("deltas"))
 	}
-	s.modified, s.by = e.At, by
-	p.subscriptions[id], p.seen[key] = s, true
-	if t.account = s.account; t.action != "" {
-		p.transactions = append(p.transactions, t)
-	}
-	return ""
+	return s, ""
 }
 
 func orderOf(before *subscription, e *Event) *subscription {
