@@ -84,7 +84,7 @@ func somethingToSee(t *testing.T) {
 	}
 	post("/report-jobs", map[string]any{"report": "tenant-usage", "name": "Last month of all tenants", "format": "csv", "parameters": report})
 	post("/schedules", map[string]any{
-		"name": "Every month", "recurrence": "monthly", "report": "tenant-usage", "format": "csv", "parameters": report, "recipients": "finance@example.com", "enabled": false,
+		"name": "Every month", "recurrence": "monthly", "report": "tenant-usage", "format": "csv", "parameters": map[string]string{"account": "northwind", "tenants": "all"}, "recipients": "finance@example.com", "enabled": false,
 	})
 	post("/roles", map[string]any{"name": reader, "description": "Looks at usage", "rights": map[string][]string{"usage": {"view"}}})
 	gone := post("/operators", map[string]any{"login": "gone", "name": "Gone Elsewhere", "password": "not for long 2026"})
