@@ -21,6 +21,7 @@ const (
 	filterStep  = 1 << 22 // segments double up to here, and are a quarter of the filter from there on
 	filterLoad  = 90      // percent of the slots that are used at most: at 95 an addition moves three times as many, at 98 no key finds a place
 	bucketSlots = 4       // fingerprints of a word
+	pageBuckets = 512     // 4 KiB: both buckets of a key are in one, for the price of one page to be found by the processor
 	kicksMost   = 500     // a key that moved so many others found no place: the segment is full
 )
 
@@ -38,8 +39,10 @@ type segment struct {
 	sum  uint64
 }
 
-// bucketsOf is how many buckets a segment of the given capacity has.
-func bucketsOf(capacity uint64) uint64 { return capacity*100/(filterLoad*bucketSlots) + 2 }
+// bucketsOf is how many buckets a segment of the given capacity has: whole pages of them.
+func bucketsOf(capacity uint64) uint64 {
+	return (capacity*100/(filterLoad*bucketSlots)/pageBuckets + 1) * pageBuckets
+}
 
 func newSegment(capacity uint64) *segment {
 	return &segment{words: make([]uint64, bucketsOf(capacity)), capacity: capacity, seed: rand.Uint64()}
@@ -108,13 +111,8 @@ func b2i(b bool) int {
 }
 
 // other is the other bucket of a fingerprint: twice other is the bucket itself.
-func (s *segment) other(bucket, print uint64) uint64 {
-	n := uint64(len(s.words))
-	sum, _ := bits.Mul64(print*0x9e3779b97f4a7c15, n)
-	if sum < bucket {
-		sum += n
-	}
-	return sum - bucket
+func other(bucket, print uint64) uint64 {
+	return bucket ^ (print*0x9e3779b97f4a7c15>>55 | 1)
 }
 
 // Four fingerprints of 16 bits lie in a word.
@@ -128,7 +126,7 @@ func zeroLane(w uint64) uint64 { return (w - lanes) &^ w & laneTops }
 
 func (s *segment) has(h uint64) bool {
 	b, p := s.place(h)
-	c := s.other(b, p)
+	c := other(b, p)
 	p *= lanes
 	return zeroLane(s.words[b]^p)|zeroLane(s.words[c]^p) != 0
 }
@@ -146,7 +144,7 @@ func (s *segment) put(bucket, print uint64) bool {
 // add reports whether there was a place. What looks like the key already says "perhaps" for it too.
 func (s *segment) add(h uint64) bool {
 	b, p := s.place(h)
-	if c := s.other(b, p); s.has(h) || s.put(b, p) || s.put(c, p) || s.kick(c, p) {
+	if c := other(b, p); s.has(h) || s.put(b, p) || s.put(c, p) || s.kick(c, p) {
 		s.keys++
 		return true
 	}
@@ -162,7 +160,7 @@ func (s *segment) kick(bucket, print uint64) bool {
 		shift := s.turn >> 62 * 16
 		path[n] = move{bucket, shift}
 		print = s.swap(bucket, shift, print)
-		if bucket = s.other(bucket, print); s.put(bucket, print) {
+		if bucket = other(bucket, print); s.put(bucket, print) {
 			return true
 		}
 	}

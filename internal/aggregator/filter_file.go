@@ -46,7 +46,7 @@ type manifestSegment struct {
 	XXH3     uint64 `json:"xxh3"`
 }
 
-const manifestFormat = 3
+const manifestFormat = 4
 
 // saveFilter writes the filter to dir. Full segments never change, so they are written once.
 func saveFilter(dir string, f *filter, at covered) error {

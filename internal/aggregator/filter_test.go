@@ -131,10 +131,10 @@ func TestDamagedFilterIsRefused(t *testing.T) {
 			}
 		},
 		"manifest garbled": func(t *testing.T, dir, _ string) {
-			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":3`))
+			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":4`))
 		},
 		"other format": func(t *testing.T, dir, _ string) {
-			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":2}`))
+			write(t, filepath.Join(dir, "manifest.json"), []byte(`{"format":3}`))
 		},
 	}
 	for name, do := range damage {
