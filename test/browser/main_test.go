@@ -217,12 +217,14 @@ func (h *house) call(ctx context.Context, method, address string, body, into any
 // send sends events to ingest, and waits until they are counted.
 func (h *house) send(t *testing.T, events ...map[string]any) {
 	t.Helper()
-	if err := h.call(t.Context(), http.MethodPost, h.ingest+"/api/v1/events", events, nil); err != nil {
+	// A busy machine answers 503 now and then: the same ids are sent again, as producers do.
+	err := await(t.Context(), pageWait, func() error { return h.call(t.Context(), http.MethodPost, h.ingest+"/api/v1/events", events, nil) })
+	if err != nil {
 		t.Fatal(err)
 	}
 	last := events[len(events)-1]
 	query := url.Values{"source": {fmt.Sprint(last["source"])}, "id": {fmt.Sprint(last["id"])}}
-	err := await(t.Context(), pageWait, func() error { return h.api(t.Context(), http.MethodGet, "/events?"+query.Encode(), nil, nil) })
+	err = await(t.Context(), pageWait, func() error { return h.api(t.Context(), http.MethodGet, "/events?"+query.Encode(), nil, nil) })
 	if err != nil {
 		t.Fatalf("the event is not counted: %v", err)
 	}

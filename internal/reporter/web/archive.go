@@ -269,7 +269,8 @@ func (s *Site) archiveFile(v *visit) (templ.Component, error) {
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": file.Name}))
 	h.Set("Content-Length", whole(file.Bytes)) // a part of it is never taken for the whole
 	_, err = io.Copy(v.w, file)
-	return nil, broken(err)
+	mustSend(err)
+	return nil, nil
 }
 
 func (s *Site) archiveManifest(v *visit) (templ.Component, error) {
@@ -289,7 +290,8 @@ func (s *Site) archiveManifest(v *visit) (templ.Component, error) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": j.File.Name + ".manifest.json"}))
 	_, err = v.w.Write(append(b, '\n'))
-	return nil, broken(err)
+	mustSend(err)
+	return nil, nil
 }
 
 // archiveAsk asks before a job is cancelled (reports.md B-12).
@@ -338,12 +340,11 @@ func (s *Site) archiveAgain(v *visit) (templ.Component, error) {
 	return nil, redirect{"/archive/" + j.ID}
 }
 
-// broken breaks the connection where a file could not be sent whole, unless the browser went away by itself.
-func broken(err error) error {
+// mustSend breaks the connection where a file could not be sent whole, unless the browser went away by itself.
+func mustSend(err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		panic(http.ErrAbortHandler)
 	}
-	return nil
 }
 
 // totalsOf are the control totals of a file.

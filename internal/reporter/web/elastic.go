@@ -277,27 +277,25 @@ func balanceRow(v *visit, b *report.Balance) row {
 	if v.viewer.May(access.Usage, access.View) && v.viewer.ReachesAll(access.Elastic, access.View) { // a total is of the whole tenant
 		explain = explainHref("elastic-usage", "activation", b.ActivationID, "measure", "USED")
 	}
-	done, total := share(b.UsedAmount, b.QuantityAmount)
 	return row{
 		linked(b.ActivationID, href("/elastic", "activation", b.ActivationID)+"&from="), txt(b.AccountName), txt(b.InstanceID), comp(badge(lineItemTone(b.State), b.State)), txt(until),
 		txt(b.Quantity), explained(b.Used, explain), txt(b.Remaining), txt(b.Overage),
-		comp(bar("Used of "+b.ActivationID, done, total)),
+		comp(bar("Used of "+b.ActivationID, share(b.UsedAmount, b.QuantityAmount), shareWhole)),
 	}
 }
 
-// share is used of quantity in thousandths, for a bar: 0 to 1000 of 1000.
-func share(used, quantity *big.Int) (done, total int64) {
-	if quantity.Sign() <= 0 {
-		return 0, 1000
+// shareWhole is the whole of a bar, in thousandths.
+const shareWhole = 1000
+
+// share is used of quantity in thousandths, for a bar: 0 to shareWhole.
+func share(used, quantity *big.Int) int64 {
+	if quantity.Sign() <= 0 || used.Sign() <= 0 {
+		return 0
 	}
-	n := new(big.Int).Div(new(big.Int).Mul(used, big.NewInt(1000)), quantity)
-	if n.Sign() < 0 {
-		return 0, 1000
+	if used.Cmp(quantity) >= 0 {
+		return shareWhole
 	}
-	if n.Cmp(big.NewInt(1000)) > 0 {
-		return 1000, 1000
-	}
-	return n.Int64(), 1000
+	return new(big.Int).Div(new(big.Int).Mul(used, big.NewInt(shareWhole)), quantity).Int64()
 }
 
 func lineItemTone(state string) string {

@@ -305,14 +305,14 @@ func (s *Site) operatorGrant(v *visit) (templ.Component, error) {
 	return s.changed(v, f, o, err, "role", o.Login+" has the role "+grantTitle(g)+" from the next sign-in on.")
 }
 
-// ask is a question about the operator that the address names.
-func (s *Site) askOperator(v *visit, make func(o control.Operator) confirmation) (templ.Component, error) {
+// askOperator is a question about the operator that the address names.
+func (s *Site) askOperator(v *visit, about func(o control.Operator) confirmation) (templ.Component, error) {
 	o, err := s.theOperator(v)
 	if err != nil {
 		return nil, err
 	}
 	v.crumbs = append(v.crumbs, crumb{o.Login, "/operators/" + o.ID})
-	c := make(o)
+	c := about(o)
 	c.back = "/operators/" + o.ID
 	return confirm(v, c), nil
 }

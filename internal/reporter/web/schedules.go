@@ -179,11 +179,11 @@ func (s *Site) reachesAny(v *visit, account string) bool {
 func (s *Site) scheduleNew(v *visit) (templ.Component, error) {
 	f := newForm(nil)
 	scheduleDefaults(f)
-	if types := taskTypes(v); len(types) > 0 {
-		f.values.Set("report", types[0].value)
-	} else {
+	types := taskTypes(v)
+	if len(types) == 0 {
 		return nil, ErrForbidden
 	}
+	f.values.Set("report", types[0].value)
 	return s.scheduleForm(v, scheduleView{f: f, action: "/schedules/new", changes: true})
 }
 
