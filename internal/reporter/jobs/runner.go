@@ -30,11 +30,8 @@ type sighting struct {
 	since time.Time
 }
 
-// Why work on a job ends early.
-var (
-	errTaken    = errors.New("the job was cancelled, or taken over by another reporter")
-	errStopping = errors.New("the reporter stops")
-)
+// errTaken is why work on a job ends early, if not because the reporter stops.
+var errTaken = errors.New("the job was cancelled, or taken over by another reporter")
 
 func key(j *control.Job) string { return j.Tenant + "/" + j.ID }
 

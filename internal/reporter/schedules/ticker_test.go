@@ -26,7 +26,6 @@ type world struct {
 	looks     []time.Time
 	made      map[string]map[string]time.Time // by schedule and run: when
 	order     map[string][]string
-	twice     []string
 }
 
 func (w *world) all(context.Context) ([]control.Schedule, error) {
