@@ -172,10 +172,9 @@ func (d *decider) ask(c *chunk) error {
 		}
 	}
 	unknown := 0
-	d.filter.mark(c.ids)
 	for i := range c.ids {
 		p := &c.ids[i]
-		if p.seen && !d.memory.recall(p.ident) {
+		if p.seen = d.filter.has(p.hash); p.seen && !d.memory.recall(p.ident) {
 			p.asked = true
 			unknown++
 		}

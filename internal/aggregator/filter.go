@@ -21,7 +21,7 @@ const (
 	filterStep  = 1 << 22 // segments double up to here, and are a quarter of the filter from there on
 	filterLoad  = 90      // percent of the slots that are used at most: at 95 an addition moves three times as many, at 98 no key finds a place
 	bucketSlots = 4       // fingerprints of a word
-	pageBuckets = 512     // 4 KiB: both buckets of a key are in one, for the price of one page to be found by the processor
+	pageBuckets = 512     // 4 KiB: both buckets of a key are in one
 	kicksMost   = 500     // a key that moved so many others found no place: the segment is full
 )
 
@@ -59,18 +59,6 @@ func (f *filter) has(h uint64) bool {
 		}
 	}
 	return false
-}
-
-// mark answers has for all identities of a chunk. One after the other each would wait for main memory; asked
-// segment by segment, without a decision in between, the waits of several overlap.
-func (f *filter) mark(ids []identified) {
-	for n, s := range f.segments {
-		for i := range ids {
-			p := &ids[i]
-			seen := s.has(p.hash)
-			p.seen = seen || n > 0 && p.seen
-		}
-	}
 }
 
 // add notes an identity hash. A full segment is sealed and a larger one begun.

@@ -51,19 +51,6 @@ func TestFilterForgetsNothing(t *testing.T) {
 	if wrong > strangers/500 { // 0.01 % a segment, five of them
 		t.Errorf("%d of %d strangers were 'perhaps'", wrong, strangers)
 	}
-	asked := make([]identified, 2000)
-	for i := range asked {
-		asked[i].hash, asked[i].seen = rnd.Uint64(), i%3 == 0
-		if i%2 == 0 {
-			asked[i].hash = keys[rnd.IntN(len(keys))]
-		}
-	}
-	f.mark(asked)
-	for i := range asked {
-		if asked[i].seen != f.has(asked[i].hash) {
-			t.Fatalf("%x: asked alone %v, among others %v", asked[i].hash, f.has(asked[i].hash), asked[i].seen)
-		}
-	}
 }
 
 // TestFullSegmentKeepsItsKeys: beyond what a segment is made for keys find no place some day. The one that finds
