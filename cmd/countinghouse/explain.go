@@ -31,6 +31,7 @@ type explained struct {
 	Total     int64              `json:"events_total"`
 	Events    []explainedEvent   `json:"events"`
 	Late      []explainedLate    `json:"late,omitempty"`
+	Tiers     []explainedTier    `json:"tiers,omitempty"`
 	Next      *string            `json:"next"`
 }
 
@@ -56,6 +57,13 @@ type explainedEvent struct {
 	Shard      uint16 `json:"shard"`
 	Seq        uint64 `json:"seq"`
 	Idx        uint32 `json:"idx"`
+}
+
+type explainedTier struct {
+	From      string `json:"from"`
+	Units     string `json:"units"`
+	UnitPrice string `json:"unit_price"`
+	Cost      string `json:"cost"`
 }
 
 type explainedLate struct {
@@ -252,6 +260,9 @@ func (t *tool) printNumber(e *explained) {
 	state := "as of " + e.AsOf
 	if e.Version > 0 {
 		state = fmt.Sprintf("version %d, %s", e.Version, state)
+	}
+	for _, tier := range e.Tiers {
+		fmt.Fprintf(t.out, "tier above %s: %s units at %s: %s\n", tier.From, tier.Units, tier.UnitPrice, tier.Cost)
 	}
 	fmt.Fprintf(t.out, "state of the log: %s\n", state)
 	for _, v := range e.Versions {

@@ -41,6 +41,7 @@ type Explanation struct {
 	Versions  []VersionNumber   `json:"versions" doc:"What the closed versions of the month say of it"`
 	Rollup    []RollupCell      `json:"rollup" doc:"Of metered usage: the hourly cells, the first of them"`
 	Cells     int64             `json:"rollup_cells" doc:"How many there are"`
+	Tiers     []TierCost        `json:"tiers,omitempty" doc:"Of a cost: what each tier of the price takes"`
 	Total     int64             `json:"events_total" doc:"How many rows of events there are"`
 	Events    []Evidence        `json:"events"`
 	Cut       Cut               `json:"-"`

@@ -35,8 +35,8 @@ func rowReports() map[string]rowReport {
 			measures: map[string]behind{"quantity": (*explanation).ofAssets},
 		},
 		"asset-monthly-costs": {
-			keys: []rowKey{{"tenant", "tenantId"}, {"meter", "meterName"}, {"region", "billingRegion"}}, first: "quantity",
-			measures: map[string]behind{"quantity": (*explanation).ofAssets},
+			keys:  []rowKey{{"tenant", "tenantId"}, {"meter", "meterName"}, {"region", "billingRegion"}, {"plan", "plan"}, {"trial", "trial"}},
+			first: "quantity", measures: map[string]behind{"quantity": (*explanation).ofAssets, measureCost: (*explanation).ofCost},
 		},
 		"tenant-usage": {
 			keys: []rowKey{{"tenant", "Tenant ID"}}, first: "SMS/Voice Credits Used",
@@ -44,6 +44,9 @@ func rowReports() map[string]rowReport {
 		},
 	}
 }
+
+// measureCost is what a row of asset-monthly-costs costs. Only a row has tiers, not a sum of several.
+const measureCost = "cost"
 
 // rows explains a cell of a report, or the sum of a column over the rows that fit.
 func (e *explanation) rows(ctx context.Context) error {
@@ -65,8 +68,13 @@ func (e *explanation) rows(ctx context.Context) error {
 	if len(fits) == 0 {
 		return &Error{Code: CodeNotFound, Detail: "no row of " + e.q.Report + " fits"}
 	}
-	if e.out.Number, err = sumOf(fits, column(e.out.Measure)); err != nil {
-		return err
+	if e.out.Measure == measureCost && len(fits) > 1 {
+		return wrong("trial", "several rows fit: name tenant, meter, region, plan and trial of one")
+	}
+	if e.out.Measure != measureCost || fits[0][column(measureCost)] != "" { // blank: there is no price
+		if e.out.Number, err = sumOf(fits, column(e.out.Measure)); err != nil {
+			return err
+		}
 	}
 	return behind(e, ctx, fits[0], func(name string) string { return fits[0][column(name)] })
 }
@@ -97,6 +105,9 @@ func (e *explanation) fitting(ctx context.Context) (fits []sheet.Row, column fun
 		other := slices.ContainsFunc(rowReports()[e.q.Report].keys, func(k rowKey) bool {
 			want, asked := e.q.Values[k.value]
 			have := row[column(k.column)]
+			if k.value == "trial" {
+				want = strings.ToUpper(want)
+			}
 			return asked && want != have && (k.value != "day" || !strings.HasPrefix(have, want+"T"))
 		})
 		if !other {
@@ -183,12 +194,19 @@ func (e *explanation) ofSubscription(ctx context.Context, _ sheet.Row, column fu
 
 // ofAssets lists the usage behind a quantity of Secure Connect.
 func (e *explanation) ofAssets(ctx context.Context, _ sheet.Row, column func(string) string) error {
+	for _, name := range []string{"trial", "plan"} {
+		if _, ok := e.q.Values[name]; ok {
+			return wrong(name, "quantities of assets are explained with and without trial, and of all plans, together")
+		}
+	}
+	return e.assetUsage(ctx, column, "the sum of quantity × sign of the rows, in trial and out of it")
+}
+
+// assetUsage lists the usage of a tenant's assets that the question is about, and adds it up.
+func (e *explanation) assetUsage(ctx context.Context, column func(string) string, how string) error {
 	meter, err := e.need("meter", "the row's meterName")
 	if err != nil {
 		return err
-	}
-	if _, ok := e.q.Values["trial"]; ok {
-		return wrong("trial", "quantities of assets are explained with and without trial together")
 	}
 	m := &metered{meter: meter, asset: e.q.Values["asset"], accounts: []string{column("tenantId")}, filters: map[string]string{}}
 	m.from, m.to = e.month.Start().Millis(), e.month.End().Millis()
@@ -204,7 +222,7 @@ func (e *explanation) ofAssets(ctx context.Context, _ sheet.Row, column func(str
 			m.filters[name] = value
 		}
 	}
-	e.out.How = "the sum of quantity × sign of the rows, in trial and out of it"
+	e.out.How = how
 	return e.listSum(ctx, m)
 }
 

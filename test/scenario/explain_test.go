@@ -223,4 +223,17 @@ func TestExplainRows(t *testing.T) {
 	w.want("a day", p.Number+"\n"+p.ids(), "1\nnight 1")
 	p = w.explain("report", "asset-monthly-costs", "organization", "O", "tenant", "SC", "month", "2025-03", "meter", "user_hours")
 	w.want("a month", p.Number+"\n"+p.ids(), "2\nnight 1\nnight 1")
+	w.send(ev("2025-01-01", "price.set", "", d{"meter": "user_hours", "region": "*", "currency": "EUR", "effective_from": "2025-01-01T00:00:00Z", "tiers": []d{tier("0", "0"), tier("0.5", "0.083333333"), tier("1.25", "7")}}))
+	cost := []string{"report", "asset-monthly-costs", "organization", "O", "tenant", "SC", "month", "2025-03", "meter", "user_hours", "region", "EU", "trial", "false"}
+	p = w.explain(append(cost, "measure", "cost")...)
+	w.want("a cost", p.Number+"\n"+p.ids(), "5.31\nnight 1\nnight 1")
+	_, answer := w.get("/explain?" + query(append(cost, "measure", "cost")...))
+	for _, part := range []string{
+		`{"from":"0","units":"0.5","unit_price":"0","cost":"0"}`, `{"from":"0.5","units":"0.75","unit_price":"0.083333333","cost":"0.06249999975"}`,
+		`{"from":"1.25","units":"0.75","unit_price":"7","cost":"5.25"}`,
+	} {
+		if !strings.Contains(answer, part) {
+			t.Errorf("no tier %s in %s", part, answer)
+		}
+	}
 }
