@@ -64,7 +64,7 @@ func (s *Site) operators(v *visit) (templ.Component, error) {
 	t := table{
 		name: "Operators",
 		columns: []column{
-			{title: "Login", kind: asHead}, {title: "Name"}, {title: "Email"}, {title: "Roles"}, {title: "Signs in with", kind: asShort}, {title: "Since", kind: asShort}, {title: "State", kind: asShort},
+			{title: "Login", kind: asHead}, {title: "Name"}, {title: "Email"}, {title: "Roles"}, {title: "Signs in with", kind: asShort}, {title: "Since", kind: asShort}, {title: "State", kind: asShort}, {title: "Actions"},
 		},
 		empty: empty{text: "No operator fits the filter.", do: "Show all", href: "/operators"},
 	}
@@ -76,12 +76,29 @@ func (s *Site) operators(v *visit) (templ.Component, error) {
 			continue
 		}
 		t.rows = append(t.rows, row{
-			linked(o.Login, "/operators/"+o.ID), txt(o.Name), txt(o.Email), txt(strings.Join(roles, ", ")), txt(signsIn(o)), txt(minute(o.CreatedAt)), comp(operatorState(o)),
+			linked(o.Login, "/operators/"+o.ID), txt(o.Name), txt(o.Email), txt(strings.Join(roles, ", ")), txt(signsIn(o)), txt(minute(o.CreatedAt)), comp(operatorState(o)), turned(v, o),
 		})
 	}
 	rows, pager := v.rows(t.rows)
 	t.rows = rows
 	return joined(searchForm(f, "/operators", "Login, name, email or role contains"), sheet(t), pager), nil
+}
+
+// manages reports whether the viewer may change the operator: that takes every role the operator has.
+func manages(v *visit, o *control.Operator) bool {
+	return !slices.ContainsFunc(o.Grants, func(g access.Grant) bool { return !v.viewer.Manages(g.Role) })
+}
+
+// turned leads to disabling an operator, or to enabling one again.
+func turned(v *visit, o *control.Operator) cell {
+	switch {
+	case !manages(v, o):
+	case o.DisabledAt.IsZero() && v.viewer.May(access.Operators, access.Remove):
+		return linked("Disable", "/operators/"+o.ID+"/disable")
+	case !o.DisabledAt.IsZero() && v.viewer.May(access.Operators, access.Edit):
+		return linked("Enable", "/operators/"+o.ID+"/enable")
+	}
+	return txt("")
 }
 
 func signsIn(o *control.Operator) string {
@@ -226,7 +243,7 @@ func (s *Site) operatorShown(v *visit, o control.Operator, f *form, password str
 		f.values.Set("email", o.Email)
 		f.values.Set("subject", o.Subject)
 	}
-	manages := !slices.ContainsFunc(o.Grants, func(g access.Grant) bool { return !v.viewer.Manages(g.Role) })
+	manages := manages(v, &o)
 	view := operatorView{v: v, f: f, o: o, password: password, changes: manages && v.viewer.May(access.Operators, access.Edit)}
 	if err := s.grantFields(v, &view); err != nil {
 		return nil, err
