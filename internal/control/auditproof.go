@@ -154,10 +154,8 @@ func (w *chainWalk) link(tenant string, data []byte) {
 		w.told[e.change()] = e.Number
 	}
 	w.heads[tenant+" "+e.SHA256] = true
-	if why == "" || p.Broken != nil { // the walk goes on from here, to find what else there is
-		w.last[tenant] = e
-		p.Head = e.SHA256
-	}
+	w.last[tenant] = e // the walk goes on from here, to find what else there is
+	p.Head = e.SHA256
 }
 
 // Complete adds entries for changes whose writers did not live to tell of them, and answers how many. What it adds

@@ -33,7 +33,7 @@ func keep[T any](ctx context.Context, s *Store, prefix string, decode func(uint6
 		log: s.log, prefix: prefix, decode: decode, name: name, items: map[string]T{}, ready: make(chan struct{}),
 		watchers: map[int]chan struct{}{},
 	}
-	ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Close calls it
 	k.running.Go(func() { follow(ctx, s.conn, s.log, &keptFollower[T]{kept: k}) })
 	return k
 }

@@ -24,7 +24,7 @@ const (
 	passwordPath = "/password"
 )
 
-const wrongPassword = "Login and password do not belong together, or the operator may not sign in."
+const wrongPassword = "Login and password do not belong together, or the operator may not sign in." //nolint:gosec // a sentence
 
 func escape(s string) string { return url.QueryEscape(s) }
 
@@ -53,7 +53,7 @@ func (s *Service) issuerName() string {
 
 func (s *Service) signInPage(show render, w http.ResponseWriter, r *http.Request) {
 	if viewer, _ := s.Viewer(r); viewer != nil {
-		http.Redirect(w, r, local(r.URL.Query().Get("next")), http.StatusSeeOther)
+		http.Redirect(w, r, local(r.URL.Query().Get("next")), http.StatusSeeOther) //nolint:gosec // local keeps it on this site
 		return
 	}
 	show(w, r, http.StatusOK, "Sign in", signInPage(signInForm{next: local(r.URL.Query().Get("next")), issuer: s.issuerName()}))
@@ -146,7 +146,7 @@ func (s *Service) toIssuer(show render, w http.ResponseWriter, r *http.Request) 
 		return
 	}
 	http.SetCookie(w, s.cookie("flow", s.seal(f), flowAge))
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	http.Redirect(w, r, to, http.StatusSeeOther) //nolint:gosec // to the issuer of the configuration
 }
 
 // callback is the way back from the issuer. The flow ends here, whatever comes of it: a code is good once.
@@ -206,7 +206,7 @@ func (s *Service) provePage(show render, w http.ResponseWriter, r *http.Request)
 func (s *Service) showProof(show render, w http.ResponseWriter, r *http.Request, status int, next, fault string) {
 	one, err := s.session(r)
 	if err != nil {
-		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther)
+		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther) //nolint:gosec // local keeps it on this site
 		return
 	}
 	form := proveForm{login: one.Login, next: next, token: one.Form, fault: fault, password: one.How == "password"}
@@ -220,7 +220,7 @@ func (s *Service) prove(show render, w http.ResponseWriter, r *http.Request) {
 	next := local(r.PostFormValue("next"))
 	one, err := s.session(r)
 	if err != nil {
-		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther)
+		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther) //nolint:gosec // local keeps it on this site
 		return
 	}
 	_, wait, err := s.check(r, one.Login, r.PostFormValue("password"))
@@ -239,7 +239,7 @@ func (s *Service) prove(show render, w http.ResponseWriter, r *http.Request) {
 		s.trouble(show, w, r, err)
 		return
 	}
-	http.Redirect(w, r, next, http.StatusSeeOther)
+	http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // local keeps it on this site
 }
 
 func (s *Service) passwordPage(show render, w http.ResponseWriter, r *http.Request) {

