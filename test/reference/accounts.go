@@ -281,17 +281,17 @@ func (s *state) serve(e *Event) (rule string) {
 	return ""
 }
 
-// nearest is an account at an instant, deleted perhaps, or as it is first created later. ok is false for one that
+// nearest is an account at an instant, deleted perhaps, or as it is first created later; the zero value is one that
 // nobody creates.
-func (h *History) nearest(id string, at int64) (a account, ok bool) {
+func (h *History) nearest(id string, at int64) account {
 	if a := h.before(at + 1).accounts[id]; a != nil {
-		return *a, true
+		return *a
 	}
 	ever := h.before(never).accounts[id]
 	if ever == nil {
-		return account{}, false
+		return account{}
 	}
-	return *h.before(ever.lives[0].from + 1).accounts[id], true
+	return *h.before(ever.lives[0].from + 1).accounts[id]
 }
 
 // Refused are the events about accounts and services that have no effect as of now, as "source id rule", sorted.

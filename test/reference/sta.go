@@ -193,11 +193,11 @@ func (h *History) record(root, scope, x, month string) (staRecord, bool) {
 	from, to := Month(month)
 	s := h.before(to)
 	r := staRecord{month: month, data: "Non existent"}
-	r.a, _ = h.nearest(x, to-1)
+	r.a = h.nearest(x, to-1)
 	a := s.living(x)
 	if a == nil {
 		if r.a.parent != "" {
-			r.parent, _ = h.nearest(r.a.parent, to-1)
+			r.parent = h.nearest(r.a.parent, to-1)
 		}
 		return r, true
 	}

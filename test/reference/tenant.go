@@ -97,7 +97,7 @@ func (h *History) TenantUsage(provider, mode string, from, to int64) []string {
 		if !a.living {
 			until = a.lives[len(a.lives)-1].to
 		}
-		as, _ := h.nearest(a.id, until-1)
+		as := h.nearest(a.id, until-1)
 		kind := cmp.Or(as.mode, "UNKNOWN")
 		if mode != "" && kind != mode && (mode != "PRODUCTION" || kind != "UNKNOWN") {
 			continue
