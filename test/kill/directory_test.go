@@ -102,11 +102,12 @@ func (n *renames) sending(ctx context.Context) error {
 		var docs []string
 		at := n.began.Add(time.Duration(round) * time.Second / 4)
 		for i := range members {
-			typ, data := "account.renamed", fmt.Sprintf(`{"name":"round %d"}`, round)
+			name := fmt.Sprintf("%d m%d", round, i) // names differ within a tree
+			typ, data := "account.renamed", fmt.Sprintf(`{"name":%q}`, name)
 			if round == 1 {
-				typ, data = "account.created", fmt.Sprintf(`{"name":"round %d","kind":"provider"}`, round)
+				typ, data = "account.created", fmt.Sprintf(`{"name":%q,"kind":"provider"}`, name)
 				if i > 0 {
-					data = fmt.Sprintf(`{"name":"round %d","kind":"provider","parent_account_id":"m%d"}`, round, (i-1)/3)
+					data = fmt.Sprintf(`{"name":%q,"kind":"provider","parent_account_id":"m%d"}`, name, (i-1)/3)
 				}
 			}
 			e := &oracle.Event{Tenant: family, Source: "/family", ID: fmt.Sprintf("%d-%d", round, i), Type: typ, Account: fmt.Sprintf("m%d", i), At: at.UnixMilli()}
@@ -175,12 +176,12 @@ func (n *renames) watching(ctx context.Context) error {
 
 // fold is the round that the tables show: 0 before the first, negative where they show anything but one.
 func (n *renames) fold(ctx context.Context) (round int64, text string, err error) {
-	rows, err := n.Rig.Warehouse().Rows(ctx, "SELECT name, count() FROM usage_api.accounts_v1 WHERE tenant = '"+family+"' GROUP BY name ORDER BY name")
+	rows, err := n.Rig.Warehouse().Rows(ctx, "SELECT splitByChar(' ', name)[1] AS round, count() FROM usage_api.accounts_v1 WHERE tenant = '"+family+"' GROUP BY round ORDER BY round")
 	if err != nil || len(rows) == 0 {
 		return 0, "", err
 	}
 	text = fmt.Sprint(rows)
-	round, err = strconv.ParseInt(strings.TrimPrefix(rows[0][0], "round "), 10, 64)
+	round, err = strconv.ParseInt(rows[0][0], 10, 64)
 	if err != nil || len(rows) != 1 || rows[0][1] != strconv.Itoa(members) {
 		return -1, text, nil //nolint:nilerr // a name that is none of ours is what this looks for
 	}
