@@ -118,7 +118,7 @@ func up(ctx context.Context, program, dir string) (*house, func(), error) {
 	stop := func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // it was told to end
 		case <-time.After(stopWait):
 			_ = cmd.Process.Kill()
 		}

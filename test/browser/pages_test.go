@@ -28,7 +28,7 @@ var linked = regexp.MustCompile(`(?:href|action)="(/[^"]*)"`)
 
 // atlas is one address for every page of the site, by pattern: found by following links from the first page, as a
 // person would. It also answers how long the server took for each answer.
-func atlas(t *testing.T) (map[string]found, []time.Duration) {
+func atlas(t *testing.T, seeds []string) (map[string]found, []time.Duration) {
 	t.Helper()
 	client := session(t)
 	mux := http.NewServeMux()
@@ -38,7 +38,7 @@ func atlas(t *testing.T) (map[string]found, []time.Duration) {
 		}
 	}
 	pages, took := map[string]found{}, []time.Duration{}
-	for todo := seeds(); len(todo) > 0; todo = todo[1:] {
+	for todo := seeds; len(todo) > 0; todo = todo[1:] {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shared.reporter+todo[0], nil)
 		if err != nil {
 			t.Fatal(err)
@@ -71,10 +71,12 @@ func atlas(t *testing.T) (map[string]found, []time.Duration) {
 }
 
 // somethingToSee makes what the sample data has not, so that every page has a link: a report job, a schedule that is
-// disabled, a role, an operator who may not sign in any more.
-func somethingToSee(t *testing.T) {
+// disabled, a role, an operator who may not sign in any more. It answers where a walk over the pages begins: the first
+// page, and what lists have too far down.
+func somethingToSee(t *testing.T) (seeds []string) {
 	t.Helper()
-	report := map[string]string{"account": "northwind", "tenants": "all", "period": "last_month"}
+	all := map[string]string{"account": "northwind", "tenants": "all"} // a schedule sets the period itself
+	last := map[string]string{"account": "northwind", "tenants": "all", "period": "last_month"}
 	post := func(path string, body map[string]any) string {
 		var made struct{ ID string }
 		if err := shared.api(t.Context(), http.MethodPost, path, body, &made); err != nil {
@@ -82,19 +84,17 @@ func somethingToSee(t *testing.T) {
 		}
 		return made.ID
 	}
-	post("/report-jobs", map[string]any{"report": "tenant-usage", "name": "Last month of all tenants", "format": "csv", "parameters": report})
+	post("/report-jobs", map[string]any{"report": "tenant-usage", "name": "Last month of all tenants", "format": "csv", "parameters": last})
 	post("/schedules", map[string]any{
-		"name": "Every month", "recurrence": "monthly", "report": "tenant-usage", "format": "csv", "parameters": map[string]string{"account": "northwind", "tenants": "all"}, "recipients": "finance@example.com", "enabled": false,
+		"name": "Every month", "recurrence": "monthly", "report": "tenant-usage", "format": "csv", "parameters": all, "recipients": "finance@example.com", "enabled": false,
 	})
 	post("/roles", map[string]any{"name": reader, "description": "Looks at usage", "rights": map[string][]string{"usage": {"view"}}})
 	gone := post("/operators", map[string]any{"login": "gone", "name": "Gone Elsewhere", "password": "not for long 2026"})
 	post("/operators/"+gone+"/disable", map[string]any{})
+	return []string{"/", "/roles/role?name=" + url.QueryEscape(reader), "/operators/" + gone}
 }
 
 const reader = "Reader of usage"
-
-// seeds are where the walk begins: the first page, and what a list has too far down.
-func seeds() []string { return []string{"/", "/roles/role?name=" + url.QueryEscape(reader)} }
 
 // states are the pages that only something in another state has a link to, and files that a form leads to. Tests of
 // their own visit them.
@@ -105,8 +105,7 @@ func states() []string {
 // TestPages looks at every page there is: it has one heading, complains of nothing, keeps nobody out, says the same
 // without scripts, and fits a phone.
 func TestPages(t *testing.T) {
-	somethingToSee(t)
-	pages, took := atlas(t)
+	pages, took := atlas(t, somethingToSee(t))
 	for _, pattern := range web.Patterns() {
 		if _, ok := pages[pattern]; !ok && strings.HasPrefix(pattern, "GET ") && !slices.Contains(states(), pattern) {
 			t.Errorf("no link leads to %s", pattern)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
 
@@ -23,8 +24,7 @@ func TestScreenshots(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	somethingToSee(t)
-	pages, _ := atlas(t)
+	pages, _ := atlas(t, somethingToSee(t))
 	b := open(t)
 	n := 0
 	for _, look := range []struct {
@@ -53,4 +53,13 @@ func TestScreenshots(t *testing.T) {
 		}
 	}
 	t.Logf("%d pictures in ./screenshots", n)
+}
+
+// colours are those that the system asks for: light or dark.
+func (b *tab) colours(scheme string) {
+	b.Helper()
+	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	if err != nil {
+		b.Fatal(err)
+	}
 }

@@ -155,12 +155,6 @@ func (b *tab) text(css string) string {
 	return eval[string](b, fmt.Sprintf(`(document.querySelector(%q) || {innerText: ""}).innerText`, css))
 }
 
-// has reports whether there is such an element.
-func (b *tab) has(css string) bool {
-	b.Helper()
-	return eval[bool](b, fmt.Sprintf(`!!document.querySelector(%q)`, css))
-}
-
 func (b *tab) click(css string) {
 	b.Helper()
 	b.do(chromedp.Click(chromedp.CSS(css)))
@@ -191,15 +185,6 @@ func (b *tab) size(width, height int64) {
 func (b *tab) scripts(on bool) {
 	b.Helper()
 	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on}); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// colours are those that the system asks for: light or dark.
-func (b *tab) colours(scheme string) {
-	b.Helper()
-	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
-	if err != nil {
 		b.Fatal(err)
 	}
 }

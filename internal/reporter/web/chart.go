@@ -1,10 +1,11 @@
 package web
 
 import (
-	"github.com/a-h/templ"
 	"math/big"
 	"strconv"
 	"strings"
+
+	"github.com/a-h/templ"
 )
 
 // chart is a series of exact decimals over labels, drawn on the server. Heights are worked out in integers:

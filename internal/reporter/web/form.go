@@ -1,9 +1,10 @@
 package web
 
 import (
-	"github.com/a-h/templ"
 	"net/url"
 	"strings"
+
+	"github.com/a-h/templ"
 )
 
 // form is what was typed, and what is wrong with it: a page whose form was refused is rendered again with

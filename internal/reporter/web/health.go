@@ -48,7 +48,7 @@ func (s *Site) health(v *visit) (templ.Component, error) {
 	if err != nil {
 		view.shards = s.trouble(v, err)
 	} else {
-		view.shards = sheet(shardsTable(v, shards))
+		view.shards = sheet(shardsTable(shards))
 		view.tiles = lagTiles(v, shards)
 	}
 	if free, err := s.Months.Servers.Reader().Disk(v.Context()); err == nil {
@@ -109,7 +109,7 @@ func lagTiles(v *visit, shards []report.Freshness) []tile {
 	return []tile{wait, {label: "Newest event counted", value: since(mark), note: moment(mark)}, {label: "Aggregator last heard of", value: since(seen), note: moment(seen)}}
 }
 
-func shardsTable(v *visit, shards []report.Freshness) table {
+func shardsTable(shards []report.Freshness) table {
 	t := table{name: "Shards of the log", empty: empty{text: "No aggregator has said anything yet. Without one nothing is counted; events are still accepted."}, columns: []column{
 		{title: "Shard", kind: asHead}, {title: "In the log", kind: asNumber, hint: "newest sequence"}, {title: "Counted", kind: asNumber, hint: "sequence up to which everything is counted"},
 		{title: "Events waiting", kind: asNumber}, {title: "Oldest of them", kind: asShort}, {title: "Counted up to", kind: asShort}, {title: "Heard of", kind: asShort},

@@ -103,14 +103,13 @@ func monthTabs(v *visit, m usage.Month) templ.Component {
 
 // monthView is a month with all that is known about it; a part that could not be made is a notice.
 type monthView struct {
-	info      report.MonthInfo
-	facts     []fact
-	checks    []months.Check
-	checking  templ.Component // trouble
-	versions  table
-	blocked   bool
-	ended     bool
-	closeHref string // "" where the viewer may not
+	info     report.MonthInfo
+	facts    []fact
+	checks   []months.Check
+	checking templ.Component // trouble
+	versions table
+	blocked  bool
+	ended    bool
 }
 
 func (s *Site) month(v *visit) (templ.Component, error) {

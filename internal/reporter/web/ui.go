@@ -37,9 +37,6 @@ type tab struct {
 // crumb is a step of the way to a page.
 type crumb struct{ title, href string }
 
-// day is a date for people.
-func day(at time.Time) string { return at.UTC().Format("2 Jan 2006") }
-
 // moment is an instant for people, to the minute, UTC; "" for none.
 func moment(i report.Instant) string {
 	if i == 0 {

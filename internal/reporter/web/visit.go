@@ -58,14 +58,6 @@ func (v *visit) number(name string, fallback, most int) int {
 	return n
 }
 
-// month is a parameter as a month; fallback stands for anything else.
-func (v *visit) month(name string, fallback usage.Month) usage.Month {
-	if m, err := usage.ParseMonth(v.query(name)); err == nil {
-		return m
-	}
-	return fallback
-}
-
 // thisMonth is the month of now, UTC.
 func (v *visit) thisMonth() usage.Month {
 	m, _ := usage.ParseMonth(v.now.UTC().Format("2006-01")) // always a month
@@ -106,7 +98,7 @@ const flashCookie = "flash"
 
 // flash says something on the page that is shown next: tone is of a notice.
 func (v *visit) flash(tone, text string) {
-	http.SetCookie(v.w, &http.Cookie{
+	http.SetCookie(v.w, &http.Cookie{ //nolint:gosec // Secure wherever the connection is
 		Name: flashCookie, Value: base64.RawURLEncoding.EncodeToString([]byte(tone + "\n" + text)), Path: "/",
 		HttpOnly: true, Secure: v.TLS != nil, SameSite: http.SameSiteLaxMode, MaxAge: 60,
 	})
@@ -118,7 +110,7 @@ func (v *visit) flashed() (tone, text string) {
 	if err != nil {
 		return "", ""
 	}
-	http.SetCookie(v.w, &http.Cookie{Name: flashCookie, Path: "/", HttpOnly: true, Secure: v.TLS != nil, SameSite: http.SameSiteLaxMode, MaxAge: -1})
+	http.SetCookie(v.w, &http.Cookie{Name: flashCookie, Path: "/", HttpOnly: true, Secure: v.TLS != nil, SameSite: http.SameSiteLaxMode, MaxAge: -1}) //nolint:gosec // as it was set
 	b, err := base64.RawURLEncoding.DecodeString(c.Value)
 	if err != nil {
 		return "", ""
@@ -128,15 +120,6 @@ func (v *visit) flashed() (tone, text string) {
 		tone = ""
 	}
 	return tone, text
-}
-
-// monthOptions are months to choose from, newest first, by name.
-func monthOptions(months []string) []option {
-	all := make([]option, len(months))
-	for i, m := range months {
-		all[i] = option{m, monthTitle(m)}
-	}
-	return all
 }
 
 // contextFor is the request's context with a bound of its own.
