@@ -243,8 +243,8 @@ func (s *Site) operatorShown(v *visit, o control.Operator, f *form, password str
 		f.values.Set("email", o.Email)
 		f.values.Set("subject", o.Subject)
 	}
-	manages := manages(v, &o)
-	view := operatorView{v: v, f: f, o: o, password: password, changes: manages && v.viewer.May(access.Operators, access.Edit)}
+	mine := manages(v, &o)
+	view := operatorView{v: v, f: f, o: o, password: password, changes: mine && v.viewer.May(access.Operators, access.Edit)}
 	if err := s.grantFields(v, &view); err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (s *Site) operatorShown(v *visit, o control.Operator, f *form, password str
 		view.grants.rows = append(view.grants.rows, row{txt(g.Role), txt(orNone(g.Account, "the whole tenant")), do})
 	}
 	switch {
-	case !manages:
+	case !mine:
 	case !o.DisabledAt.IsZero() && view.changes:
 		v.actions = []action{{title: "Enable", href: "/operators/" + o.ID + "/enable", main: true}}
 	case o.DisabledAt.IsZero() && v.viewer.May(access.Operators, access.Remove):
