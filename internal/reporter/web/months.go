@@ -280,7 +280,7 @@ func (s *Site) monthChanges(v *visit) (templ.Component, error) {
 		return nil, err
 	}
 	if len(versions) < 2 {
-		return joined(monthTabs(v, m), nothing(empty{text: "The month has " + plural(len(versions), "version") + ". There is something to compare when what became known after a close made a second one."})), nil
+		return joined(monthTabs(v, m), nothing(empty{text: "There is nothing to compare yet: what becomes known after a close makes a second version, and here is what it changed."})), nil
 	}
 	d, err := s.Months.Diff(v.Context(), v.viewer.Tenant, m, from, to, changeEvents)
 	if err != nil {
