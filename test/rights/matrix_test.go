@@ -251,6 +251,9 @@ func TestF24Pages(t *testing.T) {
 	asked, partnerView := 0, access.Right{Entity: access.PartnerReports, Verb: access.View}
 	for _, p := range web.Table() {
 		method, path, _ := strings.Cut(p.Pattern, " ")
+		if slices.Contains([]access.Entity{access.Months, access.Roles, access.Operators, access.Keys}, p.Right.Entity) && method != http.MethodGet && !p.Proof {
+			t.Errorf("%s changes money or rights without a proof of who asks", p.Pattern)
+		}
 		path = strings.NewReplacer("{$}", "", "{month}", "2026-01", "{id}", "x", "{name}", "x", "{shard}", "0", "{seq}", "1", "{idx}", "0", "{meter}", "tokens", "{rest...}", "").Replace(path)
 		for _, c := range []*caller{technician, none, nobody} {
 			var status int
