@@ -173,3 +173,76 @@ func TestJobFailsForTheAsker(t *testing.T) {
 	}
 	d.refused(http.MethodGet, key, "/report-jobs/"+j.ID+"/file", 404, "not-found")
 }
+
+// TestScheduleOverHTTP makes, changes and ends a schedule.
+func TestScheduleOverHTTP(t *testing.T) {
+	d := open(t, localstack.Shared(t))
+	d.fill()
+	key := d.key("acme", "reports:read", "reports:write")
+	other := d.key("other", "reports:read", "reports:write")
+	type schedule struct {
+		ID, Name, Recurrence, At, Zone, Recipients string
+		Enabled                                    bool
+		NextAt                                     string `json:"next_at"`
+		NextFrom                                   string `json:"next_from"`
+	}
+	for body, parameter := range map[string]string{
+		`{}`: "name",
+		`{"name":"x","recurrence":"Yearly","recipients":"a@b.example"}`:                                                          "recurrence",
+		`{"name":"x","recurrence":"Weekly","recipients":"a@b.example"}`:                                                          "weekday",
+		`{"name":"x","recurrence":"Daily","zone":"Mars","recipients":"a@b.example"}`:                                             "zone",
+		`{"name":"x","recurrence":"Daily","at":"25:00","recipients":"a@b.example"}`:                                              "at",
+		`{"name":"x","recurrence":"Monthly","month_day":32,"recipients":"a@b.example"}`:                                          "month_day",
+		`{"name":"x","recurrence":"Daily","report":"monthly-usage"}`:                                                             "recipients",
+		`{"name":"x","recurrence":"Hourly","report":"monthly-usage","recipients":"a@b.example"}`:                                 "recurrence",
+		`{"name":"x","recurrence":"Daily","report":"monthly-usage","parameters":{"month":"2026-03"},"recipients":"a@b.example"}`: "month",
+		`{"name":"x","recurrence":"Daily","report":"tenant-usage","recipients":"a@b.example"}`:                                   "account",
+	} {
+		status, _, answer := d.send(http.MethodPost, key, "/schedules", "", body)
+		var p problem.Problem
+		if err := json.Unmarshal([]byte(answer), &p); err != nil || status != http.StatusBadRequest || len(p.Errors) != 1 || p.Errors[0].Parameter != parameter {
+			t.Errorf("%s: %d %s, want 400 about %s", body, status, answer, parameter)
+		}
+	}
+	var s schedule
+	d.post(key, "/schedules", `{"name":"Weekly","report":"monthly-usage","recurrence":"weekly","weekday":"monday","recipients":"a@b.example, c@d.example"}`, http.StatusCreated, &s)
+	if s.NextAt != "2026-03-23T01:00:00Z" || s.NextFrom != "2026-03-16" || !s.Enabled || s.Recipients != "a@b.example, c@d.example" {
+		t.Errorf("made: %+v", s)
+	}
+	var all struct{ Rows []schedule }
+	if d.get(key, "/schedules", &all); len(all.Rows) != 1 || all.Rows[0].ID != s.ID {
+		t.Errorf("list: %+v", all)
+	}
+	if d.get(other, "/schedules", &all); len(all.Rows) != 0 {
+		t.Errorf("another tenant sees %+v", all)
+	}
+	d.refused(http.MethodGet, other, "/schedules/"+s.ID, 404, "not-found")
+	d.refused(http.MethodDelete, other, "/schedules/"+s.ID, 404, "not-found")
+	d.post(key, "/schedules/"+s.ID+"/disable", "", http.StatusOK, &s)
+	var disabled schedule
+	if d.get(key, "/schedules/"+s.ID, &disabled); disabled.Enabled || disabled.NextAt != "" {
+		t.Errorf("disabled: %+v", disabled)
+	}
+	status, _, answer := d.send(http.MethodPut, key, "/schedules/"+s.ID, "", `{"name":"Daily","report":"monthly-usage","recurrence":"Daily","at":"18:30","zone":"America/New_York","recipients":"a@b.example"}`)
+	if status != http.StatusOK || !strings.Contains(answer, `"next_at":"2026-03-20T22:30:00Z"`) {
+		t.Errorf("replaced: %d %s", status, answer)
+	}
+	if status, _, _ := d.send(http.MethodDelete, key, "/schedules/"+s.ID, "", ""); status != http.StatusNoContent {
+		t.Errorf("deleted: %d", status)
+	}
+	d.refused(http.MethodGet, key, "/schedules/"+s.ID, 404, "not-found")
+	var j job
+	d.post(key, "/report-jobs", `{"report":"monthly-usage","parameters":{"month":"2026-03"},"name":"Both","schedule":{"recurrence":"Monthly","recipients":"a@b.example"}}`, http.StatusAccepted, &j)
+	if d.get(key, "/schedules", &all); len(all.Rows) != 1 || all.Rows[0].Name != "Both" || all.Rows[0].Recurrence != "Monthly" {
+		t.Errorf("made with a job: %+v", all)
+	}
+	d.done(t, key, j.ID)
+	_, _, raw := d.send(http.MethodGet, key, "/reports/monthly-usage?month=2026-03&format=csv&raw=true", "", "")
+	if !strings.Contains(raw, `"=Acme, ""MSP"""`) {
+		t.Errorf("raw:\n%s", raw)
+	}
+	_, _, focus := d.send(http.MethodGet, key, "/reports/monthly-usage?month=2026-03&layout=focus&format=csv", "", "")
+	if lines := strings.Count(focus, "\r\n"); lines != 4 || !strings.HasPrefix(focus, "BilledCost,BillingAccountId,") {
+		t.Errorf("focus: %d lines\n%s", lines, focus)
+	}
+}
