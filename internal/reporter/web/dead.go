@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -34,6 +35,9 @@ const (
 	lettersRows = 100
 	hexMost     = 4 << 10  // bytes of what is no text that are shown
 	textMost    = 64 << 10 // bytes of text
+
+	countedWait  = 5 * time.Second // for what was sent again to be counted, before the page says that it is not yet
+	countedPause = 200 * time.Millisecond
 )
 
 func (s *Site) deadLetters(v *visit) (templ.Component, error) {
@@ -302,6 +306,28 @@ func (s *Site) replay(v *visit) (templ.Component, error) {
 		v.status = http.StatusConflict
 		return s.replayPage(v, d, f, sentence(err.Error()))
 	}
-	v.flash("good", "Sent again. What became of it is shown here as soon as it is counted; load the page again in a moment.")
-	return nil, redirect{eventHref(event.Source, event.ID)}
+	if s.counted(v, event.Source, event.ID) {
+		v.flash("good", "Sent again. This is what became of it.")
+		return nil, redirect{eventHref(event.Source, event.ID)}
+	}
+	v.flash("good", "Sent again as "+event.ID+". It is in the log, and not counted yet: look it up under Explain in a moment.")
+	return nil, redirect{letterHref(d.Position)}
+}
+
+// counted waits a moment for an event that was just sent.
+func (s *Site) counted(v *visit, source, id string) bool {
+	ctx, cancel := contextFor(v, countedWait)
+	defer cancel()
+	tick := time.NewTicker(countedPause)
+	defer tick.Stop()
+	for {
+		if _, err := s.Reports.Trace(ctx, v.viewer.Tenant, source, id); err == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
 }

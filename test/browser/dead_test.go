@@ -1,0 +1,38 @@
+package browser_test
+
+import (
+	"fmt"
+	"testing"
+)
+
+// TestReplay mends a dead letter on its page and sends it again: it counts, and the dead letter stays.
+func TestReplay(t *testing.T) {
+	b := open(t)
+	b.visit("/dead-letters?reason=conflict")
+	b.follow("twice")
+	if got := b.text(".notice strong"); got != "conflict" {
+		t.Errorf("the reason is %q", got)
+	}
+	b.follow("Send it again")
+	b.click("main form button.main") // its id is taken
+	b.await("the fault", `!!document.querySelector("#f-event-fault")`)
+	mended := eval[string](b, `document.querySelector("textarea[name=event]").value.replace('"twice"', '"twice-mended"')`)
+	b.fill("textarea[name=event]", mended)
+	b.click("main form button.main")
+	b.await("an answer", `location.pathname === "/event" || document.querySelector(".notice.good") !== null`)
+	err := await(t.Context(), pageWait, func() error {
+		b.visit("/event?source=demo%2Fcloud&id=twice-mended")
+		if got := b.text(".notice.good strong"); got != "It counts." {
+			return fmt.Errorf("the event that was sent again: %q", got)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	b.visit("/dead-letters?reason=conflict")
+	if !eval[bool](b, fmt.Sprintf(`document.querySelector("main").innerText.includes(%q)`, "twice")) {
+		t.Error("the dead letter is gone")
+	}
+	b.quiet("replay")
+}
