@@ -85,7 +85,7 @@ func (s *system) populate(ctx context.Context, dir string, info *populationInfo,
 	if info.Filled {
 		return nil
 	}
-	if _, err := s.settled(ctx); err != nil { // what an earlier run left in the log is counted first
+	if err := s.settled(ctx); err != nil { // what an earlier run left in the log is counted first
 		return err
 	}
 	from, stored, err := s.populated(ctx)
@@ -167,21 +167,21 @@ func (s *system) populated(ctx context.Context) (chunks, stored int64, err error
 	return n[0], n[1], nil
 }
 
-// settled waits until the ledger has the whole log, and answers its last sequence.
-func (s *system) settled(ctx context.Context) (int64, error) {
+// settled waits until the ledger has the whole log.
+func (s *system) settled(ctx context.Context) error {
 	state, err := s.log.Info(ctx, 0)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeQuiet)
 	defer cancel()
 	for {
 		last, err := s.number(ctx, `SELECT toInt64(max(seq)) FROM countinghouse.ledger WHERE shard < 1024`)
 		if err != nil || last >= int64(state.Last) {
-			return last, err
+			return err
 		}
 		if !pause(ctx, fillPoll) {
-			return last, fmt.Errorf("the ledger is at %d of %d messages after %s", last, state.Last, storeQuiet)
+			return fmt.Errorf("the ledger is at %d of %d messages after %s", last, state.Last, storeQuiet)
 		}
 	}
 }

@@ -129,7 +129,7 @@ func (m *onReports) measure(ctx context.Context, dir string) (err error) {
 	if m.key, err = newKey(ctx, store, populationTenant, "usage:read", "reports:read", "months:close"); err != nil {
 		return err
 	}
-	if _, err := m.settled(ctx); err != nil {
+	if err := m.settled(ctx); err != nil {
 		return err
 	}
 	if err := m.quiet(ctx, quietWait); err != nil {
@@ -333,7 +333,7 @@ func (m *onReports) restate(ctx context.Context, known int) error {
 	if err := errors.Join(p.send(populationTenant, eventlog.KindChunk, "", data), p.wait(ctx)); err != nil {
 		return err
 	}
-	if _, err := m.settled(ctx); err != nil {
+	if err := m.settled(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportWait)
