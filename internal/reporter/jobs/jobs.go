@@ -155,6 +155,9 @@ func (d *Desk) beat(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			if err := d.alive.Leave(context.WithoutCancel(ctx)); err != nil {
+				d.log.Debug("not taken off the list of the living; nobody waits for it", zap.Error(err))
+			}
 			return
 		case <-tick.C:
 		}
