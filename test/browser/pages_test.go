@@ -89,7 +89,7 @@ func somethingToSee(t *testing.T) (seeds []string) {
 		"name": "Every month", "recurrence": "monthly", "report": "tenant-usage", "format": "csv", "parameters": all, "recipients": "finance@example.com", "enabled": false,
 	})
 	post("/roles", map[string]any{"name": reader, "description": "Looks at usage", "rights": map[string][]string{"usage": {"view"}}})
-	gone := post("/operators", map[string]any{"login": "gone", "name": "Gone Elsewhere", "password": "not for long 2026"})
+	gone := post("/operators", map[string]any{"login": "gone", "name": "Gone Elsewhere", "password": "not for long 2026", "grants": []map[string]string{{"role": reader}}})
 	post("/operators/"+gone+"/disable", map[string]any{})
 	return []string{"/", "/roles/role?name=" + url.QueryEscape(reader), "/operators/" + gone}
 }
