@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
@@ -71,9 +72,31 @@ func TestReportsOfRandomLogs(t *testing.T) {
 					}
 				}
 			}
+			first.want("what the rules of the tree leave without effect", first.ruled(), strings.Join(h.known(first.tenant, historyLast).Refused(), "\n"))
+			first.want("the same, shuffled", second.ruled(), first.ruled())
 			t.Logf("%d events, rows: %v", len(h.events), rows)
 		})
 	}
+}
+
+// ruled are the events about accounts and services that have no effect, as "source id rule", sorted.
+func (w *world) ruled() string {
+	w.t.Helper()
+	var page struct {
+		Rows []struct{ Source, ID, Type, Reason string }
+	}
+	_, answer := w.get("/dead-letters?limit=1000")
+	if err := json.Unmarshal([]byte(answer), &page); err != nil {
+		w.t.Fatalf("%v: %s", err, answer)
+	}
+	var all []string
+	for _, r := range page.Rows {
+		if rule, found := strings.CutPrefix(r.Reason, "rule:"); found && (strings.HasPrefix(r.Type, "account.") || strings.HasPrefix(r.Type, "service.")) {
+			all = append(all, r.Source+" "+r.ID+" "+rule)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
 }
 
 // historyQuestion is a report to be asked for, and what the reference says; nil where it does not know it.
