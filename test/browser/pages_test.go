@@ -91,7 +91,7 @@ func somethingToSee(t *testing.T) (seeds []string) {
 	post("/roles", map[string]any{"name": reader, "description": "Looks at usage", "rights": map[string][]string{"usage": {"view"}}})
 	gone := post("/operators", map[string]any{"login": "gone", "name": "Gone Elsewhere", "password": "not for long 2026", "grants": []map[string]string{{"role": reader}}})
 	post("/operators/"+gone+"/disable", map[string]any{})
-	return []string{"/", "/roles/role?name=" + url.QueryEscape(reader), "/operators/" + gone}
+	return []string{"/", "/roles/role?name=" + url.QueryEscape(reader), "/operators/" + gone, "/months/" + time.Now().UTC().AddDate(0, 0, -40).Format("2006-01")}
 }
 
 const reader = "Reader of usage"
