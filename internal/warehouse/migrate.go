@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/schema"
 )
 
@@ -92,6 +93,7 @@ func (w *Warehouse) apply(ctx context.Context, m Migration, progress func(Migrat
 		if err := w.exec(ctx, w.expand(statement)); err != nil {
 			return fmt.Errorf("migration %s, statement %d of %d: %w", m.Name, i+1, len(statements), err)
 		}
+		faultpoint.Hit("warehouse/migrated")
 	}
 	const record = `INSERT INTO {{db}}.migrations (name, hash, applied_at) SELECT @name, @hash, now64(3, 'UTC')`
 	if err := w.exec(ctx, w.expand(record), named("name", m.Name), named("hash", m.Hash)); err != nil {

@@ -39,6 +39,12 @@ func CrashPoints(t *testing.T, packages ...string) []string {
 	return slices.Compact(names)
 }
 
+// AggregatorPoints are the crash points that a life of the aggregator reaches: all of its own and of the warehouse
+// but that of the migrator, which test/upgrade kills.
+func AggregatorPoints(t *testing.T) []string {
+	return slices.DeleteFunc(CrashPoints(t, "aggregator", "warehouse"), func(name string) bool { return name == "warehouse/migrated" })
+}
+
 // KillAtPoints lets a part die at each of its crash points, some of them at a later hit.
 func (f *Fight) KillAtPoints(part *rig.Part, names []string, each int) {
 	f.T.Helper()

@@ -18,7 +18,7 @@ func TestF01CrashPointsOfIngest(t *testing.T) {
 // F02: the aggregator dies at every crash point: read, decided, owner row written, earlier inserts killed,
 // watermarks read, before and after any insert, before the ledger, after it.
 func TestF02CrashPointsOfAggregator(t *testing.T) {
-	names := fight.CrashPoints(t, "aggregator", "warehouse")
+	names := fight.AggregatorPoints(t)
 	f := fight.Begin(t, "F02p", rig.Options{})
 	f.KillAtPoints(f.Rig.Aggregators[0], names, fight.Rounds(1, 20))
 	f.End()

@@ -100,7 +100,7 @@ func soak(t *testing.T, lasts time.Duration) (*soaking, oracle.Result) {
 }
 
 func beginSoak(t *testing.T, opts rig.Options) *soaking {
-	s := &soaking{points: append(fight.CrashPoints(t, "aggregator", "warehouse"), fight.CrashPoints(t, "ingest")...), faults: map[string]int{}}
+	s := &soaking{points: append(fight.AggregatorPoints(t), fight.CrashPoints(t, "ingest")...), faults: map[string]int{}}
 	opts.Aggregators = []string{"one", "two"}
 	opts.ClickHouseOfAggregator, opts.NATSOfIngest = proxy.Between(t, &s.warehouse), proxy.Between(t, &s.toLog)
 	opts.NATSOfAggregator = proxy.BetweenEach(t, &s.nats)

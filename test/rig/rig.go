@@ -54,6 +54,7 @@ type Options struct {
 	NATSDir, ClickHouseDir string // where they keep their data, a small disk for instance; default a folder of the rig's
 	LogMaxBytes            int64  // of each partition's stream; default 4 GiB
 
+	Behind    bool    // the tables are as they were before the last migration
 	Unready   bool    // ingest need not become ready
 	LazySync  bool    // NATS acknowledges before it syncs
 	NATSHosts []*Host // where servers of the log run: one, or three as a cluster; default one on loopback
@@ -76,6 +77,7 @@ type Rig struct {
 	keys   map[string]string // their ids
 	oracle *oracle.Oracle    // of all loads
 	loads  int
+	front  string // of what stands before ingest, if anything does
 
 	NATS        *Part
 	ClickHouse  *Part   // the one that is read
@@ -180,7 +182,12 @@ func (r *Rig) prepare() error {
 		return err
 	}
 	defer w.Close()
-	if err := w.Migrate(r.ctx, nil); err != nil {
+	if r.opts.Behind {
+		err = migrateAllButLast(r.ctx, w)
+	} else {
+		err = w.Migrate(r.ctx, nil)
+	}
+	if err != nil {
 		return err
 	}
 	return r.control(func(l *eventlog.Log, store *control.Store) error {
@@ -316,7 +323,14 @@ func fetch(ctx context.Context, address string) (io.ReadCloser, error) {
 }
 
 // URL is where events are posted.
-func (r *Rig) URL() string { return "http://" + r.address("ingest", r.ports[0]) + "/api/v1/events" }
+func (r *Rig) URL() string {
+	if r.front != "" {
+		return r.front + eventsPath
+	}
+	return "http://" + r.address("ingest", r.ports[0]) + eventsPath
+}
+
+const eventsPath = "/api/v1/events"
 
 // Admin is where ingest and the aggregators answer how they are.
 func (r *Rig) Admin() (ingest string, aggregators []string) {
