@@ -18,8 +18,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-const keyBodyMax = 64 << 10
-
 type newKeyInput struct {
 	RawBody []byte
 }

@@ -62,7 +62,7 @@ func (s *Server) Close() {
 	close(s.hangs)
 	_ = s.server.Close()
 	_ = s.listen.Close() // of a server that did not come to serve
-	_ = <-s.served       // that it was closed
+	<-s.served           // that it was closed
 }
 
 // Port is where it listens.
