@@ -36,7 +36,7 @@ type Mail struct {
 type Server struct {
 	server *smtp.Server
 	listen net.Listener
-	served chan error
+	served chan struct{}
 
 	mu    sync.Mutex
 	acts  []Act // for the next mails; then Take
@@ -46,14 +46,17 @@ type Server struct {
 
 // Start listens on loopback.
 func Start() (*Server, error) {
-	s := &Server{served: make(chan error, 1), hangs: make(chan struct{})}
+	s := &Server{served: make(chan struct{}), hangs: make(chan struct{})}
 	s.server = smtp.NewServer(s)
 	s.server.Domain, s.server.EnableSMTPUTF8 = "localhost", true
 	var err error
 	if s.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	go func() { s.served <- s.server.Serve(s.listen) }()
+	go func() {
+		defer close(s.served)
+		_ = s.server.Serve(s.listen) // that it was closed
+	}()
 	return s, nil
 }
 
@@ -62,7 +65,7 @@ func (s *Server) Close() {
 	close(s.hangs)
 	_ = s.server.Close()
 	_ = s.listen.Close() // of a server that did not come to serve
-	<-s.served           // that it was closed
+	<-s.served
 }
 
 // Port is where it listens.
