@@ -275,7 +275,7 @@ func (u *upgrade) ahead(t *testing.T) {
 		"INSERT INTO " + rig.Database + ".migrations (name, hash, applied_at) SELECT '9999_tomorrow.sql', 'tomorrow', now64(3, 'UTC')",
 	}
 	for target := range warehouse.Targets {
-		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN of_tomorrow String DEFAULT 'x'", rig.Database, warehouse.Target(target)))
+		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN of_tomorrow String DEFAULT 'x'", rig.Database, target))
 	}
 	for _, statement := range statements {
 		body, err := u.fight.Rig.Warehouse().Stream(t.Context(), statement)
