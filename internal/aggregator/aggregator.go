@@ -37,6 +37,7 @@ type App struct {
 	servers    *warehouse.Servers
 	health     *telemetry.Health
 	admin      *telemetry.AdminServer
+	tracer     *telemetry.Tracer
 	partitions []*partition
 
 	cancel context.CancelFunc
@@ -81,6 +82,9 @@ func (a *App) start(ctx context.Context) error {
 	nats := a.cfg.NATS
 	nats.Name = "countinghouse-aggregator"
 	var err error
+	if a.tracer, err = telemetry.NewTracer(ctx, a.cfg.Trace, version, a.zap); err != nil {
+		return err
+	}
 	if a.log, err = eventlog.Dial(nats, a.zap); err != nil {
 		return err
 	}
@@ -92,7 +96,7 @@ func (a *App) start(ctx context.Context) error {
 	}
 	for id := range a.log.Partitions() {
 		a.partitions = append(a.partitions, &partition{
-			id: uint16(id), cfg: a.cfg, log: a.log, servers: a.servers, metrics: metrics,
+			id: uint16(id), cfg: a.cfg, log: a.log, servers: a.servers, metrics: metrics, tracer: a.tracer,
 			zap: a.zap.With(zap.Int("partition", id)),
 		})
 	}
@@ -172,5 +176,6 @@ func (a *App) release(ctx context.Context) {
 		if a.servers != nil {
 			_ = a.servers.Close() // every session has closed its own
 		}
+		a.tracer.Close(ctx)
 	})
 }

@@ -23,7 +23,8 @@ type Config struct {
 	InFlightBytes int64         `koanf:"in_flight_bytes" unit:"bytes" help:"bytes of the log on their way to the warehouse, at most"`
 	LeaseTTL      time.Duration `koanf:"lease_ttl" help:"how long a partition waits for an aggregator that went silent"`
 
-	Log telemetry.LogConfig `koanf:"log"`
+	Log   telemetry.LogConfig   `koanf:"log"`
+	Trace telemetry.TraceConfig `koanf:"trace"`
 }
 
 const (
@@ -43,7 +44,7 @@ func DefaultConfig() Config {
 		Dir: "aggregator", AdminListen: "127.0.0.1:9102", NATS: eventlog.DefaultConfig(),
 		ClickHouse: warehouse.DefaultConfig(),
 		BatchRows:  batchRows, FlushWait: flushWait, InFlightBytes: inFlightBytes, LeaseTTL: leaseTTL,
-		Log: telemetry.DefaultLogConfig(),
+		Log: telemetry.DefaultLogConfig(), Trace: telemetry.DefaultTraceConfig(),
 	}
 }
 
@@ -60,6 +61,9 @@ func (c Config) Validate() []error {
 	bad(c.FlushWait <= 0 || c.FlushWait > time.Minute, "flush_wait: %s, want more than 0 and at most 1m", c.FlushWait)
 	bad(c.InFlightBytes < 1<<20, "in_flight_bytes: %d, want at least 1 MiB", c.InFlightBytes)
 	bad(c.LeaseTTL < time.Second, "lease_ttl: %s, want at least 1s", c.LeaseTTL)
+	if err := c.Trace.Validate(); err != nil {
+		faults = append(faults, err)
+	}
 	if c.Dir == "" {
 		faults = append(faults, errors.New("dir: missing"))
 	}

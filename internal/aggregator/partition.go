@@ -29,6 +29,7 @@ type partition struct {
 	place     func(ctx context.Context, partition int, server string) (string, error)
 	warehouse *warehouse.Warehouse // the partition's server; nil until it was found, and then the same for ever
 	metrics   *telemetry.Aggregator
+	tracer    *telemetry.Tracer // nil: off
 	zap       *zap.Logger
 
 	filter   *filter // nil until the first session

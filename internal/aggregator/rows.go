@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
@@ -19,8 +20,9 @@ type chunk struct {
 	hash       [16]byte
 	missing    bool // a sequence the log does not have
 	events     []item
-	rejects    []reject // quarantined while decoding
-	weight     int64    // credit taken for it: bytes in flight
+	rejects    []reject         // quarantined while decoding
+	weight     int64            // credit taken for it: bytes in flight
+	origin     telemetry.Origin // the span it was published in, if that is recorded
 
 	packed  []byte           // as in the log; nil where events and rejects say it all
 	ids     []identified     // of its events, in order
@@ -159,6 +161,7 @@ type batch struct {
 	oldest      int64           // Unix ms: loggedAt of the first chunk, for the lag metric
 	weight      int64           // credit to give back
 	touched     map[string]bool // tenants whose directory it changes
+	span        *telemetry.Span // from its decision to its end; nil: it is not traced
 }
 
 // chunkAt is the chunk of a sequence that b has.

@@ -74,7 +74,9 @@ func (s *session) read(ctx context.Context) error {
 		}
 		if gap == nil {
 			faultpoint.Hit("aggregator/fetched")
-			err = s.pass(ctx, s.decoder.decode(m))
+			c := s.decoder.decode(m)
+			c.origin = s.tracer.ReadOrigin(ctx, m.Header)
+			err = s.pass(ctx, c)
 		} else {
 			err = s.missing(ctx, gap)
 		}
@@ -144,7 +146,7 @@ func (s *session) decide(ctx context.Context) error {
 	for {
 		full := rows >= s.cfg.BatchRows
 		if len(pending) > 0 && !flying && (full || due || starved && len(s.chunks) == 0) {
-			b, err := s.decider.decide(ctx, pending, s.blocks)
+			b, err := s.decideTraced(ctx, pending)
 			if err != nil {
 				return err
 			}
@@ -199,7 +201,9 @@ func (s *session) store(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case b := <-s.batches:
-			if err := commit(ctx, s.sink, b); err != nil {
+			err := commit(b.span.In(ctx), s.sink, b)
+			b.span.End(err)
+			if err != nil {
 				return err
 			}
 			faultpoint.Hit("aggregator/committed")

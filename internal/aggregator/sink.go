@@ -22,8 +22,13 @@ func (s *sink) Insert(ctx context.Context, t warehouse.Target, b *batch) error {
 	if block.Rows() == 0 {
 		return nil
 	}
+	ctx, span := telemetry.Child(ctx, "insert")
+	span.Text("db.collection.name", t.String())
+	span.Int("countinghouse.rows", block.Rows())
 	started := time.Now()
-	if err := s.writer.Insert(ctx, block); err != nil {
+	err := s.writer.Insert(ctx, block)
+	span.End(err)
+	if err != nil {
 		return err
 	}
 	s.metrics.Insert.WithLabelValues(t.String()).Observe(time.Since(started).Seconds())

@@ -55,6 +55,7 @@ var libraries = []struct {
 }{
 	{"github.com/nats-io/", []string{"eventlog", "control", "localstack"}, "the log and the control state are the only ways to NATS"},
 	{"github.com/ClickHouse/", []string{"warehouse", "localstack"}, "every query and insert lives in the warehouse, beside its rules"},
+	{"go.opentelemetry.io/", []string{"telemetry"}, "what a span may hold is decided in one place"},
 	{"github.com/ebitengine/purego", []string{"localstack"}, "only the engine's child process loads a foreign library"},
 }
 

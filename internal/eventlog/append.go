@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/countinghouse/countinghouse/internal/telemetry"
 )
 
 // Receipt says where the log holds the bytes. Whether they are on disk by then is the server's setting
@@ -66,7 +68,7 @@ func (g *gate) leave(size int64) {
 // bytes under the same id again as long as that can help. After ErrUnavailable they may be in the log or
 // not; append them again under the same id. The chunk is not kept.
 func (l *Log) Append(ctx context.Context, tenant string, id uuid.UUID, chunk []byte) (Receipt, error) {
-	return l.AppendMessage(ctx, tenant, KindChunk, nil, id, chunk)
+	return l.AppendMessage(ctx, tenant, KindChunk, telemetry.Carry(ctx, nil), id, chunk)
 }
 
 // AppendMessage is Append for any kind of message, with headers of its own.

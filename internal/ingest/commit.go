@@ -54,6 +54,7 @@ type committer struct {
 	log      appender
 	logger   *zap.Logger
 	metrics  *telemetry.Ingest
+	tracer   *telemetry.Tracer // nil: off
 	now      func() time.Time
 	linger   time.Duration
 	inFlight int // chunks in flight per lane
@@ -109,7 +110,8 @@ type batch struct {
 	events   int
 	deadline time.Time
 	tickets  []*ticket
-	queue    *queue // that it is in flight of
+	origins  []telemetry.Origin // requests that are traced
+	queue    *queue             // that it is in flight of
 }
 
 // ticket is one request's claim: done closes when every chunk with events of it has its answer.
@@ -149,7 +151,7 @@ func (c *committer) submit(ctx context.Context, key laneKey, memory *account, ev
 	l := c.lane(key)
 	// pending is submit's own 1, so that no chunk settles the ticket before the last is filled.
 	t := &ticket{memory: memory, cost: cost, done: make(chan struct{}), pending: 1}
-	starts, linger, err := c.pack(l, t, events, deadline)
+	starts, linger, err := c.pack(l, t, events, deadline, telemetry.OriginOf(ctx))
 	if err != nil {
 		c.logger.Error("the chunk encoder refused events that were validated", zap.Error(err))
 	}
@@ -164,7 +166,7 @@ func (c *committer) submit(ctx context.Context, key laneKey, memory *account, ev
 }
 
 // pack puts events into the lane's chunks and chooses what is published now.
-func (c *committer) pack(l *lane, t *ticket, events []usage.Event, deadline time.Time) (starts []*batch, linger bool, err error) {
+func (c *committer) pack(l *lane, t *ticket, events []usage.Event, deadline time.Time, origin telemetry.Origin) (starts []*batch, linger bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(events) > 0 && err == nil {
@@ -175,6 +177,9 @@ func (c *committer) pack(l *lane, t *ticket, events []usage.Event, deadline time
 			t.pending++
 			t.mu.Unlock()
 			b.tickets = append(b.tickets, t)
+			if origin.Recorded() {
+				b.origins = append(b.origins, origin)
+			}
 			if deadline.After(b.deadline) {
 				b.deadline = deadline
 			}
@@ -367,7 +372,7 @@ func (c *committer) run(ctx context.Context, l *lane, b *batch) {
 
 func (c *committer) release(b *batch) {
 	clear(b.tickets)
-	b.tickets, b.deadline, b.queue = b.tickets[:0], time.Time{}, nil
+	b.tickets, b.origins, b.deadline, b.queue = b.tickets[:0], b.origins[:0], time.Time{}, nil
 	if cap(b.encoded) > encodedKeep {
 		b.encoded = nil
 	}
@@ -381,8 +386,11 @@ func (c *committer) publish(ctx context.Context, key laneKey, b *batch) (partiti
 	faultpoint.Hit("ingest/chunk-filled")
 	ctx, cancel := context.WithDeadline(ctx, b.deadline)
 	defer cancel()
+	ctx, span := c.tracer.Join(ctx, "chunk", b.origins)
+	span.Int("countinghouse.events", b.events)
 	began := time.Now()
 	receipt, err := c.log.Append(ctx, key.tenant, uuid.New(), b.encoded)
+	span.End(err)
 	if err != nil {
 		c.logger.Warn("chunk not confirmed; its requests are answered 503", zap.Error(err), zap.Int("events", b.events))
 		return 0, fmt.Errorf("%d events: %w", b.events, err)

@@ -13,16 +13,17 @@ import (
 
 // Config is the whole of cmd/ingest's configuration; the help texts are its reference.
 type Config struct {
-	Listen      string              `koanf:"listen" help:"address to take events on"`
-	AdminListen string              `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
-	AllowLossy  bool                `koanf:"allow_lossy" help:"be ready although the log may lose acknowledged events in a power cut"`
-	ExtraTypes  []string            `koanf:"extra_types" help:"further event types to take; stored, not metered"`
-	TLS         TLSConfig           `koanf:"tls"`
-	HTTP        HTTPConfig          `koanf:"http"`
-	Limit       LimitConfig         `koanf:"limit"`
-	Commit      CommitConfig        `koanf:"commit"`
-	NATS        eventlog.Config     `koanf:"nats"`
-	Log         telemetry.LogConfig `koanf:"log"`
+	Listen      string                `koanf:"listen" help:"address to take events on"`
+	AdminListen string                `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
+	AllowLossy  bool                  `koanf:"allow_lossy" help:"be ready although the log may lose acknowledged events in a power cut"`
+	ExtraTypes  []string              `koanf:"extra_types" help:"further event types to take; stored, not metered"`
+	TLS         TLSConfig             `koanf:"tls"`
+	HTTP        HTTPConfig            `koanf:"http"`
+	Limit       LimitConfig           `koanf:"limit"`
+	Commit      CommitConfig          `koanf:"commit"`
+	NATS        eventlog.Config       `koanf:"nats"`
+	Log         telemetry.LogConfig   `koanf:"log"`
+	Trace       telemetry.TraceConfig `koanf:"trace"`
 
 	// Clock is the time events are judged by; nil is the machine's. For tests.
 	Clock func() time.Time `koanf:"-"`
@@ -104,6 +105,7 @@ func DefaultConfig() Config {
 		Commit: CommitConfig{Wait: 5 * time.Second, InFlight: 8},
 		NATS:   eventlog.DefaultConfig(),
 		Log:    telemetry.DefaultLogConfig(),
+		Trace:  telemetry.DefaultTraceConfig(),
 	}
 }
 
@@ -121,6 +123,7 @@ func (c *Config) Validate() error {
 	if err := tlsfile.Pair("tls.", c.TLS.Cert, c.TLS.Key, time.Now()); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, c.Trace.Validate())
 	for name, n := range map[string]int64{
 		"http.connections": int64(h.Connections), "http.header_bytes": int64(h.HeaderBytes), "http.header_wait": int64(h.HeaderWait),
 		"http.body_wait": int64(h.BodyWait), "http.idle_wait": int64(h.IdleWait), "http.drain_wait": int64(h.DrainWait),

@@ -30,6 +30,7 @@ type front struct {
 	guesses   *guesses
 	scratches *scratches
 	metrics   *telemetry.Ingest
+	tracer    *telemetry.Tracer // nil: off
 	logger    *zap.Logger
 	now       func() time.Time
 	reachable func() error              // nil while the log is connected and its streams are known
@@ -76,12 +77,20 @@ func (s *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, refuse(codeMethod, "events are sent with POST; what became of one is told by the reporter").Correlated(correlation))
 		return
 	}
+	ctx, span := s.tracer.Request(r.Context(), "POST "+eventsPath, r.Header)
+	if span != nil {
+		r = r.WithContext(ctx)
+		defer span.End(nil) // whatever panics
+	}
 	out, refusal := s.take(w, r, correlation)
 	if refusal != nil {
 		s.refuse(w, refusal.Correlated(correlation))
+		span.Int("http.response.status_code", refusal.Status)
 	} else {
 		faultpoint.Hit("ingest/before-answer")
 		s.accept(w, out)
+		span.Int("http.response.status_code", http.StatusAccepted)
+		span.Int("countinghouse.events", out.Accepted)
 	}
 	s.metrics.Waiting.Set(float64(s.tenants.all.used.Load()))
 	s.metrics.Request.Observe(time.Since(began).Seconds())

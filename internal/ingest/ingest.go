@@ -43,6 +43,7 @@ type App struct {
 	watch    *watch
 	commit   *committer
 	health   *telemetry.Health
+	tracer   *telemetry.Tracer
 	admin    *telemetry.AdminServer
 	listener net.Listener
 	server   *http.Server
@@ -77,6 +78,9 @@ func (a *App) start(ctx context.Context) error {
 	a.health = telemetry.NewHealth()
 
 	var err error
+	if a.tracer, err = telemetry.NewTracer(ctx, a.cfg.Trace, version, a.logger); err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
 	if a.listener, err = a.listen(); err != nil {
 		return err
 	}
@@ -108,6 +112,7 @@ func (a *App) start(ctx context.Context) error {
 	commit.Abreast = commit.abreast(nats.Replicas)
 	a.commit = newCommitter(a.log, commit, metrics, now, a.logger)
 	handler := newFront(&a.cfg, a.keys, a.commit, metrics, now, a.watch.usable, a.logger)
+	a.commit.tracer, handler.tracer = a.tracer, a.tracer
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return fmt.Errorf("ingest: %w", err)
 	}
@@ -227,5 +232,6 @@ func (a *App) stop(ctx context.Context) error {
 	if a.admin != nil {
 		err = errors.Join(err, a.admin.Close(ctx))
 	}
+	a.tracer.Close(ctx)
 	return err
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
 	"github.com/countinghouse/countinghouse/internal/reporter/signin"
+	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -32,6 +33,7 @@ const prefix = "/api/v1"
 // server is the HTTP surface, without the port.
 type server struct {
 	log     *zap.Logger
+	tracer  *telemetry.Tracer // nil: off
 	reports *report.Reports
 	months  *months.Keeper
 	keys    *control.Store
@@ -169,7 +171,20 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, refuse(codeOverloaded, "too many requests at once; retry").Correlated(correlation))
 		return
 	}
-	s.mux.ServeHTTP(p, r)
+	s.traced(p, r)
+}
+
+// traced is the request within its span, which is named by the route: paths may hold what producers wrote.
+func (s *server) traced(w http.ResponseWriter, r *http.Request) {
+	ctx, span := s.tracer.Request(r.Context(), "HTTP "+r.Method, r.Header)
+	if span != nil {
+		r = r.WithContext(ctx)
+		defer func() {
+			span.Text("http.route", r.Pattern)
+			span.End(nil)
+		}()
+	}
+	s.mux.ServeHTTP(w, r)
 }
 
 // allowed reports whether the path exists under another method.

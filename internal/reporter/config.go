@@ -16,19 +16,20 @@ import (
 
 // Config is the whole of cmd/reporter's configuration; the help texts are its reference.
 type Config struct {
-	Listen      string              `koanf:"listen" help:"address of the API"`
-	AdminListen string              `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
-	CursorKey   string              `koanf:"cursor_key" secret:"true" help:"signs the cursors of pages; the same for all reporters behind one address; random if empty"`
-	Ingest      string              `koanf:"ingest" help:"URL of ingest, through which dead letters are sent again from the pages; empty: the pages say how to do it from a shell"`
-	HTTP        HTTPConfig          `koanf:"http"`
-	Limit       LimitConfig         `koanf:"limit"`
-	Months      months.Config       `koanf:"months"`
-	Jobs        jobs.Config         `koanf:"jobs"`
-	Mail        mail.Config         `koanf:"mail"`
-	SignIn      signin.Config       `koanf:"sign_in"`
-	ClickHouse  warehouse.Config    `koanf:"clickhouse"`
-	NATS        control.Config      `koanf:"nats"`
-	Log         telemetry.LogConfig `koanf:"log"`
+	Listen      string                `koanf:"listen" help:"address of the API"`
+	AdminListen string                `koanf:"admin_listen" help:"address of /livez, /readyz, /metrics, /version"`
+	CursorKey   string                `koanf:"cursor_key" secret:"true" help:"signs the cursors of pages; the same for all reporters behind one address; random if empty"`
+	Ingest      string                `koanf:"ingest" help:"URL of ingest, through which dead letters are sent again from the pages; empty: the pages say how to do it from a shell"`
+	HTTP        HTTPConfig            `koanf:"http"`
+	Limit       LimitConfig           `koanf:"limit"`
+	Months      months.Config         `koanf:"months"`
+	Jobs        jobs.Config           `koanf:"jobs"`
+	Mail        mail.Config           `koanf:"mail"`
+	SignIn      signin.Config         `koanf:"sign_in"`
+	ClickHouse  warehouse.Config      `koanf:"clickhouse"`
+	NATS        control.Config        `koanf:"nats"`
+	Log         telemetry.LogConfig   `koanf:"log"`
+	Trace       telemetry.TraceConfig `koanf:"trace"`
 
 	// Clock decides which months are open; nil is the machine's. For tests.
 	Clock func() time.Time `koanf:"-"`
@@ -72,6 +73,7 @@ func DefaultConfig() Config {
 		ClickHouse: warehouse.DefaultConfig(),
 		NATS:       control.DefaultConfig(),
 		Log:        telemetry.DefaultLogConfig(),
+		Trace:      telemetry.DefaultTraceConfig(),
 	}
 }
 
@@ -96,6 +98,7 @@ func (c *Config) Validate() error {
 	want(c.Limit.QueryMemory > 0, "limit.query_memory: must be positive")
 	want(h.DrainDelay >= 0, "http.drain_delay: must not be negative")
 	want(c.ClickHouse.QueryTimeout > 0, "clickhouse.query_timeout: must be positive")
+	errs = append(errs, c.Trace.Validate())
 	for _, fault := range c.Months.Validate() {
 		errs = append(errs, fmt.Errorf("months.%w", fault))
 	}

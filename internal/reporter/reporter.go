@@ -61,6 +61,7 @@ type App struct {
 	auditor   *audit.Auditor // nil where Config brought its own
 	health    *telemetry.Health
 	admin     *telemetry.AdminServer
+	tracer    *telemetry.Tracer
 	listener  net.Listener
 	server    *http.Server
 
@@ -94,6 +95,9 @@ func (a *App) start(ctx context.Context) error {
 	version := telemetry.BuildVersion("reporter")
 	registry := telemetry.NewRegistry(version)
 	var err error
+	if a.tracer, err = telemetry.NewTracer(ctx, a.cfg.Trace, version, a.log); err != nil {
+		return err
+	}
 	if a.listener, err = listen(a.cfg.Listen); err != nil {
 		return err
 	}
@@ -150,7 +154,7 @@ func (a *App) start(ctx context.Context) error {
 		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates, Replay: a.replay(now),
 	})
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
-		log: a.log, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
+		log: a.log, tracer: a.tracer, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
 		people: a.people, signIn: signIn, site: signIn.Protect(site), cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP,
 	}))
@@ -328,4 +332,5 @@ func (a *App) release(ctx context.Context) {
 	if a.servers != nil {
 		_ = a.servers.Close() // nothing is pending
 	}
+	a.tracer.Close(ctx)
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/countinghouse/countinghouse/internal/telemetry"
 )
 
 // expand puts the names of the two databases in place of {{db}} and {{api}}. Names are checked by Open;
@@ -60,6 +62,14 @@ type Rows interface {
 func (w *Warehouse) Query(ctx context.Context, sql string, args []any, scan func(Rows) error) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
+	ctx, span := telemetry.Child(ctx, "query")
+	span.Text("db.query.text", sql)
+	err := w.query(ctx, sql, args, scan)
+	span.End(err)
+	return err
+}
+
+func (w *Warehouse) query(ctx context.Context, sql string, args []any, scan func(Rows) error) error {
 	rows, err := w.pool.get().Query(bounded(ctx), w.expand(sql), args...)
 	if err != nil {
 		return fmt.Errorf("query: %w", w.unanswered(err))
