@@ -122,8 +122,13 @@ type Sender struct {
 	sent *prometheus.CounterVec // by result
 }
 
-// New is a sender; sent counts what became of mails.
-func New(cfg Config, sent *prometheus.CounterVec) *Sender { return &Sender{cfg, sent} }
+// New is a sender; sent counts what became of mails, from nought: an alert on what has never happened yet needs it.
+func New(cfg Config, sent *prometheus.CounterVec) *Sender {
+	for _, result := range []string{resultSent, resultPutOff, resultUnknown, resultRefused} {
+		sent.WithLabelValues(result)
+	}
+	return &Sender{cfg, sent}
+}
 
 // Config is how it sends.
 func (s *Sender) Config() Config { return s.cfg }
