@@ -49,7 +49,7 @@ func (d *demo) bash(script string) (string, error) {
 func TestExportHowTo(t *testing.T) {
 	t.Parallel()
 	d := startDemo(t)
-	for _, name := range []string{"export-a-report.md", "prove-a-number.md", "schedule-a-report.md"} {
+	for _, name := range []string{"export-a-report.md", "prove-a-number.md", "schedule-a-report.md", "run-in-production.md"} {
 		text, err := os.ReadFile(filepath.Join(top, "docs", "how-to", name))
 		if err != nil {
 			t.Fatal(err)
