@@ -392,9 +392,9 @@ func restored(t *testing.T, lost []string) {
 		}
 	}
 	h.keeper("2", byHand())
-	h.await("both versions", func() bool {
+	h.await("both versions, and the adjustments, which are stored last", func() bool {
 		after := h.versions("2026-01")
-		return len(after) == 2 && len(h.rows("2026-01", after[1].CloseID)) == len(rows[1])
+		return len(after) == 2 && len(h.rows("2026-01", after[1].CloseID)) == len(rows[1]) && h.count("month_adjustments") == uint64(len(adjustments))
 	})
 	if after := h.versions("2026-01"); !reflect.DeepEqual(before, after) {
 		t.Errorf("versions %+v, were %+v", after, before)
