@@ -49,7 +49,7 @@ func startIngest(t *testing.T, tool, nats, monitor string) {
 	p, err := localstack.StartPart(t.Context(), localstack.Part{
 		Name: "ingest", Exe: tool, Ready: func(ctx context.Context) error { return ready(ctx, "http://"+admin+"/readyz") },
 		LogFile: filepath.Join(t.TempDir(), "ingest.log"), // its end is part of an error
-		Args:    []string{"__ingest", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[0]), "--admin-listen", admin, "--nats", nats, "--nats-monitor-urls", monitor},
+		Args:    []string{"__ingest", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[0]), "--admin-listen", admin, "--nats", nats, "--nats-monitor-urls", monitor, "--nats-max-bytes", "64MiB"},
 	})
 	if err != nil {
 		t.Fatal(err)
