@@ -11,7 +11,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
@@ -78,8 +78,7 @@ func NewTracer(ctx context.Context, cfg TraceConfig, v Version, log *zap.Logger)
 	if u, err := url.Parse(endpoint); err == nil && strings.Trim(u.Path, "/") == "" {
 		endpoint = u.JoinPath("v1", "traces").String()
 	}
-	to, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint), otlptracehttp.WithTimeout(sendWait),
-		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{}))
+	to, err := otlptrace.New(ctx, &collector{endpoint: endpoint, client: &http.Client{Timeout: sendWait}})
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
 	}
