@@ -284,7 +284,9 @@ func TestSecretsAreNotStored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		trail = append(trail, string(m.Data))
+		if strings.HasPrefix(m.Subject, "control.key.") { // the others are the audit log, which tells the same
+			trail = append(trail, string(m.Data))
+		}
 		if strings.Contains(string(m.Data), secret[16:40]) {
 			t.Error("the secret is in the log of changes")
 		}
