@@ -20,9 +20,6 @@ import (
 
 func TestMain(m *testing.M) { localstack.Main(m) }
 
-// histories is how many generated histories the oracle judges.
-const histories = 16
-
 type bench struct {
 	*reporttest.World
 	engine  *localstack.ClickHouse

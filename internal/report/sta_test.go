@@ -14,9 +14,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
-// staHistories is how many generated histories are judged.
-const staHistories = 8
-
 // storeSTA writes the history for the tenant, in the order in which it was recorded.
 func (b bench) storeSTA(t testing.TB, tenant string, h *staHistory) {
 	t.Helper()

@@ -14,9 +14,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
-// tenantHistories is how many generated histories are judged.
-const tenantHistories = 8
-
 // tenantEvent is something said of a tenant's user, a message or a sign-in.
 type tenantEvent struct {
 	id, kind, account, user, status string

@@ -57,7 +57,7 @@ func TestF29Closes(t *testing.T) {
 		c.Moment()
 		c.still(c.Rnd.IntN(2))
 	}
-	for range fight.Rounds(2, 30) {
+	for range fight.Rounds(1, 30) {
 		c.Moment()
 		part := c.parts[c.Rnd.IntN(2)]
 		back := part.Back()

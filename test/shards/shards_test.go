@@ -32,7 +32,7 @@ func TestShards(t *testing.T) {
 		b.aggregatorGone()
 		b.serverStill(f.Rnd.IntN(servers))
 	}
-	for i := range fight.Rounds(2, 40) {
+	for i := range fight.Rounds(1, 40) {
 		f.Moment()
 		parts := [][]*rig.Part{f.Rig.ClickHouses, f.Rig.Aggregators}[i%2]
 		part := parts[f.Rnd.IntN(len(parts))]
