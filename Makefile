@@ -29,7 +29,7 @@ RACED   := ./internal/control/... ./internal/eventlog/... ./internal/ingest/... 
 RACE     = $(if $(shell command -v gcc || command -v clang),-race,)
 # Packages are tested in the order in which they are named, a few at a time. The longest begin, or the last of them
 # would run alone at the end.
-LONGEST := ./test/scenario ./internal/report ./test/kill ./test/shards ./test/rebuild ./test/abuse ./internal/audit ./cmd/countinghouse ./test/logfaults ./test/readme ./test/clickhouse
+LONGEST := ./test/scenario ./internal/report ./test/kill ./test/shards ./test/rebuild ./test/abuse ./internal/audit ./cmd/countinghouse ./test/logfaults ./test/readme ./test/clickhouse ./test/rights ./test/browser ./test/limits ./internal/reporter/jobs
 PLAIN    = $(shell $(GO) list -e $(LONGEST)) $(shell $(GO) list -e ./... | grep -vxFf <($(GO) list -e $(RACED) $(LONGEST)))
 TIMEOUT ?= 14m
 # Where the totals are also written, for a caller that adds several runs up (.ci/run).
