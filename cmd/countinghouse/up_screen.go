@@ -108,7 +108,8 @@ func (s *upScreen) ready(e stack.Endpoints, dir string, took time.Duration) {
 Countinghouse is up after %.1f s.
 
   ingest      %s      post events here
-  reporter    %s      read numbers here; %s/api/v1/docs%s
+  pages       %s      %s
+  reporter    %s      the same for programs; %s/api/v1/docs
   ClickHouse  %s   usage_api, user %s, password in endpoints.json
   NATS        %s
   files       %s   (key and pids in endpoints.json, logs in logs/)
@@ -121,16 +122,16 @@ Send an event and see it counted (in another terminal, as it stands):
   %s
 
 Ctrl-C stops everything.`,
-		took.Seconds(), e.Ingest, e.Reporter, e.Reporter, signInLine(e), e.ClickHouseHTTP, e.Analyst.User, e.NATS, absolute(dir),
+		took.Seconds(), e.Ingest, e.Reporter, howToSignIn(e), e.Reporter, e.Reporter, e.ClickHouseHTTP, e.Analyst.User, e.NATS, absolute(dir),
 		e.AdminToken, e.Ingest, body, e.Reporter, time.Now().UTC().Format("2006-01"), audit)
 }
 
-// signInLine says how to sign in to the pages.
-func signInLine(e stack.Endpoints) string {
+// howToSignIn says who may look at the pages.
+func howToSignIn(e stack.Endpoints) string {
 	if e.Operator == nil {
-		return ""
+		return "make an operator to sign in with: countinghouse operators create --help"
 	}
-	return fmt.Sprintf("\n  sign in     login %s, password %s", e.Operator.Login, e.Operator.Password)
+	return fmt.Sprintf("sign in as %s, password %s", e.Operator.Login, e.Operator.Password)
 }
 
 func absolute(dir string) string {
