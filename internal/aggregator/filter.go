@@ -88,14 +88,7 @@ func (s *segment) place(h uint64) (bucket, print uint64) {
 	h = (h ^ h>>29) * 0x9e3779b97f4a7c15
 	h ^= h >> 32
 	bucket, _ = bits.Mul64(h, uint64(len(s.words)))
-	return bucket, h&0xffff | uint64(b2i(h&0xffff == 0))
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return bucket, max(h&0xffff, 1) // 0 is an empty slot
 }
 
 // other is the other bucket of a fingerprint: twice other is the bucket itself.

@@ -92,7 +92,7 @@ type memory struct {
 	keep     int           // of them, at most
 	spare    []*generation // recycled
 	spill    *spill        // older ones; nil: they are forgotten
-	recalled map[ident]entry
+	recalled map[ident]*entry // read from there for this batch; nil: it is not there
 }
 
 // recentIdentities are 40 to 60 bytes each, and with what is in flight two seconds of retries at 200,000 events
@@ -116,7 +116,7 @@ const (
 )
 
 func newMemory() *memory {
-	return &memory{hash: newHasher(), keep: recentIdentities, recalled: map[ident]entry{}}
+	return &memory{hash: newHasher(), keep: recentIdentities, recalled: map[ident]*entry{}}
 }
 
 // close forgets what is on disk.
@@ -198,13 +198,11 @@ func (m *memory) recent(k ident) *entry {
 			return e
 		}
 	}
-	if e, ok := m.recalled[k]; ok {
-		return &e
-	}
-	return nil
+	return m.recalled[k]
 }
 
-// recall reports whether k is known. What is known from disk only is then known until the next batch begins.
+// recall reports whether k is known. What is known from disk only is then known until the next batch begins, and what
+// is not there is not looked for again until then: a flood of one id reads once.
 func (m *memory) recall(k ident) bool {
 	if e, _ := m.inFlight(k); e != nil || m.recent(k) != nil {
 		return true
@@ -212,11 +210,14 @@ func (m *memory) recall(k ident) bool {
 	if m.spill == nil {
 		return false
 	}
-	e, found := m.spill.find(k)
-	if found {
+	e, looked := m.recalled[k]
+	if !looked {
+		if on, found := m.spill.find(k); found {
+			e = &on
+		}
 		m.recalled[k] = e
 	}
-	return found
+	return e != nil
 }
 
 // put records the original of an identity in the current generation, which must not hold it.

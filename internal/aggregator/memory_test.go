@@ -51,6 +51,26 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestFloodReadsDiskOnce: of one batch, an id that is repeated is looked for on disk once, whether it is there or not.
+func TestFloodReadsDiskOnce(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	m.spill = &spill{dir: t.TempDir(), keep: 1 << 20, forgot: func(err error) { t.Errorf("read again: %v", err) }}
+	t.Cleanup(m.close)
+	stored, fresh := ident{a: 1, b: 1}, ident{a: 1, b: 2}
+	m.spill.add([]entry{{ident: stored, at: 7}})
+	m.begin(&batch{})
+	if !m.recall(stored) || m.recall(fresh) {
+		t.Fatal("what is on disk is not what was put there")
+	}
+	if err := m.spill.runs[0].file.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if e := m.recent(stored); !m.recall(stored) || m.recall(fresh) || e == nil || e.at != 7 || m.recent(fresh) != nil {
+		t.Errorf("asked again: %+v", e)
+	}
+}
+
 // TestWaitingVoidPinsNoMessage: a void may wait for ever, and must not keep its whole message with it.
 func TestWaitingVoidPinsNoMessage(t *testing.T) {
 	t.Parallel()
