@@ -234,13 +234,14 @@ func (s *Span) Text(key, value string) {
 	}
 }
 
-// End ends the work; err says that it failed.
+// End ends the work; err says that it failed. Why is in the log: the text of an error may quote an event, or the values
+// that a statement was asked with.
 func (s *Span) End(err error) {
 	if s == nil {
 		return
 	}
 	if err != nil {
-		s.span.SetStatus(codes.Error, err.Error())
+		s.span.SetStatus(codes.Error, "")
 	}
 	s.span.End()
 }

@@ -1,8 +1,12 @@
 package telemetry_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -71,5 +75,29 @@ func TestTraceWithoutCollector(t *testing.T) {
 	tracer.Close(t.Context())
 	if logged.FilterMessage("spans not sent; they are dropped").Len() != 1 {
 		t.Errorf("logged: %v", logged.All())
+	}
+}
+
+// TestTraceQuotesNothing: that work failed is in its span, and not why: an error may quote an event.
+func TestTraceQuotesNothing(t *testing.T) {
+	t.Parallel()
+	sent := make(chan []byte, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		sent <- body
+	}))
+	t.Cleanup(server.Close)
+	tracer, err := telemetry.NewTracer(t.Context(), telemetry.TraceConfig{Endpoint: server.URL, Sample: 1000}, telemetry.BuildVersion("reporter"), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, span := tracer.Request(t.Context(), "the-request", http.Header{})
+	span.End(errors.New("cannot parse 'quantity-of-acme'"))
+	defer tracer.Close(t.Context())
+	if body := <-sent; !bytes.Contains(body, []byte("the-request")) || bytes.Contains(body, []byte("acme")) {
+		t.Errorf("sent: %q", body)
 	}
 }
