@@ -42,7 +42,7 @@ func (w *Warehouse) Store(ctx context.Context, sql string, rows func(add func(va
 
 // Remove runs a DELETE on a table that is no target of the log.
 func (w *Warehouse) Remove(ctx context.Context, sql string, args ...any) error {
-	return w.exec(ctx, w.expand(sql), args...)
+	return w.exec(ctx, sql, args...)
 }
 
 // Home is the server that has a tenant's rows, where there are several: what is stored about the tenant beside

@@ -51,7 +51,7 @@ func (w *Warehouse) Migrate(ctx context.Context, progress func(MigrationProgress
 		"CREATE DATABASE IF NOT EXISTS {{api}}",
 		createMigrations,
 	} {
-		if err := w.exec(ctx, w.expand(statement)); err != nil {
+		if err := w.exec(ctx, statement); err != nil {
 			return fmt.Errorf("prepare database %s for migrations: %w", w.db, err)
 		}
 	}
@@ -90,13 +90,13 @@ func (w *Warehouse) apply(ctx context.Context, m Migration, progress func(Migrat
 		if progress != nil {
 			progress(MigrationProgress{Name: m.Name, Statement: i + 1, Count: len(statements)})
 		}
-		if err := w.exec(ctx, w.expand(statement)); err != nil {
+		if err := w.exec(ctx, statement); err != nil {
 			return fmt.Errorf("migration %s, statement %d of %d: %w", m.Name, i+1, len(statements), err)
 		}
 		faultpoint.Hit("warehouse/migrated")
 	}
 	const record = `INSERT INTO {{db}}.migrations (name, hash, applied_at) SELECT @name, @hash, now64(3, 'UTC')`
-	if err := w.exec(ctx, w.expand(record), named("name", m.Name), named("hash", m.Hash)); err != nil {
+	if err := w.exec(ctx, record, named("name", m.Name), named("hash", m.Hash)); err != nil {
 		return fmt.Errorf("record migration %s: %w", m.Name, err)
 	}
 	return nil

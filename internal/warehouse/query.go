@@ -22,7 +22,7 @@ func (w *Warehouse) expand(sql string) string {
 func (w *Warehouse) exec(ctx context.Context, sql string, args ...any) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	return w.unanswered(w.pool.get().Exec(ctx, sql, args...))
+	return w.unanswered(w.pool.get().Exec(ctx, w.expand(sql), args...))
 }
 
 // one asks for the one row of a statement.

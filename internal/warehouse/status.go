@@ -24,7 +24,7 @@ func (w *Warehouse) SetStatus(ctx context.Context, s StatusRow) error {
 INSERT INTO {{db}}.shard_status (shard, at, log_seq, warehouse_seq, lag_events, oldest_pending_at, watermark_at)
 SELECT toUInt16(@shard), fromUnixTimestamp64Milli(toInt64(@at), 'UTC'), toUInt64(@log), toUInt64(@warehouse), toUInt64(@lag),
     fromUnixTimestamp64Milli(toInt64(@pending), 'UTC'), fromUnixTimestamp64Milli(toInt64(@watermark), 'UTC')`
-	err := w.exec(ctx, w.expand(sql), named("shard", s.Shard), named("at", s.At.Millis()), named("log", s.LogSeq),
+	err := w.exec(ctx, sql, named("shard", s.Shard), named("at", s.At.Millis()), named("log", s.LogSeq),
 		named("warehouse", s.WarehouseSeq), named("lag", s.LagEvents), named("pending", s.OldestPendingAt.Millis()),
 		named("watermark", s.WatermarkAt.Millis()))
 	if err != nil {

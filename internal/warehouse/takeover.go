@@ -75,7 +75,7 @@ func (wr *Writer) own(ctx context.Context, floor uint64, holder string) error {
 INSERT INTO {{db}}.owner (shard, epoch, nonce, holder, at)
 SETTINGS async_insert = 0, deduplicate_insert = 'disable'
 SELECT toUInt16(@shard), toUInt64(@epoch), toUInt64(@nonce), @holder, now64(3, 'UTC')`
-	if err := wr.w.exec(ctx, wr.w.expand(claim), named("shard", wr.shard), named("epoch", wr.epoch),
+	if err := wr.w.exec(ctx, claim, named("shard", wr.shard), named("epoch", wr.epoch),
 		named("nonce", wr.nonce), named("holder", holder)); err != nil {
 		return fmt.Errorf("write the owner row: %w", err)
 	}

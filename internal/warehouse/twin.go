@@ -205,7 +205,7 @@ func (w *Warehouse) SetExchange(ctx context.Context, e Exchange) error {
 	for name, id := range e.Tables {
 		names, ids = append(names, name), append(ids, id.String())
 	}
-	err := w.exec(ctx, w.expand(writeStep), named("n", e.N), named("step", e.Step), named("names", names), named("ids", ids), named("holder", e.Holder))
+	err := w.exec(ctx, writeStep, named("n", e.N), named("step", e.Step), named("names", names), named("ids", ids), named("holder", e.Holder))
 	if err != nil {
 		return fmt.Errorf("record the step %s of a rebuild: %w", e.Step, err)
 	}
@@ -377,7 +377,7 @@ func (t *Twin) fill(ctx context.Context, table string, columns []string, where s
 	list := strings.Join(columns, ", ")
 	sql := "INSERT INTO " + t.name + "." + table + " (" + list + ") SELECT " + list + " FROM {{db}}." + table + where +
 		" SETTINGS max_partitions_per_insert_block = 0, async_insert = 0"
-	return t.w.exec(ctx, t.w.expand(sql), args...)
+	return t.w.exec(ctx, sql, args...)
 }
 
 // stored lists the columns of a table that are stored.
