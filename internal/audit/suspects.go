@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -51,8 +50,8 @@ func (a *Auditor) Suspects(ctx context.Context) (found []Suspect, unplaced uint6
 			lacking[d.Shard]++
 		}
 	}
-	for _, shard := range slices.Sorted(maps.Keys(lacking)) {
-		found = append(found, Suspect{Shard: shard, Directory: true, N: lacking[shard]})
+	for shard, n := range lacking {
+		found = append(found, Suspect{Shard: shard, Directory: true, N: n})
 	}
 	slices.SortFunc(found, func(a, b Suspect) int { return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Month, b.Month)) })
 	return found, unplaced, nil

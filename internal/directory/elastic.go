@@ -60,7 +60,7 @@ func (d *elastic) apply(s *State, e *parsed) {
 	case "instance.created":
 		i := d.instance(in.InstanceID, e.At)
 		if i.created {
-			s.refuse(e, "instance-exists", "instance "+in.InstanceID+" was created before; it stays with account "+i.account)
+			s.refuse(e, ruleInstanceExists, "instance "+in.InstanceID+" was created before; it stays with account "+i.account)
 			return
 		}
 		i.account, i.created = e.Account, true
@@ -96,7 +96,7 @@ func (d *elastic) change(s *State, e *parsed, in *elasticData) {
 		d.items[in.ActivationID] = item
 	}
 	if item.obsolete && in.State != "" && in.State != "OBSOLETE" {
-		s.refuse(e, "line-item-obsolete", "line item "+in.ActivationID+" is OBSOLETE and stays so")
+		s.refuse(e, ruleLineItemObsolete, "line item "+in.ActivationID+" is OBSOLETE and stays so")
 		return
 	}
 	next := LineItem{ActivationID: in.ActivationID}

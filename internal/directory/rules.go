@@ -8,8 +8,11 @@ import (
 	"time"
 )
 
-// Rules of the tree, its services and meters. The names are part of the contract: rule:<name> is the status of
-// an event without effect, and its reason among the dead letters.
+// RulePrefix comes before a rule's name where it is a status or a reason.
+const RulePrefix = "rule:"
+
+// Rules by name. The names are part of the contract: rule:<name> is the status of an event without effect, and its
+// reason among the dead letters.
 const (
 	ruleAccountExists   = "account-exists"
 	ruleAccountDeleted  = "account-deleted"
@@ -22,6 +25,24 @@ const (
 	ruleUnknownPlan     = "unknown-plan"
 	rulePlanAboveParent = "plan-above-parent"
 	ruleMeterRedefined  = "meter-redefined"
+
+	ruleInstanceExists        = "instance-exists"
+	ruleLineItemObsolete      = "line-item-obsolete"
+	ruleSubscriptionExists    = "subscription-exists"
+	ruleSubscriptionCancelled = "subscription-cancelled"
+	ruleTransactionExists     = "transaction-exists"
+	ruleCurrencyChanged       = "currency-changed"
+	ruleInventoryBelowZero    = "inventory-below-zero"
+	ruleInventoryBelowUsed    = "inventory-below-used"
+	ruleRenewalBelowZero      = "renewal-inventory-below-zero"
+)
+
+// Rules of the usage of assets, which package report looks after: the fold is not given usage.
+const (
+	RuleAssetQuantity = "asset-quantity"
+	RuleAssetRegion   = "asset-region"
+	RuleAssetPlatform = "asset-platform"
+	RuleUserPlatform  = "user-platform"
 )
 
 // Rule is a rule of the directory, for people.
@@ -43,19 +64,19 @@ func Rules() []Rule {
 		{rulePlanAboveParent, "service.plan_set, account.reparented", "In the service `sta` a plan would be above that of the parent, where both have one: a child's raised, a parent's lowered, or a child moved."},
 		{ruleMeterRedefined, "meter.defined", "The meter is defined otherwise, and was used before that instant."},
 
-		{"instance-exists", "instance.created", "The instance was created before; it stays with its account."},
-		{"line-item-obsolete", "lineitem.mapped, lineitem.changed", "The line item is OBSOLETE, which it stays."},
-		{"subscription-exists", "subscription.ordered", "The subscription was ordered before and is not cancelled."},
-		{"subscription-cancelled", "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription is cancelled."},
-		{"transaction-exists", "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription has a transaction of that id."},
-		{"asset-quantity", "usage.metered", "The meter is of kind secure_connect, and the quantity is negative."},
-		{"asset-region", "usage.metered", "The meter is of kind secure_connect, and the region is not AF, AP, EU or NA."},
-		{"asset-platform", "usage.metered", "The meter is of kind secure_connect, and the platform is neither mcp nor azure."},
-		{"user-platform", "usage.metered", "The meter is of kind secure_connect, the asset a USER, and there is a platform."},
-		{"currency-changed", "subscription.modified", "The subscription's term is counted in another currency."},
-		{"inventory-below-zero", "inventory.changed", "The change takes away more than there is."},
-		{"inventory-below-used", "inventory.changed", "More certificates are in use at that instant than the change leaves. (Issued after it, they leave none available.)"},
-		{"renewal-inventory-below-zero", "renewal_inventory.changed", "The subscription would renew with less than nothing."},
+		{ruleInstanceExists, "instance.created", "The instance was created before; it stays with its account."},
+		{ruleLineItemObsolete, "lineitem.mapped, lineitem.changed", "The line item is OBSOLETE, which it stays."},
+		{ruleSubscriptionExists, "subscription.ordered", "The subscription was ordered before and is not cancelled."},
+		{ruleSubscriptionCancelled, "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription is cancelled."},
+		{ruleTransactionExists, "subscription.*, inventory.changed, renewal_inventory.changed", "The subscription has a transaction of that id."},
+		{RuleAssetQuantity, "usage.metered", "The meter is of kind secure_connect, and the quantity is negative."},
+		{RuleAssetRegion, "usage.metered", "The meter is of kind secure_connect, and the region is not AF, AP, EU or NA."},
+		{RuleAssetPlatform, "usage.metered", "The meter is of kind secure_connect, and the platform is neither mcp nor azure."},
+		{RuleUserPlatform, "usage.metered", "The meter is of kind secure_connect, the asset a USER, and there is a platform."},
+		{ruleCurrencyChanged, "subscription.modified", "The subscription's term is counted in another currency."},
+		{ruleInventoryBelowZero, "inventory.changed", "The change takes away more than there is."},
+		{ruleInventoryBelowUsed, "inventory.changed", "More certificates are in use at that instant than the change leaves. (Issued after it, they leave none available.)"},
+		{ruleRenewalBelowZero, "renewal_inventory.changed", "The subscription would renew with less than nothing."},
 	}
 }
 
@@ -106,7 +127,7 @@ func (s *State) Rulings() []Ruling { return s.rulings }
 // refuse records that an event has no effect because of a rule.
 func (s *State) refuse(e *parsed, rule, detail string) {
 	s.broken = append(s.broken, &ruled{*e, Ruling{
-		e.Source, e.ID, e.Type, e.Account, e.At, e.RecordedAt, "rule:" + rule, detail, e.Position, e.Data,
+		e.Source, e.ID, e.Type, e.Account, e.At, e.RecordedAt, RulePrefix + rule, detail, e.Position, e.Data,
 	}})
 }
 

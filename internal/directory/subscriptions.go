@@ -126,14 +126,14 @@ func (d *subscriptions) apply(s *State, e *parsed) {
 	}
 	key := transactionKey{e.Type, in.SubscriptionID, in.TransactionID}
 	if d.seen[key] {
-		s.refuse(e, "transaction-exists", "transaction "+in.TransactionID+" of subscription "+in.SubscriptionID+" is there already")
+		s.refuse(e, ruleTransactionExists, "transaction "+in.TransactionID+" of subscription "+in.SubscriptionID+" is there already")
 		return
 	}
 	var next Subscription
 	if known != nil {
 		next = known.steps[len(known.steps)-1].Subscription
 		if next.Cancelled && e.Type != "subscription.ordered" {
-			s.refuse(e, "subscription-cancelled", "subscription "+in.SubscriptionID+" is cancelled")
+			s.refuse(e, ruleSubscriptionCancelled, "subscription "+in.SubscriptionID+" is cancelled")
 			return
 		}
 	}
@@ -142,7 +142,7 @@ func (d *subscriptions) apply(s *State, e *parsed) {
 	switch e.Type {
 	case "subscription.ordered":
 		if known != nil && !next.Cancelled {
-			s.refuse(e, "subscription-exists", "subscription "+in.SubscriptionID+" was ordered before and is not cancelled")
+			s.refuse(e, ruleSubscriptionExists, "subscription "+in.SubscriptionID+" was ordered before and is not cancelled")
 			return
 		}
 		next, did = order(e, &in)
@@ -209,7 +209,7 @@ func order(e *parsed, in *subscriptionData) (Subscription, *Transaction) {
 // modify changes what the event names and leaves the rest.
 func modify(next *Subscription, in *subscriptionData) (rule, detail string) {
 	if in.Currency != "" && in.Currency != next.Currency {
-		return "currency-changed", "the term of subscription " + next.ID + " is counted in " + next.Currency + ", not in " + in.Currency
+		return ruleCurrencyChanged, "the term of subscription " + next.ID + " is counted in " + next.Currency + ", not in " + in.Currency
 	}
 	next.Name = cmp.Or(in.Name, next.Name)
 	if in.Products != nil {
@@ -258,10 +258,10 @@ func (d *subscriptions) changeInventory(next *Subscription, in *subscriptionData
 	}
 	after := sum(next.Items, changes)
 	if at := below(after); at != nil {
-		return nil, "inventory-below-zero", "subscription " + next.ID + " has fewer " + at.CertType + " " + at.Product + " than the change takes away"
+		return nil, ruleInventoryBelowZero, "subscription " + next.ID + " has fewer " + at.CertType + " " + at.Product + " than the change takes away"
 	}
 	if at := d.certificates.above(next.ID, after, changes); at != nil {
-		return nil, "inventory-below-used", "more " + at.CertType + " " + at.Product + " of subscription " + next.ID + " are in use than the change leaves"
+		return nil, ruleInventoryBelowUsed, "more " + at.CertType + " " + at.Product + " of subscription " + next.ID + " are in use than the change leaves"
 	}
 	next.Items = after
 	next.Cost = new(big.Int).Add(next.Cost, billionths(in.Cost))
@@ -272,7 +272,7 @@ func changeRenewal(next *Subscription, in *subscriptionData) (did *Transaction, 
 	changes := deltas(in.Deltas)
 	renewal := sum(next.Renewal, changes)
 	if at := below(sum(next.Items, renewal)); at != nil {
-		return nil, "renewal-inventory-below-zero", "subscription " + next.ID + " would renew with fewer than no " + at.CertType + " " + at.Product
+		return nil, ruleRenewalBelowZero, "subscription " + next.ID + " would renew with fewer than no " + at.CertType + " " + at.Product
 	}
 	next.Renewal = renewal
 	return &Transaction{Action: ActionRenewalInventory, Total: magnitude(changes), Products: products(in.Deltas)}, "", ""

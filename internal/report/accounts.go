@@ -28,7 +28,7 @@ type AccountInfo struct {
 
 // Accounts lists a tenant's accounts, deleted ones too: each after the one above it, siblings by name, then id.
 func (r *Reports) Accounts(ctx context.Context, tenant string) ([]AccountInfo, error) {
-	cut, err := r.nowCut(ctx)
+	cut, err := r.cut(ctx, Query{AsOf: directory.Latest})
 	if err != nil {
 		return nil, err
 	}
@@ -60,15 +60,6 @@ func (r *Reports) Accounts(ctx context.Context, tenant string) ([]AccountInfo, e
 		}
 	}
 	return all, nil
-}
-
-// nowCut is the watermark of this moment.
-func (r *Reports) nowCut(ctx context.Context) (Cut, error) {
-	w, err := r.Watermark(ctx)
-	if err != nil {
-		return Cut{}, err
-	}
-	return w.cut(directory.Latest)
 }
 
 func accountInfo(state *directory.State, id string, at int64) AccountInfo {

@@ -54,11 +54,7 @@ func (r *Reports) Activity(ctx context.Context) ([]Activity, error) {
 // CutAt is the cut as of an instant, which must be settled; without one (directory.Latest) that of the
 // watermark. Rollups do not answer for it.
 func (r *Reports) CutAt(ctx context.Context, asOf int64) (Cut, error) {
-	w, err := r.Watermark(ctx)
-	if err != nil {
-		return Cut{}, err
-	}
-	cut, err := w.cut(asOf)
+	cut, err := r.cut(ctx, Query{AsOf: asOf})
 	cut.Now = false
 	return cut, err
 }

@@ -94,7 +94,7 @@ ORDER BY recorded`
 
 // late are the parameters of lateRows.
 func late(tenant string, m usage.Month, older, newer Cut) map[string]any {
-	shards, seqs := pairs(older.Shards)
+	shards, seqs := warehouse.Positions(older.Shards)
 	return newer.params(map[string]any{
 		"tenant": tenant, "from": m.Start().Millis(), "to": m.End().Millis(), "old_as_of": min(older.AsOf, Forever), "old_shards": shards, "old_seqs": seqs,
 	})

@@ -18,10 +18,10 @@ const assetRulingsMax = 10_000
 // the kind of the meter, or the registration of the asset, says that the rule is there. Such a record is in no report
 // of assets.
 const (
-	ruleAssetQuantity = "rule:asset-quantity"
-	ruleAssetRegion   = "rule:asset-region"
-	ruleAssetPlatform = "rule:asset-platform"
-	ruleUserPlatform  = "rule:user-platform"
+	ruleAssetQuantity = directory.RulePrefix + directory.RuleAssetQuantity
+	ruleAssetRegion   = directory.RulePrefix + directory.RuleAssetRegion
+	ruleAssetPlatform = directory.RulePrefix + directory.RuleAssetPlatform
+	ruleUserPlatform  = directory.RulePrefix + directory.RuleUserPlatform
 )
 
 // assetRulings are live records that break a rule, in the order of the log; of one event where a source is given.

@@ -126,9 +126,13 @@ func (r *Reports) assetTotals(
 	params := assetParams(tenant, m, cut, state, meters, accounts)
 	of := state.PlanChanges(m.Start().Millis(), m.End().Millis())
 	changed, changes := []string{}, [][]int64{}
-	for _, id := range slices.Sorted(maps.Keys(of)) {
-		if accounts == nil || slices.Contains(accounts, id) {
-			changed, changes = append(changed, id), append(changes, of[id])
+	asked := accounts
+	if accounts == nil {
+		asked = slices.Sorted(maps.Keys(of))
+	}
+	for _, id := range asked {
+		if at := of[id]; at != nil {
+			changed, changes = append(changed, id), append(changes, at)
 		}
 	}
 	late, _ := params["late"].([]string)

@@ -21,7 +21,7 @@ type Balance struct {
 
 // Balances lists the line items of a tenant, as known now, in the order of their ids. The totals are those of USED in elastic-usage.
 func (r *Reports) Balances(ctx context.Context, tenant string) ([]Balance, error) {
-	cut, err := r.nowCut(ctx)
+	cut, err := r.cut(ctx, Query{AsOf: directory.Latest})
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func weigh(e *directory.Event) int {
 // refresh reads what the warehouse has and the book has not.
 func (r *Reports) refresh(ctx context.Context, tenant string, b *book) error {
 	params := func() map[string]any {
-		shards, seqs := pairs(b.known)
+		shards, seqs := warehouse.Positions(b.known)
 		return map[string]any{"tenant": tenant, "types": directory.Types(), "shards": shards, "seqs": seqs}
 	}
 	var now fingerprint

@@ -11,6 +11,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // Definition is a report people ask for by name (interfaces.md 3): its parameters and how it is made.
@@ -211,7 +212,7 @@ type Cut struct {
 // params are the parameters of inCut.
 func (c Cut) params(into map[string]any) map[string]any {
 	into["as_of"] = min(c.AsOf, Forever)
-	into["cut_shards"], into["cut_seqs"] = pairs(c.Shards)
+	into["cut_shards"], into["cut_seqs"] = warehouse.Positions(c.Shards)
 	into["cut_rest"] = uint64(0)
 	if c.Shards == nil {
 		into["cut_rest"] = uint64(1<<64 - 1)
@@ -221,17 +222,8 @@ func (c Cut) params(into map[string]any) map[string]any {
 		base = *c.Base
 	}
 	into["base_as_of"] = min(max(c.AsOf, base.AsOf), Forever)
-	into["base_shards"], into["base_seqs"] = pairs(base.Shards)
+	into["base_shards"], into["base_seqs"] = warehouse.Positions(base.Shards)
 	return into
-}
-
-// pairs are positions as two parameters of a statement; nil would be NULL to the driver.
-func pairs(positions map[uint16]uint64) (shards []uint16, seqs []uint64) {
-	shards, seqs = []uint16{}, []uint64{}
-	for shard, seq := range positions {
-		shards, seqs = append(shards, shard), append(seqs, seq)
-	}
-	return shards, seqs
 }
 
 // inCut is the condition of rows that belong to a cut: they have recorded_at, shard and seq. A negation

@@ -9,6 +9,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/usage"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // ReportUsage names the monthly aggregates (/months/{month}/usage) among what can be explained.
@@ -240,7 +241,7 @@ func (e *explanation) oldParams(into map[string]any) map[string]any {
 		older = *e.older
 	}
 	into["since_older"], into["old_as_of"] = e.older != nil, min(older.AsOf, Forever)
-	into["old_shards"], into["old_seqs"] = pairs(older.Shards)
+	into["old_shards"], into["old_seqs"] = warehouse.Positions(older.Shards)
 	return e.cut.params(into)
 }
 

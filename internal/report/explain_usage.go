@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -84,7 +85,7 @@ func (e *explanation) usage(ctx context.Context) error {
 // measure computes a number as reports do, and again from the rows it lists.
 func (e *explanation) measure(ctx context.Context, m *metered) error {
 	aggregation := e.state.Meter(m.meter).Aggregation
-	number, accounts, err := e.reported(ctx, m, e.cut, aggregation)
+	number, accounts, err := e.reported(ctx, m, e.cut, e.state, aggregation)
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,11 @@ func (e *explanation) measure(ctx context.Context, m *metered) error {
 		if !summable(aggregation) {
 			return wrong("from_version", "a difference is explained of sums and counts; "+m.meter+" is "+aggregation)
 		}
-		before, others, err := e.reported(ctx, m, *e.older, aggregation)
+		state, err := e.directoryAt(ctx, e.q.Tenant, *e.older)
+		if err != nil {
+			return err
+		}
+		before, others, err := e.reported(ctx, m, *e.older, state, aggregation)
 		if err != nil {
 			return err
 		}
@@ -137,11 +142,7 @@ var hows = map[string]string{ //nolint:gochecknoglobals // a table of constants
 }
 
 // reported is the number on the road of the reports, and the accounts that have a part in it.
-func (e *explanation) reported(ctx context.Context, m *metered, cut Cut, aggregation string) (number string, accounts []string, err error) {
-	state, err := e.directoryAt(ctx, e.q.Tenant, cut)
-	if err != nil {
-		return "", nil, err
-	}
+func (e *explanation) reported(ctx context.Context, m *metered, cut Cut, state *directory.State, aggregation string) (number string, accounts []string, err error) {
 	ask := question{
 		tenant: e.q.Tenant, from: m.from, to: m.to, cut: cut, accounts: m.accounts, state: state,
 		by: grouping{account: true, plan: true, region: true, platform: true, trial: true},
@@ -333,44 +334,55 @@ func (e *explanation) listCells(ctx context.Context, params map[string]any) erro
 }
 
 const storedUsage = `
-SELECT ifNull(toString(quantity), ''), events, ifNull(toString(quantity_tree), ''), events_tree
+SELECT close_id, ifNull(toString(quantity), ''), events, ifNull(toString(quantity_tree), ''), events_tree
 FROM {{db}}.month_rows
-WHERE tenant = {tenant:String} AND month = {month:String} AND close_id = {close_id:String} AND account = {account:String} AND meter = {meter:String}
+WHERE tenant = {tenant:String} AND month = {month:String} AND close_id IN {closes:Array(String)} AND account = {account:String} AND meter = {meter:String}
     AND ({any_plan:Bool} OR plan = {plan:String}) AND ({any_region:Bool} OR region = {region:String})
     AND ({any_platform:Bool} OR platform = {platform:String}) AND ({any_trial:Bool} OR trial = {trial:Bool})`
 
 // storedNumbers are what closed versions stored of the same row.
 func (e *explanation) storedNumbers(ctx context.Context, account string, m *metered) error {
-	for _, v := range e.versions {
-		params := e.rowParams(m, nil)
-		params["month"], params["close_id"], params["account"] = e.month.String(), v.CloseID, account
-		rows, sum := 0, new(big.Int)
-		var last string
-		err := e.query(ctx, "read a version's number", storedUsage, params, func(row warehouse.Rows) error {
-			var quantity, tree string
-			var events, eventsTree int64
-			if err := row.Scan(&quantity, &events, &tree, &eventsTree); err != nil {
-				return err
-			}
-			last = map[string]string{
-				MeasureQuantity: quantity, measureEvents: big.NewInt(events).String(), measureQuantityTree: tree, measureEventsTree: big.NewInt(eventsTree).String(),
-			}[e.out.Measure]
-			a, err := parseAmount(last)
-			if err == nil {
-				sum.Add(sum, a)
-			}
-			rows++
-			return err
-		})
-		if err != nil {
+	params := e.rowParams(m, nil)
+	params["account"] = account
+	numbers, sums := map[string]string{}, map[string]*big.Int{}
+	err := e.ofVersions(ctx, storedUsage, params, func(row warehouse.Rows) error {
+		var of, quantity, tree string
+		var events, eventsTree int64
+		if err := row.Scan(&of, &quantity, &events, &tree, &eventsTree); err != nil {
 			return err
 		}
-		if rows > 1 {
-			last = formatAmount(sum)
-		} else if rows == 1 {
-			last = trimDecimal(last)
+		number := map[string]string{
+			MeasureQuantity: quantity, measureEvents: big.NewInt(events).String(), measureQuantityTree: tree, measureEventsTree: big.NewInt(eventsTree).String(),
+		}[e.out.Measure]
+		a, err := parseAmount(number)
+		if sums[of] == nil {
+			sums[of], numbers[of] = a, trimDecimal(number)
+			return err
 		}
-		e.out.Versions = append(e.out.Versions, VersionNumber{v.Version, v.AsOf, v.SHA256, last})
+		sums[of].Add(sums[of], a)
+		numbers[of] = formatAmount(sums[of])
+		return err
+	})
+	e.listVersions(numbers)
+	return err
+}
+
+// ofVersions asks the closed versions of the month, all at once.
+func (e *explanation) ofVersions(ctx context.Context, sql string, params map[string]any, scan func(warehouse.Rows) error) error {
+	if len(e.versions) == 0 {
+		return nil
 	}
-	return nil
+	closes := make([]string, len(e.versions))
+	for i, v := range e.versions {
+		closes[i] = v.CloseID
+	}
+	params["tenant"], params["month"], params["closes"] = e.q.Tenant, e.month.String(), closes
+	return e.query(ctx, "read the versions' numbers", sql, params, scan)
+}
+
+// listVersions shows what versions say, by the id of their close.
+func (e *explanation) listVersions(numbers map[string]string) {
+	for _, v := range e.versions {
+		e.out.Versions = append(e.out.Versions, VersionNumber{v.Version, v.AsOf, v.SHA256, numbers[v.CloseID]})
+	}
 }

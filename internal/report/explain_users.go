@@ -43,7 +43,7 @@ func (e *explanation) users(ctx context.Context) error {
 			return wrong("plan", "want one of "+strings.Join(directory.STAPlans(), ", "))
 		}
 	}
-	number, accounts, err := e.countedUsers(ctx, account, plan, which, e.cut)
+	number, accounts, err := e.countedUsers(ctx, account, plan, which, e.cut, e.state)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,11 @@ func (e *explanation) users(ctx context.Context) error {
 // usersSince turns the number into its difference from the older version, and lists what became known since.
 func (e *explanation) usersSince(ctx context.Context, account, plan, measure string, which int) error {
 	total, events := e.out.Total, e.out.Events
-	before, accounts, err := e.countedUsers(ctx, account, plan, which, *e.older)
+	state, err := e.directoryAt(ctx, e.q.Tenant, *e.older)
+	if err != nil {
+		return err
+	}
+	before, accounts, err := e.countedUsers(ctx, account, plan, which, *e.older, state)
 	if err != nil {
 		return err
 	}
@@ -89,11 +93,9 @@ var userHows = map[string]string{ //nolint:gochecknoglobals // a table of consta
 }
 
 // countedUsers is the number as the reports have it, and the accounts whose users are in it.
-func (e *explanation) countedUsers(ctx context.Context, account, plan string, which int, cut Cut) (number string, accounts []string, err error) {
-	state, err := e.directoryAt(ctx, e.q.Tenant, cut)
-	if err != nil {
-		return "", nil, err
-	}
+func (e *explanation) countedUsers(
+	ctx context.Context, account, plan string, which int, cut Cut, state *directory.State,
+) (number string, accounts []string, err error) {
 	q := &staAsk{tenant: e.q.Tenant, account: account, cut: cut, state: state, months: []usage.Month{e.month}}
 	if _, ok := state.Account(account, directory.Latest); !ok {
 		return "", nil, unknownAccount("account", account)
@@ -207,23 +209,23 @@ func (e *explanation) scanUser(row warehouse.Rows) error {
 }
 
 const storedFigure = `
-SELECT value
+SELECT close_id, value
 FROM {{db}}.month_figures
-WHERE tenant = {tenant:String} AND month = {month:String} AND close_id = {close_id:String} AND account = {account:String} AND plan = {plan:String} AND measure = {measure:String}`
+WHERE tenant = {tenant:String} AND month = {month:String} AND close_id IN {closes:Array(String)} AND account = {account:String} AND plan = {plan:String} AND measure = {measure:String}`
 
 // storedUsers are what closed versions stored of the same number.
 func (e *explanation) storedUsers(ctx context.Context, account, plan, measure string) error {
 	if plan == "" {
 		return nil
 	}
-	for _, v := range e.versions {
-		number := VersionNumber{Version: v.Version, AsOf: v.AsOf, SHA256: v.SHA256}
-		params := map[string]any{"tenant": e.q.Tenant, "month": e.month.String(), "close_id": v.CloseID, "account": account, "plan": plan, "measure": measure}
-		err := e.query(ctx, "read a version's number", storedFigure, params, func(row warehouse.Rows) error { return row.Scan(&number.Number) })
-		if err != nil {
-			return err
-		}
-		e.out.Versions = append(e.out.Versions, number)
-	}
-	return nil
+	params := map[string]any{"account": account, "plan": plan, "measure": measure}
+	numbers := map[string]string{}
+	err := e.ofVersions(ctx, storedFigure, params, func(row warehouse.Rows) error {
+		var of, number string
+		err := row.Scan(&of, &number)
+		numbers[of] = number
+		return err
+	})
+	e.listVersions(numbers)
+	return err
 }

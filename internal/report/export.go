@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
@@ -60,12 +61,7 @@ func (q Query) Dated(now time.Time) (Query, error) {
 }
 
 func (d Definition) has(parameter string) bool {
-	for _, p := range d.Parameters {
-		if p.Name == parameter {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.Parameters, func(p Parameter) bool { return p.Name == parameter })
 }
 
 // Settled is the state of the log that a question is about, fixed.

@@ -32,7 +32,7 @@ func (r *Reports) Meters(ctx context.Context, tenant string, m usage.Month, acco
 	if err := guarded(ctx, Question{Tenant: tenant, Report: ReportMeter, Accounts: accounts}); err != nil {
 		return nil, err
 	}
-	cut, err := r.nowCut(ctx)
+	cut, err := r.cut(ctx, Query{AsOf: directory.Latest})
 	if err != nil {
 		return nil, err
 	}

@@ -90,10 +90,7 @@ func (r *Reports) prints(ctx context.Context, statement, tenant string, cut Cut,
 	if cut.Shards == nil {
 		return all, nil
 	}
-	params := map[string]any{"tenant": tenant, "types": types, "ends": ends, "last": ends[len(ends)-1]}
-	if statement == activityPrints {
-		params["from"] = from
-	}
+	params := map[string]any{"tenant": tenant, "types": types, "from": from, "ends": ends, "last": ends[len(ends)-1]}
 	err := r.query(ctx, "look for changes of users", statement, cut.params(params), func(row warehouse.Rows) error {
 		var stretch uint32
 		var of fingerprint

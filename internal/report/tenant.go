@@ -283,25 +283,24 @@ func (r *Reports) tenantNumbers(ctx context.Context, ask Ask, lines []*tenantLin
 	params := func() map[string]any {
 		return ask.Cut.params(map[string]any{
 			"tenant": ask.Tenant, "accounts": accounts, "ended": ended, "ends": ends, "until": until, "began": began, "starts": starts, "from": from,
-			"earliest": earliest, "by_day": uint8(0),
+			"earliest": earliest,
 		})
 	}
+	var earlier []tally // of accounts that ended before the others
 	all, err := r.activeUsers(ctx, ask.Tenant, ask.Cut, until)
 	if err == nil && len(ended) > 0 {
-		var earlier []tally
 		earlier, err = r.activeExactly(ctx, ask.Tenant, ask.Cut, ended, ends, until)
-		isEnded := map[string]bool{}
-		for _, id := range ended {
-			isEnded[id] = true
-		}
-		all = slices.DeleteFunc(slices.Clone(all), func(t tally) bool { return isEnded[t.account] })
-		all = append(all, slices.DeleteFunc(earlier, func(t tally) bool { return !isEnded[t.account] })...)
 	}
 	if err != nil {
 		return err
 	}
 	for _, t := range all {
-		if l := of[t.account]; l != nil {
+		if l := of[t.account]; l != nil && l.until == until {
+			l.used.SetUint64(t.n[0])
+		}
+	}
+	for _, t := range earlier {
+		if l := of[t.account]; l != nil && l.until != until {
 			l.used.SetUint64(t.n[0])
 		}
 	}
