@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -270,4 +271,27 @@ func (r *rig) finds(c *audit.Certificate, want audit.Difference) {
 		}
 	}
 	r.Errorf("want\n  %+v\nhave %d:\n%s", want, c.DifferenceCount, lines(c.Differences))
+}
+
+// TestLeftovers puts rows above the progress of an incarnation that ended, into each table of rows; the audit must name
+// every one.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stop := r.start()
+	r.await(r.everything(base()))
+	stop()
+	tables := []string{"events", "pieces", "directory_events", "dead_letters", "duplicates", "elastic_lines"}
+	for _, table := range tables {
+		r.query("INSERT INTO {db}.%s SELECT * REPLACE (1000 AS seq) FROM (SELECT * FROM {db}.%s LIMIT 1)", table, table)
+	}
+	r.query("INSERT INTO {db}.ledger SELECT * REPLACE (shard + 1024 AS shard, 1 AS seq) FROM (SELECT * FROM {db}.ledger WHERE seq = 1)")
+	found := r.run(audit.Options{}).Differences
+	for _, table := range tables {
+		if !slices.ContainsFunc(found, func(d audit.Difference) bool {
+			return d.Check == audit.CheckStorage && d.Seq == 1000 && strings.Contains(d.What, "rows of "+table+" that were never committed")
+		}) {
+			t.Errorf("row of %s above the progress of an ended incarnation is not named:\n%s", table, lines(found))
+		}
+	}
 }
