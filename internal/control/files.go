@@ -47,7 +47,6 @@ type StoredFile struct {
 	Name   string
 	Bytes  int64
 	SHA256 string // hexadecimal
-	At     time.Time
 	pieces string // the subject of its pieces
 }
 
@@ -74,7 +73,7 @@ func (f *Files) bucket(ctx context.Context) (jetstream.ObjectStore, error) {
 	return store, nil
 }
 
-// Put stores what r gives until its end. When it fails nothing is there, or something that Sweep will find.
+// Put stores what r gives until its end. When it fails nothing is there, or something that List or Loose will find.
 func (f *Files) Put(ctx context.Context, name string, r io.Reader) (StoredFile, error) {
 	store, err := f.bucket(ctx)
 	if err != nil {
@@ -85,7 +84,7 @@ func (f *Files) Put(ctx context.Context, name string, r io.Reader) (StoredFile, 
 		// The library names the object before it knows that every piece arrived.
 		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		_ = store.Delete(tidy, name) // else Sweep finds it
+		_ = store.Delete(tidy, name) // else List has it, and nobody names it
 		return StoredFile{}, fmt.Errorf("store file %s: %w", name, fileFault(err))
 	}
 	return stored(info), nil
@@ -106,7 +105,7 @@ func fileFault(err error) error {
 
 func stored(info *jetstream.ObjectInfo) StoredFile {
 	digest, _ := base64.URLEncoding.DecodeString(strings.TrimPrefix(info.Digest, "SHA-256="))
-	return StoredFile{info.Name, int64(info.Size), hex.EncodeToString(digest), info.ModTime.UTC(), filePieces + info.NUID}
+	return StoredFile{info.Name, int64(info.Size), hex.EncodeToString(digest), filePieces + info.NUID}
 }
 
 // fullReader fills every buffer it is given: each read becomes one message.
@@ -167,13 +166,9 @@ func (f *Files) List(ctx context.Context) ([]StoredFile, error) {
 	return all, nil
 }
 
-// Loose are pieces that belong to no file, with how many there are of each: of a writer that died, or of one
-// that is at work right now.
-func (f *Files) Loose(ctx context.Context) (map[string]uint64, error) {
-	all, err := f.List(ctx)
-	if err != nil {
-		return nil, err
-	}
+// Loose are pieces that belong to none of the files there were (List), with how many there are of each: of a writer
+// that died, of one that is at work right now, or of a file that was finished since.
+func (f *Files) Loose(ctx context.Context, all []StoredFile) (map[string]uint64, error) {
 	handle, err := f.conn.JetStream().Stream(ctx, fileStream)
 	if err != nil {
 		return nil, fmt.Errorf("pieces of files: %w: %w", ErrUnavailable, err)

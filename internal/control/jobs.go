@@ -116,15 +116,6 @@ type Job struct {
 	revision uint64
 }
 
-// Recipients are who gets the file by mail.
-func (j *Job) Recipients() []string {
-	var all []string
-	for _, m := range j.Mails {
-		all = append(all, m.Recipient)
-	}
-	return all
-}
-
 // Unsent reports whether a mail of the job is still to be sent.
 func (j *Job) Unsent() bool {
 	return j.State == JobDone && slices.ContainsFunc(j.Mails, func(m JobMail) bool { return m.State == MailWaiting || m.State == MailSending })

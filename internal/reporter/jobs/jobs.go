@@ -54,6 +54,7 @@ const (
 	RecipientsMax = 20
 	nameMax       = 200  // bytes
 	textMax       = 2000 // bytes of a description or a parameter
+	postingMost   = 4    // jobs whose mails are sent at a time: each holds its file, as it is and as it is sent
 )
 
 // DefaultConfig suits a machine of two cores.
@@ -105,6 +106,7 @@ type Desk struct {
 	files  *control.Files
 	alive  *control.Leases
 	freed  chan struct{} // a job was let go of
+	posts  chan struct{} // one for each job whose mails are being sent
 	cancel context.CancelFunc
 
 	running  sync.WaitGroup
@@ -112,15 +114,15 @@ type Desk struct {
 	mark     mark // of the loop that looks for work
 
 	mu      sync.Mutex
-	active  map[string]*work    // by tenant and id
-	sighted map[string]sighting // of jobs whose turn comes later
-	heard   map[string]time.Time
+	active  map[string]*work     // by tenant and id
+	sighted map[string]sighting  // of jobs whose turn comes later
+	heard   map[string]time.Time // when this reporter first heard of another
 }
 
 // Start begins to work on jobs. It outlives ctx until Stop.
 func Start(ctx context.Context, cfg Config, parts Parts, log *zap.Logger) (*Desk, error) {
 	d := &Desk{
-		cfg: cfg, parts: parts, log: log, freed: make(chan struct{}, 1),
+		cfg: cfg, parts: parts, log: log, freed: make(chan struct{}, 1), posts: make(chan struct{}, postingMost),
 		active: map[string]*work{}, sighted: map[string]sighting{}, heard: map[string]time.Time{},
 	}
 	var err error

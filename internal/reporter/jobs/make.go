@@ -210,6 +210,15 @@ func (d *Desk) tell(ctx context.Context, j *control.Job, w *work) {
 	}
 }
 
+// dropUnnamed removes a file whose job could not be told of it, unless the job was told and its answer was lost. Where
+// nobody knows, the sweep will.
+func (d *Desk) dropUnnamed(ctx context.Context, j *control.Job, f *control.JobFile) {
+	have, err := d.parts.Control.Job(ctx, j.Tenant, j.ID)
+	if err == nil && (have.File == nil || have.File.Object != f.Object) {
+		d.drop(ctx, f)
+	}
+}
+
 // drop removes a file that no job names.
 func (d *Desk) drop(ctx context.Context, f *control.JobFile) {
 	for _, name := range []string{f.Object, f.Manifest} {

@@ -74,7 +74,7 @@ var charts = map[string]struct { //nolint:gochecknoglobals // a table of constan
 	value  string
 }{
 	"sta-usage":           {[]string{"Account Name", "Month"}, "Users with Activity"},
-	"sta-monthly-summary": {[]string{"accountName", "month", "plan"}, "usersWithToken"},
+	"sta-monthly-summary": {[]string{"Account Name", "Month", "Plan"}, "Users with Token"},
 	"tenant-usage":        {[]string{"Tenant Name"}, "Users Used"},
 	"asset-usage-detail":  {[]string{"meterName", "billingRegion"}, "quantity"},
 	"asset-monthly-costs": {[]string{"tenantName", "meterName", "currency"}, "cost"},

@@ -32,6 +32,9 @@ func mailTries(j *control.Job) int {
 func (d *Desk) post(ctx context.Context, j control.Job) {
 	letter, err := d.letter(ctx, &j)
 	if err != nil {
+		if ctx.Err() != nil {
+			return // the reporter stops, or the job is another's: it was no try
+		}
 		// Without the file there is nothing to send: put off like a mail that the server did not take.
 		d.log.Warn("mail not written", zap.String("job", j.ID), zap.Error(err))
 		d.undone(ctx, &j, err)

@@ -126,17 +126,19 @@ func (d *Desk) busy(open []control.Job) map[string]int {
 }
 
 // lives reports whether a reporter gave a sign of life lately, by this one's clock. One that this reporter
-// hears of for the first time gets as long as everyone.
+// hears of for the first time gets as long as everyone: its last sign may not have been read yet.
 func (d *Desk) lives(holder string) bool {
 	if holder == d.parts.Holder {
 		return true
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, known := d.heard[holder]; !known || slices.Contains(d.alive.Members(), holder) {
-		d.heard[holder] = time.Now()
+	first, known := d.heard[holder]
+	if !known {
+		first = time.Now()
+		d.heard[holder] = first
 	}
-	return time.Since(d.heard[holder]) < d.cfg.TakeOver
+	return time.Since(first) < d.cfg.TakeOver || slices.Contains(d.alive.Members(), holder)
 }
 
 // due reports whether a job may be begun by this reporter now.
@@ -257,7 +259,12 @@ func (d *Desk) work(ctx context.Context, j control.Job, w *work) {
 	}
 	if j.Unsent() {
 		w.posting.Store(true)
-		d.post(ctx, j)
+		select {
+		case d.posts <- struct{}{}:
+			d.post(ctx, j)
+			<-d.posts
+		case <-ctx.Done(): // who has the job next sends them
+		}
 	}
 }
 
@@ -297,7 +304,7 @@ func (d *Desk) ended(ctx context.Context, j *control.Job, file *control.JobFile,
 	written := d.settle(last, *j, change)
 	if written == nil {
 		if file != nil {
-			d.drop(last, file)
+			d.dropUnnamed(last, j, file)
 		}
 		return false
 	}

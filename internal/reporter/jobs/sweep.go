@@ -46,10 +46,14 @@ func (s *sweeping) once(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.strays(ctx, all); err != nil {
+	files, err := s.files.List(ctx)
+	if err != nil {
 		return err
 	}
-	return s.pieces(ctx)
+	if err := s.strays(ctx, all, files); err != nil {
+		return err
+	}
+	return s.pieces(ctx, files)
 }
 
 // expire removes the file of a job that was kept long enough. The job says so first: a file that is named is
@@ -73,11 +77,7 @@ func (s *sweeping) expire(ctx context.Context, j *control.Job) error {
 }
 
 // strays removes files that no job names.
-func (s *sweeping) strays(ctx context.Context, all []control.Job) error {
-	files, err := s.files.List(ctx)
-	if err != nil {
-		return err
-	}
+func (s *sweeping) strays(ctx context.Context, all []control.Job, files []control.StoredFile) error {
 	named, busy := map[string]bool{}, map[string]bool{}
 	for i := range all {
 		j := &all[i]
@@ -108,8 +108,8 @@ func (s *sweeping) strays(ctx context.Context, all []control.Job) error {
 }
 
 // pieces removes pieces of files that were never finished.
-func (s *sweeping) pieces(ctx context.Context) error {
-	loose, err := s.files.Loose(ctx)
+func (s *sweeping) pieces(ctx context.Context, files []control.StoredFile) error {
+	loose, err := s.files.Loose(ctx, files)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,11 @@ func TestSwept(t *testing.T) {
 		return errors.Is(err, control.ErrNoFile)
 	})
 	h.wait(t, "the pieces to be gone", func() bool {
-		loose, err := files.Loose(t.Context())
+		all, err := files.List(t.Context())
+		if err != nil {
+			return false
+		}
+		loose, err := files.Loose(t.Context(), all)
 		return err == nil && len(loose) == 0
 	})
 	h.file(r, j)
