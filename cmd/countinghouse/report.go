@@ -168,6 +168,19 @@ func (t *tool) reportShowOne(d report.Definition) *cobra.Command {
 	return t.listingFlag(t.clientFlags(cmd))
 }
 
+// parametersGiven reads -p name=value, given as often as needed.
+func parametersGiven(pairs []string) (map[string]string, error) {
+	given := map[string]string{}
+	for _, pair := range pairs {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, usageError("-p %s: want name=value", pair)
+		}
+		given[name] = value
+	}
+	return given, nil
+}
+
 func flagOf(p report.Parameter) string { return strings.ReplaceAll(p.Name, "_", "-") }
 
 // query checks what can be checked here, so that a mistake costs no round trip.
@@ -178,11 +191,11 @@ func (q *reportQuestion) query(d report.Definition) (url.Values, error) {
 			query.Set(name, *value)
 		}
 	}
-	for _, pair := range q.more {
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok {
-			return nil, usageError("-p %s: want name=value", pair)
-		}
+	more, err := parametersGiven(q.more)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range more {
 		query.Set(name, value)
 	}
 	for _, p := range d.Parameters {

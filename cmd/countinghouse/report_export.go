@@ -93,7 +93,12 @@ func (t *tool) export(ctx context.Context, c *client.Client, path string, query 
 		}
 		return fetch(t.out, func(http.Header) error { return nil })
 	}
-	file := &newFile{path: out, ending: f.Extension(), fallback: filepath.Base(path), tty: terminal(t.err), progress: t.err, begun: time.Now()}
+	return t.fetchFile(fetch, &newFile{path: out, ending: f.Extension(), fallback: filepath.Base(path)})
+}
+
+// fetchFile writes a file as it comes, and says how large it became.
+func (t *tool) fetchFile(fetch func(io.Writer, func(http.Header) error) error, file *newFile) error {
+	file.tty, file.progress, file.begun = terminal(t.err), t.err, time.Now()
 	defer file.drop()
 	if err := fetch(file, file.open); err != nil {
 		return err

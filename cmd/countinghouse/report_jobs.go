@@ -87,23 +87,32 @@ func getJob(ctx context.Context, c *client.Client, id string) (*reportJob, error
 	if err := c.Get(ctx, "/report-jobs/"+url.PathEscape(id), nil, &j.raw); err != nil {
 		return nil, err
 	}
-	return j, json.Unmarshal(j.raw, j)
+	return j, j.read()
 }
 
-// showJob prints a job; a failed one ends with exit code 1.
+// postJob makes a job, or changes one, and answers it as it is then.
+func postJob(ctx context.Context, c *client.Client, path string, body any) (*reportJob, error) {
+	j := &reportJob{}
+	if err := c.Call(ctx, http.MethodPost, path, body, &j.raw); err != nil {
+		return nil, err
+	}
+	return j, j.read()
+}
+
+func (j *reportJob) read() error {
+	if err := json.Unmarshal(j.raw, j); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	return nil
+}
+
 func (t *tool) showJob(f listing.Format, j *reportJob) error {
-	var err error
 	if f == listing.JSON {
-		err = listing.Document(t.out, j.raw)
-	} else {
-		rows := jobRows()
-		j.add(rows)
-		err = rows.Print(t.out, f)
+		return listing.Document(t.out, j.raw)
 	}
-	if err == nil && j.State == "failed" {
-		err = no()
-	}
-	return err
+	rows := jobRows()
+	j.add(rows)
+	return rows.Print(t.out, f)
 }
 
 func jobRows() *listing.Rows {
@@ -142,24 +151,17 @@ the same bytes. Without --wait the command prints the job and ends; report jobs 
 			if err != nil {
 				return err
 			}
-			body.Report, body.Parameters = args[0], map[string]string{}
-			for _, pair := range params {
-				name, value, ok := strings.Cut(pair, "=")
-				if !ok {
-					return usageError("-p %s: want name=value", pair)
-				}
-				body.Parameters[name] = value
+			body.Report = args[0]
+			if body.Parameters, err = parametersGiven(params); err != nil {
+				return err
 			}
 			c, err := t.reader()
 			if err != nil {
 				return err
 			}
-			j := &reportJob{}
-			if err := c.Call(cmd.Context(), http.MethodPost, "/report-jobs", body, &j.raw); err != nil {
+			j, err := postJob(cmd.Context(), c, "/report-jobs", body)
+			if err != nil {
 				return reportError(err)
-			}
-			if err := json.Unmarshal(j.raw, j); err != nil {
-				return fmt.Errorf("read answer: %w", err)
 			}
 			if wait || out != "" {
 				if j, err = t.awaitJob(cmd.Context(), c, j); err != nil {
@@ -169,7 +171,10 @@ the same bytes. Without --wait the command prints the job and ends; report jobs 
 			if out != "" && j.State == "done" {
 				return t.fetchJob(cmd.Context(), c, j, out)
 			}
-			return t.showJob(f, j)
+			if err := t.showJob(f, j); err != nil || !j.ended() || j.State == "done" {
+				return err
+			}
+			return no()
 		},
 	}
 	cmd.Flags().StringArrayVarP(&params, "param", "p", nil, "a parameter as `name=value`, as often as needed")
@@ -218,16 +223,7 @@ func (t *tool) fetchJob(ctx context.Context, c *client.Client, j *reportJob, out
 	if out == "-" {
 		return fetch(t.out, func(http.Header) error { return nil })
 	}
-	file := &newFile{path: out, ending: sheet.Format(j.Format).Extension(), fallback: j.ID, tty: terminal(t.err), progress: t.err, begun: time.Now()}
-	defer file.drop()
-	if err := fetch(file, file.open); err != nil {
-		return err
-	}
-	if err := file.keep(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(t.err, "%s: %d bytes\n", file.path, file.bytes)
-	return err
+	return t.fetchFile(fetch, &newFile{path: out, ending: sheet.Format(j.Format).Extension(), fallback: j.ID})
 }
 
 func (t *tool) reportJobs() *cobra.Command {
@@ -251,10 +247,7 @@ func (t *tool) reportJobs() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err = t.showJob(f, j); j.State == "failed" {
-					return nil // shown is what was asked for
-				}
-				return err
+				return t.showJob(f, j)
 			}
 			query := url.Values{}
 			for name, value := range map[string]string{"state": state, "schedule": schedule} {
@@ -262,15 +255,9 @@ func (t *tool) reportJobs() *cobra.Command {
 					query.Set(name, value)
 				}
 			}
-			var page struct {
-				Rows []reportJob `json:"rows"`
-			}
-			if err := c.Get(cmd.Context(), "/report-jobs", query, &page); err != nil {
+			rows, err := listJobs(cmd.Context(), c, query)
+			if err != nil {
 				return reportError(err)
-			}
-			rows := jobRows()
-			for i := range page.Rows {
-				page.Rows[i].add(rows)
 			}
 			return rows.Print(t.out, f)
 		},
@@ -280,8 +267,29 @@ func (t *tool) reportJobs() *cobra.Command {
 	return t.listingFlag(t.clientFlags(cmd))
 }
 
-// jobChange is a command that changes one job and shows it.
-func (t *tool) jobChange(use, path, short, long string) *cobra.Command {
+// listJobs are the jobs of every page.
+func listJobs(ctx context.Context, c *client.Client, query url.Values) (*listing.Rows, error) {
+	rows := jobRows()
+	for {
+		var page struct {
+			Rows []reportJob `json:"rows"`
+			Next string      `json:"next"`
+		}
+		if err := c.Get(ctx, "/report-jobs", query, &page); err != nil {
+			return nil, err
+		}
+		for i := range page.Rows {
+			page.Rows[i].add(rows)
+		}
+		if page.Next == "" {
+			return rows, nil
+		}
+		query.Set("cursor", page.Next)
+	}
+}
+
+// jobChange is a command that changes one job and shows it; the API calls the change by the same word.
+func (t *tool) jobChange(use, short, long string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use + " ID", Short: short, Long: long, Example: "  countinghouse report " + use + " 01a2039d-9cae-7dc0-921a-de8cb52129a6", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -293,12 +301,9 @@ func (t *tool) jobChange(use, path, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			j := &reportJob{}
-			if err := c.Call(cmd.Context(), http.MethodPost, "/report-jobs/"+url.PathEscape(args[0])+"/"+path, nil, &j.raw); err != nil {
+			j, err := postJob(cmd.Context(), c, "/report-jobs/"+url.PathEscape(args[0])+"/"+use, nil)
+			if err != nil {
 				return err
-			}
-			if err := json.Unmarshal(j.raw, j); err != nil {
-				return fmt.Errorf("read answer: %w", err)
 			}
 			return t.showJob(f, j)
 		},
@@ -307,11 +312,11 @@ func (t *tool) jobChange(use, path, short, long string) *cobra.Command {
 }
 
 func (t *tool) reportCancel() *cobra.Command {
-	return t.jobChange("cancel", "cancel", "Cancel a job that has not ended", "Cancels a job that has not ended. After the end what it made stays.")
+	return t.jobChange("cancel", "Cancel a job that has not ended", "Cancels a job that has not ended. After the end what it made stays.")
 }
 
 func (t *tool) reportRegenerate() *cobra.Command {
-	return t.jobChange("regenerate", "regenerate", "Make a file again that was removed, to the same bytes",
+	return t.jobChange("regenerate", "Make a file again that was removed, to the same bytes",
 		"Makes the file of a job again that was kept long enough and removed, to the same bytes. A job that failed or was cancelled is\ntried anew.")
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -122,13 +121,9 @@ month before. It begins at 01:00 UTC, or at a time of a zone; never before its d
 			if err != nil {
 				return err
 			}
-			body.Enabled, body.Parameters = !disabled, map[string]string{}
-			for _, pair := range params {
-				name, value, ok := strings.Cut(pair, "=")
-				if !ok {
-					return usageError("-p %s: want name=value", pair)
-				}
-				body.Parameters[name] = value
+			body.Enabled = !disabled
+			if body.Parameters, err = parametersGiven(params); err != nil {
+				return err
 			}
 			c, err := t.reader()
 			if err != nil {
