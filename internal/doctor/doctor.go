@@ -298,7 +298,7 @@ func (e *examination) detached(ctx context.Context) result {
 		return fail("see the check of clickhouse", "%v", err)
 	}
 	if n := len(parts); n > 0 {
-		return fail("countinghouse audit; the log has the rows (docs/RUNBOOK.md)", "%d damaged parts were set aside: rows are missing", n)
+		return fail("countinghouse repair; the log has the rows (docs/RUNBOOK.md)", "%d damaged parts were set aside: rows are missing", n)
 	}
 	return ok("none")
 }

@@ -40,7 +40,7 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	faultpoint.Hit("rebuild/made")
-	r.linked = map[warehouse.Section]bool{}
+	r.linked, r.result.Carried = map[warehouse.Section]bool{}, []Carried{} // of this round
 	for i, w := range r.old.All() {
 		whole, err := r.whole(ctx, w)
 		if err != nil {
@@ -53,6 +53,7 @@ func (r *run) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	r.result.Linked = len(r.linked)
 	return nil
 }
 

@@ -78,7 +78,6 @@ func (r *run) link(ctx context.Context, w *warehouse.Warehouse, whole map[string
 				return err
 			}
 			r.linked[warehouse.Section{Server: w.Address(), Table: table, Partition: partition}] = true
-			r.result.Linked = len(r.linked)
 		}
 		faultpoint.Hit("rebuild/linked")
 	}

@@ -70,12 +70,12 @@ func (r *run) prove(ctx context.Context, before, after *report.Reports, cut repo
 	if err := r.compareReports(ctx, before, after, cut); err != nil {
 		return err
 	}
-	sound := 0 // tables that differ where nothing was made again
+	var wider error // than was made again
 	for _, t := range r.result.Tables {
 		if !t.Same() {
 			r.result.Difference++
 			if len(r.Only) > 0 && !r.only(t.Server, t.Table) {
-				sound++
+				wider = errors.Join(wider, fmt.Errorf("%w: %s of %s, of which nothing was made again", ErrDiffer, t.Table, t.Server))
 			}
 		}
 	}
@@ -84,7 +84,10 @@ func (r *run) prove(ctx context.Context, before, after *report.Reports, cut repo
 			r.result.Difference++
 		}
 	}
-	if r.result.Difference > 0 && !r.AcceptDifferences || sound > 0 {
+	if wider != nil {
+		return wider
+	}
+	if r.result.Difference > 0 && !r.AcceptDifferences {
 		return fmt.Errorf("%w: %d tables and reports; audit the old ones, and if they are damaged accept the differences", ErrDiffer, r.result.Difference)
 	}
 	return nil

@@ -114,7 +114,7 @@ func sections(all []Damage) []warehouse.Section {
 func look(ctx context.Context, cfg rebuild.Config, servers *warehouse.Servers, partitions []string, log *zap.Logger) ([]Damage, error) {
 	found := []Damage{}
 	for _, w := range servers.All() {
-		named, err := named(ctx, w, partitions)
+		named, err := named(w, partitions)
 		if err != nil {
 			return nil, err
 		}
@@ -145,7 +145,7 @@ func look(ctx context.Context, cfg rebuild.Config, servers *warehouse.Servers, p
 }
 
 // named are the partitions that somebody asks for.
-func named(ctx context.Context, w *warehouse.Warehouse, partitions []string) ([]Damage, error) {
+func named(w *warehouse.Warehouse, partitions []string) ([]Damage, error) {
 	var found []Damage
 	for _, text := range partitions {
 		table, partition, ok := strings.Cut(text, ":")
@@ -154,7 +154,7 @@ func named(ctx context.Context, w *warehouse.Warehouse, partitions []string) ([]
 		}
 		found = append(found, Damage{warehouse.Section{Server: w.Address(), Table: table, Partition: partition}, "asked for"})
 	}
-	return found, ctx.Err()
+	return found, nil
 }
 
 // aside are the partitions of parts that ClickHouse has put aside. One whose name says no partition is of any.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
+	"github.com/countinghouse/countinghouse/internal/rebuild"
 	"github.com/countinghouse/countinghouse/internal/repair"
 	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/rig"
@@ -17,8 +18,8 @@ import (
 
 // Files of a part go bad while ClickHouse is dead; it puts the part aside without a word and counting goes on above it.
 // That is noticed and named, by partition; a repair brings exactly these rows back, from the log, while events are
-// counted; killed at any of its steps it is run again. Then nothing is missing and nothing is there twice, and the month
-// that was closed before has its hash.
+// counted; killed at any of its steps it is run again. One that is asked for too little exchanges nothing. Then nothing is
+// missing and nothing is there twice, and the month that was closed before has its hash.
 func TestRepair(t *testing.T) {
 	f := fight.Begin(t, "REPAIR", rig.Options{})
 	f.Moment()
@@ -30,6 +31,7 @@ func TestRepair(t *testing.T) {
 	lost, linked := uint64(0), 0
 	for i, at := range points[:fight.Rounds(2, len(points))] {
 		if i == 1 {
+			refused(f)
 			f.Load = f.Rig.StartLoad(f.Seed + 1) // from now on rows are counted without those that were lost
 		}
 		want := damage(f, tables[i])
@@ -40,7 +42,7 @@ func TestRepair(t *testing.T) {
 			}
 		}
 		if at != "" {
-			if r, code, stderr := repaired(f, faultpoint.Variable+"="+at); code != -1 {
+			if r, code, stderr := repairing(f, []string{faultpoint.Variable + "=" + at}); code != -1 {
 				t.Fatalf("not killed at %s: exit %d, %+v\n%s", at, code, r, stderr)
 			}
 		}
@@ -68,11 +70,40 @@ func TestRepair(t *testing.T) {
 	f.End()
 }
 
-func repaired(f *fight.Fight, env ...string) (r repair.Result, code int, stderr string) {
+// refused lets rows vanish where the tables do not show it, and names another partition: what was made is not what the
+// log says, and is not exchanged. The right name brings them back.
+func refused(f *fight.Fight) {
+	f.T.Helper()
+	ch, ctx := f.Rig.Warehouse(), f.T.Context()
+	letters, err := ch.Rows(ctx, "SELECT _partition_id, intDiv(min(seq) + max(seq), 2) FROM "+rig.Database+".dead_letters GROUP BY _partition_id ORDER BY count() DESC")
+	if err != nil || len(letters) == 0 {
+		f.T.Fatalf("dead letters: %v, %v", letters, err)
+	}
+	partition, middle := letters[0][0], letters[0][1] // the last row stays, and with it how far the partition goes
+	if _, err := ch.Rows(ctx, "ALTER TABLE "+rig.Database+".dead_letters DELETE WHERE _partition_id = '"+partition+"' AND seq < "+middle+" SETTINGS mutations_sync = 2"); err != nil {
+		f.T.Fatal(err)
+	}
+	was := events(f)
+	r, code, stderr := repaired(f, "--partition", "directory_events:all")
+	if code != 1 || r.Exchanged || r.AuditOK || events(f) != was || !strings.Contains(stderr, rebuild.ErrDiffer.Error()) {
+		f.T.Fatalf("another partition was named: exit %d, exchanged %v, audit %v\n%s", code, r.Exchanged, r.AuditOK, stderr)
+	}
+	if r, code, stderr = repaired(f, "--partition", "dead_letters:"+partition); code != 0 || !r.Exchanged || !r.AuditOK {
+		f.T.Fatalf("repair: exit %d, exchanged %v, audit %v\n%s", code, r.Exchanged, r.AuditOK, stderr)
+	}
+}
+
+func repaired(f *fight.Fight, args ...string) (r repair.Result, code int, stderr string) {
+	f.T.Helper()
+	return repairing(f, nil, args...)
+}
+
+// repairing runs `countinghouse repair`; env arms a crash point.
+func repairing(f *fight.Fight, env []string, args ...string) (r repair.Result, code int, stderr string) {
 	f.T.Helper()
 	ctx, cancel := context.WithTimeout(f.T.Context(), toolWait)
 	defer cancel()
-	if code, stderr = said(f, verb(ctx, f, "repair", env), &r); ctx.Err() != nil {
+	if code, stderr = said(f, verb(ctx, f, "repair", env, args...), &r); ctx.Err() != nil {
 		f.T.Fatalf("repair does not end\n%s", stderr)
 	}
 	return r, code, stderr
