@@ -110,16 +110,28 @@ func readStore(dir string) (*storeInfo, error) {
 	return &info, nil
 }
 
-func (i *storeInfo) save(dir string) error {
-	text, err := json.MarshalIndent(i, "", "  ")
+func (i *storeInfo) save(dir string) error { return saveInfo(dir, storeFile, i) }
+
+// saveInfo writes a file of a store, whole or not at all.
+func saveInfo(dir, file string, info any) error {
+	text, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, storeFile)
+	path := filepath.Join(dir, file)
 	if err := os.WriteFile(path+".tmp", append(text, '\n'), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(path+".tmp", path)
+}
+
+// readFilled is readStore of a store that has its events.
+func readFilled(dir string) (*storeInfo, error) {
+	info, err := readStore(dir)
+	if err == nil && !info.Filled {
+		err = fmt.Errorf("%s is not filled yet: `bench fill --store %s` goes on", dir, dir)
+	}
+	return info, err
 }
 
 // fill makes the store, or goes on making it.

@@ -67,17 +67,7 @@ func readPopulation(dir string, accounts int) (*populationInfo, *population, err
 	return info, p, nil
 }
 
-func (i *populationInfo) save(dir string) error {
-	text, err := json.MarshalIndent(i, "", "  ")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, populationFile)
-	if err := os.WriteFile(path+".tmp", append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
-}
+func (i *populationInfo) save(dir string) error { return saveInfo(dir, populationFile, i) }
 
 // populate publishes the population's chunks into the log, past ingest, or goes on where it stopped: chunks of a
 // tenant are counted in their order, so the ledger says how many are there.

@@ -36,12 +36,8 @@ const (
 // reports measures every report on the store: of a tenant with 10,000 accounts beside its hundred million events.
 func reports(ctx context.Context, o options, out io.Writer) (err error) {
 	rec := newRecord(ctx, "reports")
-	info, err := readStore(o.store)
-	if err != nil {
+	if _, err := readFilled(o.store); err != nil {
 		return err
-	}
-	if !info.Filled {
-		return fmt.Errorf("%s is not filled yet: `bench fill --store %s` goes on", o.store, o.store)
 	}
 	population, events, err := readPopulation(o.store, o.population)
 	if err != nil {
@@ -81,15 +77,14 @@ type asking struct {
 	export    bool   // as CSV as well
 	rows      int64  // at least so many must come
 
-	first      time.Duration // of the first page, asked by nobody before
-	firstCPU   float64       // reporter and ClickHouse
-	page       []time.Duration
-	pageCPU    float64 // of one of the later times
-	whole      time.Duration
-	wholeCPU   float64
-	wholeRows  int64
-	wholeBytes int64
-	growth     float64 // MiB that the reporter's peak rose above what it had
+	first     time.Duration // of the first page, asked by nobody before
+	firstCPU  float64       // reporter and ClickHouse
+	page      []time.Duration
+	pageCPU   float64 // of one of the later times
+	whole     time.Duration
+	wholeCPU  float64
+	wholeRows int64
+	growth    float64 // MiB that the reporter's peak rose above what it had
 }
 
 // questions are the twelve reports; a report that has two faces is asked for both.
@@ -275,8 +270,7 @@ func (m *onReports) exported(ctx context.Context, q *asking) error {
 	q.whole, q.wholeCPU, err = m.get(ctx, q.query+"&format=csv", func(body io.Reader) error {
 		in := bufio.NewReaderSize(body, 1<<20)
 		for {
-			line, err := in.ReadSlice('\n')
-			q.wholeBytes += int64(len(line))
+			_, err := in.ReadSlice('\n')
 			if errors.Is(err, io.EOF) {
 				return nil
 			}

@@ -36,12 +36,9 @@ const (
 // store measures what a store of many events costs, and what a small one does.
 func store(ctx context.Context, o options, out io.Writer) (err error) {
 	rec := newRecord(ctx, "store")
-	info, err := readStore(o.store)
+	info, err := readFilled(o.store)
 	if err != nil {
 		return err
-	}
-	if !info.Filled {
-		return fmt.Errorf("%s is not filled yet: `bench fill --store %s` goes on", o.store, o.store)
 	}
 	o.tenants, o.accounts = info.Tenants, info.Accounts
 	if o.rate == 0 {
