@@ -109,7 +109,9 @@ func (c *checker) selector(f *file, n *ast.SelectorExpr, names map[string]string
 }
 
 // exact packages hold quantities and money: no float between the wire and the CSV.
-var exact = []string{"usage", "directory", "report", "aggregator", "warehouse", "importer", "audit"}
+var exact = []string{
+	"usage", "client", "importer", "eventlog", "aggregator", "warehouse", "directory", "register", "report", "months", "reporter", "audit", "rebuild", "repair",
+}
 
 func (c *checker) floats(f *file) {
 	owner, inside := strings.CutPrefix(f.dir, "internal/")
