@@ -12,7 +12,7 @@ import (
 // The histories of TestReportsOfRandomLogs: what happens in four months to three trees of accounts, with everything
 // that there is in it, legal or not.
 
-// last is later than everything in a history was recorded; midway cuts through it.
+// historyLast is later than everything in a history was recorded; historyMidway cuts through it.
 const (
 	historyLast   = "2025-09-01T00:00:00Z"
 	historyMidway = "2025-03-07T15:00:00Z"
