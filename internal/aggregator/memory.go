@@ -86,12 +86,12 @@ func (e *entry) pos(partition uint16) Position {
 // this session's memory and no other's (spill.go).
 type memory struct {
 	hash     hasher
-	live     []*generation // in flight, oldest first; the last one belongs to the batch being decided
-	retired  []*generation // committed, oldest first
-	kept     int           // identities in those
-	keep     int           // of them, at most
-	spare    []*generation // recycled
-	spill    *spill        // older ones; nil: they are forgotten
+	live     []*generation    // in flight, oldest first; the last one belongs to the batch being decided
+	retired  []*generation    // committed, oldest first
+	kept     int              // identities in those
+	keep     int              // of them, at most
+	spare    []*generation    // recycled
+	spill    *spill           // older ones; nil: they are forgotten
 	recalled map[ident]*entry // read from there for this batch; nil: it is not there
 }
 
