@@ -16,10 +16,10 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/countinghouse/countinghouse/internal/localstack"
-	"github.com/countinghouse/countinghouse/test/rig"
+	"github.com/countinghouse/countinghouse/test/fight"
 )
 
-func TestMain(m *testing.M) { localstack.Main(m) }
+func TestMain(m *testing.M) { fight.Main(m) }
 
 const top = "../.."
 
@@ -32,16 +32,6 @@ func read(t *testing.T, path ...string) string {
 		t.Fatal(err)
 	}
 	return string(data)
-}
-
-// program is the tool people type, built once for all tests.
-func program(t *testing.T) string {
-	t.Helper()
-	path, err := rig.Build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // settings are the flags and variables of a service, as the generated reference names them.
@@ -62,7 +52,7 @@ func settings(t *testing.T, service string) (flags, variables []string) {
 // The configuration file has only keys that exist and values that work.
 func TestConfigurationFile(t *testing.T) {
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), program(t), "config", "check", "--config", filepath.Join(top, "deploy", "countinghouse.yaml"))
+	cmd := exec.CommandContext(t.Context(), fight.Program(), "config", "check", "--config", filepath.Join(top, "deploy", "countinghouse.yaml"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("config check: %v\n%s", err, out)
 	}
@@ -225,7 +215,7 @@ func metrics(t *testing.T) []string {
 
 var metricName = regexp.MustCompile(`countinghouse_[a-z_]+`)
 
-// Alerts and dashboard name metrics that are served, and no metric of interfaces.md 6 is without use.
+// Alerts and dashboard name metrics that are served, and the dashboard shows each.
 func TestMetricsExist(t *testing.T) {
 	t.Parallel()
 	served := metrics(t)
@@ -245,7 +235,8 @@ func TestMetricsExist(t *testing.T) {
 	}
 }
 
-// Every alert says what happened, and has an entry in the runbook that it links to.
+// Every alert says what happened, has an entry in the runbook that it links to, and is told to fire and to be silent by
+// the tests of the rules.
 func TestAlertsHaveEntries(t *testing.T) {
 	t.Parallel()
 	var file struct {
@@ -261,12 +252,15 @@ func TestAlertsHaveEntries(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(read(t, "deploy", "prometheus", "alerts.yaml")), &file); err != nil {
 		t.Fatal(err)
 	}
-	runbook := read(t, "docs", "RUNBOOK.md")
+	runbook, tests := read(t, "docs", "RUNBOOK.md"), read(t, "deploy", "prometheus", "alerts_test.yaml")
 	var alerts []string
 	for _, rule := range file.Groups[0].Rules {
 		alerts = append(alerts, rule.Alert)
 		if !strings.Contains(runbook, "\n### "+rule.Alert+"\n") {
 			t.Errorf("%s has no entry in the runbook", rule.Alert)
+		}
+		if !strings.Contains(tests, `alertname="`+rule.Alert+`"`) || !strings.Contains(tests, "alertname: "+rule.Alert+"}") {
+			t.Errorf("no test has %s fire, or none has it be silent", rule.Alert)
 		}
 		if want := "docs/RUNBOOK.md#" + strings.ToLower(rule.Alert); !strings.HasSuffix(rule.Annotations["runbook_url"], want) {
 			t.Errorf("%s links to %s, want …/%s", rule.Alert, rule.Annotations["runbook_url"], want)
@@ -314,7 +308,7 @@ func promtool(t *testing.T) string {
 // Servers that are started from the files of deploy/ satisfy the doctor.
 func TestDoctorApproves(t *testing.T) {
 	t.Parallel()
-	tool := program(t)
+	tool := fight.Program()
 	warehouse := localstack.Start(t, localstack.Options{NoNATS: true}) // its engine reads deploy/clickhouse
 	dsn := "clickhouse://" + warehouse.ClickHouseAddr + "/countinghouse"
 	nats, monitor := natsFromFile(t)

@@ -3,7 +3,6 @@ package deploy_test
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/countinghouse/countinghouse/internal/localstack"
+	"github.com/countinghouse/countinghouse/test/rig"
 )
 
 // natsFromFile starts the NATS server of deploy/nats on free ports, with a store of the test's own, and
@@ -47,7 +47,7 @@ func startIngest(t *testing.T, tool, nats, monitor string) {
 	}
 	admin := fmt.Sprintf("127.0.0.1:%d", ports[1])
 	p, err := localstack.StartPart(t.Context(), localstack.Part{
-		Name: "ingest", Exe: tool, Ready: func(ctx context.Context) error { return ready(ctx, "http://"+admin+"/readyz") },
+		Name: "ingest", Exe: tool, Ready: func(ctx context.Context) error { return rig.Get(ctx, "http://"+admin+"/readyz") },
 		LogFile: filepath.Join(t.TempDir(), "ingest.log"), // its end is part of an error
 		Args:    []string{"__ingest", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[0]), "--admin-listen", admin, "--nats", nats, "--nats-monitor-urls", monitor, "--nats-max-bytes", "64MiB"},
 	})
@@ -55,20 +55,4 @@ func startIngest(t *testing.T, tool, nats, monitor string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Stop(localstack.StopGrace) }) // what is tested has been seen
-}
-
-func ready(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = answer.Body.Close() }() // its status is all that is asked
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, answer.Status)
-	}
-	return nil
 }

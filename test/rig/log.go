@@ -147,7 +147,7 @@ func (r *Rig) Logged(ctx context.Context) (uint64, error) {
 		}
 		return info.State.LastSeq, nil
 	}
-	body, err := fetch(ctx, r.servers[0].monitor+"/jsz?streams=true")
+	body, err := Fetch(ctx, r.servers[0].monitor+"/jsz?streams=true")
 	if err != nil {
 		return 0, err
 	}
@@ -239,7 +239,7 @@ func (r *Rig) Lead(stream string, server int) {
 // ServerOf is the number of the server that a client is connected to; -1 if none is.
 func (r *Rig) ServerOf(ctx context.Context, client string) int {
 	for i, s := range r.servers {
-		body, err := fetch(ctx, s.monitor+"/connz")
+		body, err := Fetch(ctx, s.monitor+"/connz")
 		if err != nil {
 			continue
 		}

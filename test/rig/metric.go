@@ -10,7 +10,7 @@ import (
 
 // Metric is a figure of a part's own /metrics, summed over its labels, without what is behind the point.
 func (p *Part) Metric(ctx context.Context, name string) (int64, error) {
-	body, err := fetch(ctx, "http://"+p.admin+"/metrics")
+	body, err := Fetch(ctx, p.Admin()+"/metrics")
 	if err != nil {
 		return 0, err
 	}

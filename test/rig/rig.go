@@ -142,7 +142,7 @@ func (r *Rig) start() error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	log := []string{"--nats-max-bytes", fmt.Sprint(r.opts.LogMaxBytes), "--nats-replicas", r.replicas(), "--nats-partitions", fmt.Sprint(r.opts.Partitions)}
+	log := r.logFlags()
 	if r.Ingest, err = r.service("ingest", r.ports[1], !r.opts.Unready, slices.Concat(log, []string{
 		"--nats", r.natsURL(r.opts.NATSOfIngest), "--listen", r.address("ingest", r.ports[0]),
 	}, r.opts.IngestFlags)...); err != nil {
@@ -258,7 +258,7 @@ func (r *Rig) service(name string, admin int, awaitReady bool, args ...string) (
 		}, args...),
 	}
 	if awaitReady {
-		part.Ready = func(ctx context.Context) error { return get(ctx, "http://"+r.address(name, admin)+"/readyz") }
+		part.Ready = func(ctx context.Context) error { return Get(ctx, "http://"+r.address(name, admin)+"/readyz") }
 	}
 	if name == "ingest" && r.opts.IngestIn != nil {
 		var err error
@@ -294,9 +294,14 @@ func (r *Rig) address(service string, port int) string {
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// get answers an error unless the address answers 200.
-func get(ctx context.Context, address string) error {
-	body, err := fetch(ctx, address)
+// logFlags are how the log is laid out, for who may have to make its streams.
+func (r *Rig) logFlags() []string {
+	return []string{"--nats-max-bytes", fmt.Sprint(r.opts.LogMaxBytes), "--nats-replicas", r.replicas(), "--nats-partitions", fmt.Sprint(r.opts.Partitions)}
+}
+
+// Get answers an error unless the address answers 200.
+func Get(ctx context.Context, address string) error {
+	body, err := Fetch(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -304,7 +309,8 @@ func get(ctx context.Context, address string) error {
 	return body.Close()
 }
 
-func fetch(ctx context.Context, address string) (io.ReadCloser, error) {
+// Fetch is the body of what an address answers with 200.
+func Fetch(ctx context.Context, address string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err

@@ -18,9 +18,8 @@ func (r *Rig) StartIngest(flags ...string) (part *Part, url string) {
 	r.t.Helper()
 	ports, err := localstack.FreePorts(2)
 	if err == nil {
-		part, err = r.service("ingest", ports[1], true, slices.Concat([]string{
-			"--nats", r.natsURL(nil), "--nats-max-bytes", fmt.Sprint(r.opts.LogMaxBytes), "--nats-replicas", r.replicas(),
-			"--nats-partitions", fmt.Sprint(r.opts.Partitions), "--listen", loopback(ports[0]),
+		part, err = r.service("ingest", ports[1], true, slices.Concat(r.logFlags(), []string{
+			"--nats", r.natsURL(nil), "--listen", loopback(ports[0]),
 		}, flags)...)
 	}
 	if err != nil {
@@ -35,6 +34,9 @@ func (r *Rig) Front(url string) { r.front = url }
 
 // Admin is the address of a program's admin port.
 func (p *Part) Admin() string { return "http://" + p.admin }
+
+// Ready reports whether a program says that it is.
+func (p *Part) Ready(ctx context.Context) bool { return Get(ctx, p.Admin()+"/readyz") == nil }
 
 // migrateAllButLast leaves a database as the version before this one does: it stops at the first statement of
 // the last file. A file is recorded only after all of its statements.

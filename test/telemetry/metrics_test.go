@@ -49,7 +49,7 @@ func TestMetrics(t *testing.T) {
 		part.Kill()
 		<-back
 	}
-	s.Until("the reporter is ready", rig.SettleWait, (&service{s.part.Admin()}).ready)
+	s.Until("the reporter is ready", rig.SettleWait, s.part.Ready)
 	again := s.StartLoad(2) // what is counted from the first event on shows only then
 	s.Until("more requests are acknowledged", rig.SettleWait, func(context.Context) bool { return again.Requests() > 100 })
 	if err := again.Stop(); err != nil {
@@ -83,41 +83,21 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-type service struct{ admin string }
-
-func (s *service) ready(ctx context.Context) bool {
-	_, err := page(ctx, s.admin+"/readyz")
-	return err == nil
-}
-
-func page(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	req.Close = true
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = io.ErrUnexpectedEOF
-	}
-	return string(text), err
-}
-
 // metrics are the names served, without prefix, and their labels; those of histograms without their own.
 func metrics(ctx context.Context, admin string) map[string]string {
-	text, err := page(ctx, admin+"/metrics")
+	body, err := rig.Fetch(ctx, admin+"/metrics")
+	if err != nil {
+		return nil
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
 	if err != nil {
 		return nil
 	}
 	line := regexp.MustCompile(`(?m)^countinghouse_([a-z_]+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? \S+$`)
 	label := regexp.MustCompile(`([a-z_]+)="`)
 	served := map[string]string{}
-	for _, m := range line.FindAllStringSubmatch(text, -1) {
+	for _, m := range line.FindAllStringSubmatch(string(text), -1) {
 		var names []string
 		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
 			if l[1] != "le" {

@@ -73,7 +73,7 @@ func (b *balancer) probe(ctx context.Context, services []*service) {
 	for {
 		var ready []*url.URL
 		for _, s := range services {
-			if s.isReady(ctx) {
+			if s.part.Ready(ctx) {
 				ready = append(ready, s.url)
 			}
 		}

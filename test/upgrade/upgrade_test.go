@@ -147,7 +147,7 @@ func (u *upgrade) roll(t *testing.T, version string) {
 			u.drain(t, s)
 		}
 		u.fight.Await(s.part, back)
-		u.fight.Rig.Until(s.part.Name+" is ready", rig.SettleWait, s.isReady)
+		u.fight.Rig.Until(s.part.Name+" is ready", rig.SettleWait, s.part.Ready)
 		if now := s.version(t); now != version {
 			t.Errorf("%s is version %s, want %s", s.part.Name, now, version)
 		}
@@ -165,7 +165,7 @@ func (u *upgrade) drain(t *testing.T, s *service) {
 		defer close(ended)
 		s.part.Halt(nil)
 	}()
-	u.fight.Rig.Until(s.part.Name+" says it is not ready", rig.SettleWait, func(ctx context.Context) bool { return !s.isReady(ctx) })
+	u.fight.Rig.Until(s.part.Name+" says it is not ready", rig.SettleWait, func(ctx context.Context) bool { return !s.part.Ready(ctx) })
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url.String()+"/api/v1/events", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -180,36 +180,18 @@ func (u *upgrade) drain(t *testing.T, s *service) {
 	<-ended
 }
 
-func (s *service) isReady(ctx context.Context) bool {
-	res, err := s.get(ctx, "/readyz")
-	if err != nil {
-		return false
-	}
-	_ = res.Body.Close() // the status is the answer
-	return res.StatusCode == http.StatusOK
-}
-
 func (s *service) version(t *testing.T) string {
 	t.Helper()
-	res, err := s.get(t.Context(), "/version")
+	body, err := rig.Fetch(t.Context(), s.part.Admin()+"/version")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer body.Close()
 	var v struct{ Version string }
-	if err := json.NewDecoder(res.Body).Decode(&v); err != nil {
+	if err := json.NewDecoder(body).Decode(&v); err != nil {
 		t.Fatalf("%s: /version: %v", s.part.Name, err)
 	}
 	return v.Version
-}
-
-func (s *service) get(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.part.Admin()+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Close = true
-	return http.DefaultClient.Do(req)
 }
 
 // migrate runs the migrator until one life of it ends in peace: the n-th dies after its n-th statement, which the
