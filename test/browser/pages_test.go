@@ -32,9 +32,9 @@ func atlas(t *testing.T, seeds []string) (map[string]found, []time.Duration) {
 	t.Helper()
 	client := session(t)
 	mux := http.NewServeMux()
-	for _, pattern := range web.Patterns() {
-		if strings.HasPrefix(pattern, "GET ") {
-			mux.HandleFunc(pattern, func(http.ResponseWriter, *http.Request) {})
+	for _, page := range web.Table() {
+		if strings.HasPrefix(page.Pattern, "GET ") {
+			mux.HandleFunc(page.Pattern, func(http.ResponseWriter, *http.Request) {})
 		}
 	}
 	pages, took := map[string]found{}, []time.Duration{}
@@ -106,7 +106,8 @@ func states() []string {
 // without scripts, and fits a phone.
 func TestPages(t *testing.T) {
 	pages, took := atlas(t, somethingToSee(t))
-	for _, pattern := range web.Patterns() {
+	for _, page := range web.Table() {
+		pattern := page.Pattern
 		if _, ok := pages[pattern]; !ok && strings.HasPrefix(pattern, "GET ") && !slices.Contains(states(), pattern) {
 			t.Errorf("no link leads to %s", pattern)
 		}

@@ -3,6 +3,7 @@ package browser_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -96,6 +97,13 @@ func TestPartnerColumns(t *testing.T) {
 	b.wants("headings", strings.Join(eval[[]string](b, `[...document.querySelectorAll("main thead th")].map(h => h.textContent)`), ","), "Customer,End,Cost")
 	got := b.saves("Export CSV", "subscriptions_trust.csv")
 	b.wants("the file and the API's", got, shared.file(t, "/reports/subscriptions?format=csv&partner=trust&columns=Customer,End,Cost"))
+	b.visit("/partners/view?type=subscriptions&partner=trust&columns=Cost") // rows that look the same are of different subscriptions
+	if links := eval[[]string](b, `[...document.querySelectorAll("main tbody a")].map(a => a.href)`); len(links) == 0 || len(slices.Compact(slices.Sorted(slices.Values(links)))) != len(links) {
+		t.Errorf("the costs lead to %q", links)
+	}
+	if status := b.visit("/partners/view?type=certificate-usage&partner=trust&columns=Nonsense"); status != http.StatusOK {
+		t.Errorf("a column that there is not: %d", status)
+	}
 	b.visit("/partners/view?type=certificate-usage&partner=trust")
 	before := len(b.rows())
 	b.follow("▸ Kappa Clinics")

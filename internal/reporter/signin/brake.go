@@ -9,7 +9,7 @@ const (
 	brakeFirst   = time.Second // the wait after the first failure too many; each further one doubles it
 	brakeMost    = 5 * time.Minute
 	brakeForgets = time.Hour // since the last failure
-	brakeEntries = 20_000    // in memory, some 3 MB; the oldest go first
+	brakeEntries = 20_000    // in memory, some 3 MB; those of the last half hour go last
 	addressTimes = 4         // many operators may come from one address
 )
 
@@ -84,7 +84,7 @@ func (b *brake) locked(login string) bool {
 	return t != nil && b.now().Before(t.until)
 }
 
-// makeRoom drops what was tried longest ago; the caller holds b.mu.
+// makeRoom drops what was not tried for half of brakeForgets, and then some of the others; the caller holds b.mu.
 func (b *brake) makeRoom() {
 	if len(b.known) < brakeEntries {
 		return

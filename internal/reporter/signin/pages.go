@@ -53,15 +53,15 @@ func (s *Service) issuerName() string {
 
 func (s *Service) signInPage(show render, w http.ResponseWriter, r *http.Request) {
 	if viewer, _ := s.Viewer(r); viewer != nil {
-		http.Redirect(w, r, local(r.URL.Query().Get("next")), http.StatusSeeOther) //nolint:gosec // local keeps it on this site
+		http.Redirect(w, r, Local(r.URL.Query().Get("next")), http.StatusSeeOther) //nolint:gosec // Local keeps it on this site
 		return
 	}
-	show(w, r, http.StatusOK, "Sign in", signInPage(signInForm{next: local(r.URL.Query().Get("next")), issuer: s.issuerName()}))
+	show(w, r, http.StatusOK, "Sign in", signInPage(signInForm{next: Local(r.URL.Query().Get("next")), issuer: s.issuerName()}))
 }
 
 // signIn checks login and password. All that fails looks the same.
 func (s *Service) signIn(show render, w http.ResponseWriter, r *http.Request) {
-	form := signInForm{login: r.PostFormValue("login"), next: local(r.PostFormValue("next")), issuer: s.issuerName()}
+	form := signInForm{login: r.PostFormValue("login"), next: Local(r.PostFormValue("next")), issuer: s.issuerName()}
 	o, wait, err := s.check(r, form.login, r.PostFormValue("password"))
 	switch {
 	case wait > 0:
@@ -138,7 +138,7 @@ func (s *Service) toIssuer(show render, w http.ResponseWriter, r *http.Request) 
 		http.Redirect(w, r, signInPath, http.StatusSeeOther)
 		return
 	}
-	f := newFlow(local(r.URL.Query().Get("next")), r.URL.Query().Get("prove") != "", s.now())
+	f := newFlow(Local(r.URL.Query().Get("next")), r.URL.Query().Get("prove") != "", s.now())
 	to, err := s.issuer.address(r.Context(), f)
 	if err != nil {
 		s.log.Error("issuer not reached", zap.Error(err))
@@ -200,13 +200,13 @@ func (s *Service) callback(show render, w http.ResponseWriter, r *http.Request) 
 }
 
 func (s *Service) provePage(show render, w http.ResponseWriter, r *http.Request) {
-	s.showProof(show, w, r, http.StatusOK, local(r.URL.Query().Get("next")), "")
+	s.showProof(show, w, r, http.StatusOK, Local(r.URL.Query().Get("next")), "")
 }
 
 func (s *Service) showProof(show render, w http.ResponseWriter, r *http.Request, status int, next, fault string) {
 	one, err := s.session(r)
 	if err != nil {
-		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther) //nolint:gosec // local keeps it on this site
+		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther) //nolint:gosec // Local keeps it on this site
 		return
 	}
 	form := proveForm{login: one.Login, next: next, token: one.Form, fault: fault, password: one.How == "password"}
@@ -217,10 +217,10 @@ func (s *Service) showProof(show render, w http.ResponseWriter, r *http.Request,
 }
 
 func (s *Service) prove(show render, w http.ResponseWriter, r *http.Request) {
-	next := local(r.PostFormValue("next"))
+	next := Local(r.PostFormValue("next"))
 	one, err := s.session(r)
 	if err != nil {
-		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther) //nolint:gosec // local keeps it on this site
+		http.Redirect(w, r, signInPath+"?next="+escape(next), http.StatusSeeOther) //nolint:gosec // Local keeps it on this site
 		return
 	}
 	_, wait, err := s.check(r, one.Login, r.PostFormValue("password"))
@@ -239,7 +239,7 @@ func (s *Service) prove(show render, w http.ResponseWriter, r *http.Request) {
 		s.trouble(show, w, r, err)
 		return
 	}
-	http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // local keeps it on this site
+	http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // Local keeps it on this site
 }
 
 func (s *Service) passwordPage(show render, w http.ResponseWriter, r *http.Request) {

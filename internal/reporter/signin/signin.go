@@ -194,7 +194,7 @@ func same(got, want string) bool {
 const formMax = 1 << 20 // bytes
 
 // Protect stands before every page: what changes something comes from a page of this site, and within a session
-// carries its token. It is the one check of both.
+// carries its token. Package web compares the token once more, with the session that it answers for.
 func (s *Service) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		one, err := s.session(r)
@@ -246,8 +246,8 @@ func (s *Service) Address(r *http.Request) string {
 	return host
 }
 
-// local keeps a redirect on this site.
-func local(next string) string {
+// Local keeps a redirect on this site: a path on it, or the first page for an address that leads elsewhere.
+func Local(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
 		return "/"

@@ -39,14 +39,7 @@ func archivePages() []page {
 
 // mayHaveMade refuses what the viewer may not have made in the background.
 func (s *Site) mayHaveMade(v *visit, name string, parameters map[string]string) error {
-	err := guard.Job(v.Context(), s.Reports, v.viewer, name, parameters)
-	switch {
-	case errors.Is(err, access.ErrOutside):
-		return ErrNotFound
-	case errors.Is(err, access.ErrForbidden):
-		return ErrForbidden
-	}
-	return err
+	return guard.Job(v.Context(), s.Reports, v.viewer, name, parameters)
 }
 
 // within drops what the viewer may not have from a list.
@@ -108,8 +101,8 @@ func (s *Site) archive(v *visit) (templ.Component, error) {
 		})
 	}
 	view.table.rows, view.pager = v.rows(view.table.rows)
-	if v.query("part") != "" {
-		return nil, sheet(view.table).Render(v.Context(), v.w)
+	if v.partial() {
+		return sheet(view.table), nil
 	}
 	return archivePage(view), nil
 }
@@ -198,8 +191,8 @@ func (s *Site) archiveJob(v *visit) (templ.Component, error) {
 		}
 		view.totals = totalsOf(view.manifest)
 	}
-	if v.query("part") != "" {
-		return nil, jobPart(view).Render(v.Context(), v.w)
+	if v.partial() {
+		return jobPart(view), nil
 	}
 	return jobPage(view), nil
 }
@@ -247,8 +240,7 @@ func jobFacts(j *jobs.Job) []fact {
 
 // parameterTitle is what a parameter of a report is called on pages.
 func parameterTitle(name string) string {
-	name = strings.ReplaceAll(name, "_", " ")
-	return strings.ToUpper(name[:1]) + name[1:]
+	return titled(strings.ReplaceAll(name, "_", " "))
 }
 
 func (s *Site) archiveFile(v *visit) (templ.Component, error) {

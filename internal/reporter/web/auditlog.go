@@ -125,14 +125,13 @@ func (s *Site) auditProof(v *visit) templ.Component {
 	}
 	for _, p := range proofs {
 		switch {
-		case p.Tenant != v.viewer.Tenant || p.OK():
+		case p.Tenant != v.viewer.Tenant:
+		case p.OK():
+			return chainWhole(p)
 		case p.Broken != nil:
 			return notice("bad", "The chain is broken", fmt.Sprintf("Entry %d does not follow from the one before: %s", p.Broken.Number, p.Broken.Why))
 		default:
 			return notice("bad", "The log does not tell all", fmt.Sprintf("%s without an entry, %s gone: see `countinghouse audit verify-log`.", plural(len(p.Unrecorded), "change"), plural(len(p.Missing), "change")))
-		}
-		if p.Tenant == v.viewer.Tenant && p.OK() {
-			return chainWhole(p)
 		}
 	}
 	return nil

@@ -80,14 +80,7 @@ func (s *Site) ledgerCaution(ctx context.Context, v *visit) ([]caution, error) {
 
 func (s *Site) lagCaution(ctx context.Context, v *visit) ([]caution, error) {
 	shards, err := s.Reports.Freshness(ctx)
-	var waiting uint64
-	var oldest report.Instant
-	for _, f := range shards {
-		waiting += f.LagEvents
-		if f.OldestPendingAt != 0 && f.LagEvents > 0 && (oldest == 0 || f.OldestPendingAt < oldest) {
-			oldest = f.OldestPendingAt
-		}
-	}
+	waiting, oldest := pending(shards)
 	if err != nil || oldest == 0 {
 		return nil, err
 	}

@@ -97,15 +97,7 @@ func step(most *big.Int) *big.Int {
 
 // short prints n / 10^scale for an axis: 1,500 is 1.5 k.
 func short(n *big.Int, scale int) string {
-	text := n.String()
-	sign := ""
-	if n.Sign() < 0 {
-		sign, text = "-", text[1:]
-	}
-	if len(text) <= scale {
-		text = strings.Repeat("0", scale-len(text)+1) + text
-	}
-	left, fraction := text[:len(text)-scale], strings.TrimRight(text[len(text)-scale:], "0")
+	sign, left, fraction := digits(n, scale)
 	for _, u := range []struct {
 		digits int
 		name   string
@@ -116,13 +108,6 @@ func short(n *big.Int, scale int) string {
 		}
 	}
 	return sign + decimal(left, fraction)
-}
-
-func decimal(left, fraction string) string {
-	if fraction == "" {
-		return left
-	}
-	return left + "." + fraction
 }
 
 // draw places the chart: bars, or lines where there are lines to compare.

@@ -1,12 +1,14 @@
 package web
 
 import (
+	"fmt"
 	"maps"
 	"math/big"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -35,15 +37,8 @@ func connectPages() []page {
 }
 
 func connectTabs(v *visit) []tab {
-	var all []tab
-	for _, t := range []tab{
-		{"Detailed Usage", "/connect", false}, {"Monthly Costs", "/connect/costs", false}, {"Adjustments", "/connect/adjustments", false},
-		{"Organizations", "/connect/organizations", false},
-	} {
-		t.current = t.href == v.URL.Path
-		all = append(all, t)
-	}
-	return all
+	return v.tabs(option{"/connect", "Detailed Usage"}, option{"/connect/costs", "Monthly Costs"}, option{"/connect/adjustments", "Adjustments"},
+		option{"/connect/organizations", "Organizations"})
 }
 
 // organizations are the accounts that have Secure Connect tenants.
@@ -91,12 +86,8 @@ func (view connectView) all() bool { return view.v.query("columns") == "all" }
 // monthsOfYear are the months of the calendar, as choices.
 func monthsOfYear() []option {
 	var all []option
-	for n, name := range []string{"January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"} {
-		text := strconv.Itoa(n + 1)
-		if n < 9 {
-			text = "0" + text
-		}
-		all = append(all, option{text, name})
+	for m := time.January; m <= time.December; m++ {
+		all = append(all, option{fmt.Sprintf("%02d", m), m.String()})
 	}
 	return all
 }
@@ -153,7 +144,7 @@ func (s *Site) connectDetailShown(v *visit, view connectView, do string) (templ.
 	q := s.question(v, "asset-usage-detail", "tenant", f.text("tenant"), "month", month)
 	page, err := s.pageOf(v, q)
 	if err != nil {
-		return connectDetailPage(view), refused(f, err, "month", "month")
+		return connectDetailPage(view), refused(f, err)
 	}
 	info, err := s.monthOf(v, month)
 	if err != nil {
@@ -358,9 +349,7 @@ func (s *Site) connectOrganizations(v *visit) (templ.Component, error) {
 			linked("Manage Secure Connect", "/connect/organizations/"+url.PathEscape(a.ID)),
 		})
 	}
-	rows, pager := v.rows(t.rows)
-	t.rows = rows
-	return joined(tabs("Secure Connect", connectTabs(v)), sheet(t), pager), nil
+	return joined(tabs("Secure Connect", connectTabs(v)), v.paged(t)), nil
 }
 
 func (s *Site) connectManage(v *visit) (templ.Component, error) {
@@ -385,7 +374,5 @@ func (s *Site) connectManage(v *visit) (templ.Component, error) {
 			txt(a.Name), txt(a.ID), txt(strings.Join(a.Plans, ", ")), comp(statusBadge(a.Status)), linked("Get Detailed Usage Report", href("/connect", "tenant", a.ID)),
 		})
 	}
-	rows, pager := v.rows(t.rows)
-	t.rows = rows
-	return joined(sheet(t), pager), nil
+	return v.paged(t), nil
 }

@@ -2,6 +2,8 @@ package web
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
@@ -92,12 +94,8 @@ func lettersTable(letters []report.DeadLetter, filtered bool) table {
 		t.empty = empty{text: "No dead letter is like this.", do: "Show all", href: "/dead-letters"}
 	}
 	for _, d := range letters {
-		name := d.ID
-		if name == "" {
-			name = "(no id)"
-		}
 		t.rows = append(t.rows, row{
-			txt(moment(d.RecordedAt)), comp(badge(reasonTone(d.Reason), d.Reason)), linked(name, letterHref(d.Position)), txt(d.Type), txt(d.Account), txt(d.Detail),
+			txt(moment(d.RecordedAt)), comp(badge(reasonTone(d.Reason), d.Reason)), linked(cmp.Or(d.ID, "(no id)"), letterHref(d.Position)), txt(d.Type), txt(d.Account), txt(d.Detail),
 			txt(whole(d.Bytes)), txt(positionText(d.Position)),
 		})
 	}
@@ -316,7 +314,7 @@ func (s *Site) replay(v *visit) (templ.Component, error) {
 
 // counted waits a moment for an event that was just sent.
 func (s *Site) counted(v *visit, source, id string) bool {
-	ctx, cancel := contextFor(v, countedWait)
+	ctx, cancel := context.WithTimeout(v.Context(), countedWait)
 	defer cancel()
 	tick := time.NewTicker(countedPause)
 	defer tick.Stop()

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"maps"
 	"net/url"
 	"slices"
@@ -82,11 +83,7 @@ type explainView struct {
 func explainFacts(e *report.Explanation) []fact {
 	all := []fact{{name: "Report", value: e.Report}}
 	for _, name := range slices.Sorted(maps.Keys(e.Key)) {
-		value := e.Key[name]
-		if value == "" {
-			value = "(none)"
-		}
-		all = append(all, fact{name: strings.ToUpper(name[:1]) + strings.ReplaceAll(name[1:], "_", " "), value: value})
+		all = append(all, fact{name: parameterTitle(name), value: cmp.Or(e.Key[name], "(none)")})
 	}
 	positions := make([]string, 0, len(e.Positions))
 	for _, shard := range slices.Sorted(maps.Keys(e.Positions)) {

@@ -29,26 +29,10 @@ func weekdays() []option {
 	return optionsOf("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 }
 
-// boolText is a truth as attributes say it.
-func boolText(b bool) string {
-	if b {
-		return "true"
-	}
-	return "false"
-}
-
 // at24 is a field for a date and a time of day.
 func at24(f field) field {
 	f.kind = "datetime-local"
 	return f
-}
-
-// orNone is a text, or what stands for none.
-func orNone(text, none string) string {
-	if text == "" {
-		return none
-	}
-	return text
 }
 
 // secret is a field whose text is not shown.

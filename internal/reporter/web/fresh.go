@@ -40,7 +40,7 @@ func (s *Site) watermark(v *visit) (report.Instant, error) {
 	if v.now.Sub(f.asked) < freshFor && !f.asked.After(v.now) {
 		return f.mark.At, f.err
 	}
-	ctx, cancel := context.WithTimeout(v.Context(), freshWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.Context()), freshWait) // the answer is for all: one visitor who leaves does not spoil it
 	defer cancel()
 	f.mark, f.err = s.Reports.Watermark(ctx)
 	f.asked = v.now

@@ -78,10 +78,8 @@ func (s *Site) tenantSubmit(v *visit) (templ.Component, error) {
 		r.Parameters[period[i]] = period[i+1]
 	}
 	scheduled := f.text("schedule") != ""
-	if scheduled {
-		if !v.viewer.May(access.Schedules, access.Add) {
-			return nil, ErrForbidden
-		}
+	if scheduled && !v.viewer.May(access.Schedules, access.Add) {
+		return nil, ErrForbidden
 	}
 	if !f.ok() {
 		return generatePage(view), nil

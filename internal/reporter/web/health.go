@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"sync"
 	"time"
@@ -86,15 +87,22 @@ func ledgerTable(rows []report.LedgerRow) table {
 	return t
 }
 
-func lagTiles(v *visit, shards []report.Freshness) []tile {
-	var waiting uint64
-	var oldest, mark, seen report.Instant
+// pending is how many events wait to be counted, and since when the first of them; 0: none do.
+func pending(shards []report.Freshness) (waiting uint64, oldest report.Instant) {
 	for _, f := range shards {
 		waiting += f.LagEvents
-		mark, seen = max(mark, f.WatermarkAt), max(seen, f.SeenAt)
 		if f.LagEvents > 0 && f.OldestPendingAt != 0 && (oldest == 0 || f.OldestPendingAt < oldest) {
 			oldest = f.OldestPendingAt
 		}
+	}
+	return waiting, oldest
+}
+
+func lagTiles(v *visit, shards []report.Freshness) []tile {
+	waiting, oldest := pending(shards)
+	var mark, seen report.Instant
+	for _, f := range shards {
+		mark, seen = max(mark, f.WatermarkAt), max(seen, f.SeenAt)
 	}
 	since := func(i report.Instant) string {
 		if i == 0 {
@@ -127,7 +135,7 @@ func shardsTable(shards []report.Freshness) table {
 }
 
 func (s *Site) silent(v *visit) templ.Component {
-	ctx, cancel := contextFor(v, silentWait)
+	ctx, cancel := context.WithTimeout(v.Context(), silentWait)
 	defer cancel()
 	silent, err := s.Reports.SilentSources(ctx, v.viewer.Tenant, v.thisMonth(), v.now.UnixMilli())
 	if err != nil && v.Context().Err() == nil && ctx.Err() != nil {
@@ -148,7 +156,7 @@ func (s *Site) silent(v *visit) templ.Component {
 // a certificate is made anew whenever somebody asks.
 type audits struct {
 	mu      sync.Mutex
-	running map[string]bool
+	running bool // one at a time, of any tenant: it reads a whole log
 	last    map[string]lastAudit
 }
 
@@ -179,10 +187,8 @@ func (s *Site) auditNow(v *visit) (templ.Component, error) {
 	}
 	tenant := v.viewer.Tenant
 	s.audits.mu.Lock()
-	busy := s.audits.running[tenant] || len(s.audits.running) > 0
-	if !busy {
-		s.audits.running[tenant] = true
-	}
+	busy := s.audits.running
+	s.audits.running = true
 	s.audits.mu.Unlock()
 	if busy {
 		v.flash("warn", "An audit is running already. It reads the whole log; ask again when it is done.")
@@ -192,12 +198,12 @@ func (s *Site) auditNow(v *visit) (templ.Component, error) {
 	defer func() {
 		s.audits.mu.Lock()
 		defer s.audits.mu.Unlock()
-		delete(s.audits.running, tenant)
+		s.audits.running = false
 		if v.Context().Err() == nil {
 			s.audits.last[tenant] = done
 		}
 	}()
-	ctx, cancel := contextFor(v, auditWait)
+	ctx, cancel := context.WithTimeout(v.Context(), auditWait)
 	defer cancel()
 	var raw json.RawMessage
 	if raw, done.err = s.Audit.Certificate(ctx, tenant, ""); done.err == nil {

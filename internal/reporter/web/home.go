@@ -52,27 +52,28 @@ func (s *Site) home(v *visit) (templ.Component, error) {
 	return homeBody(view), nil
 }
 
-// within is the accounts for which the viewer has a right; nil: all of the tenant.
-func (s *Site) within(v *visit, e access.Entity, verb access.Verb) ([]string, error) {
-	if v.viewer.ReachesAll(e, verb) {
+// within is the accounts for which the viewer may look at usage; nil: all of the tenant, which need not be read for that.
+func (s *Site) within(v *visit) ([]string, error) {
+	if v.viewer.ReachesAll(access.Usage, access.View) {
 		return nil, nil
 	}
-	infos, err := s.reach(v, e, verb)
+	inside, err := s.reach(v, access.Usage, access.View)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(infos))
-	for i, a := range infos {
-		ids[i] = a.ID
-	}
-	if len(ids) == 0 {
+	return idsOf(inside)
+}
+
+// idsOf are the accounts to ask for; ErrForbidden if there are none, for then the question would be about all.
+func idsOf(accounts []report.AccountInfo) ([]string, error) {
+	if len(accounts) == 0 {
 		return nil, ErrForbidden
 	}
-	return ids, nil
+	return texts(slices.Values(accounts), func(a report.AccountInfo) string { return a.ID }), nil
 }
 
 func (s *Site) homeUsage(v *visit, view *homeView) error {
-	accounts, err := s.within(v, access.Usage, access.View)
+	accounts, err := s.within(v)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (s *Site) course(v *visit, meter report.MeterInfo, m usage.Month, accounts 
 	before := q
 	before.From, before.To = m.Prev().Start().Millis(), min(m.Prev().Start().Millis()+q.To-q.From, m.Start().Millis())
 	var c course
-	if adds := meter.Aggregation == "sum" || meter.Aggregation == "count" || meter.Aggregation == ""; adds {
+	if adds(meter.Meter) {
 		q.Window, before.Window = "day", "day"
 		if c.now, c.err = s.days(v, q); c.err == nil {
 			c.past, c.err = s.days(v, before)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -54,13 +55,11 @@ func (s *Site) keys(v *visit) (templ.Component, error) {
 			do = linked("Revoke", "/keys/"+k.ID+"/revoke")
 		}
 		t.rows = append(t.rows, row{
-			txt(orNone(k.Name, "(no name)")), txt(k.ID), txt(strings.Join(k.Scopes, ", ")), txt(minute(k.CreatedAt)), txt(k.CreatedBy),
-			txt(orNone(minute(k.ExpiresAt), "never")), comp(badge(tone, state)), do,
+			txt(cmp.Or(k.Name, "(no name)")), txt(k.ID), txt(strings.Join(k.Scopes, ", ")), txt(minute(k.CreatedAt)), txt(k.CreatedBy),
+			txt(cmp.Or(minute(k.ExpiresAt), "never")), comp(badge(tone, state)), do,
 		})
 	}
-	rows, pager := v.rows(t.rows)
-	t.rows = rows
-	return joined(sheet(t), pager), nil
+	return v.paged(t), nil
 }
 
 type keyView struct {
@@ -159,7 +158,7 @@ func (s *Site) keyAsk(v *visit) (templ.Component, error) {
 		return nil, err
 	}
 	return confirm(v, confirmation{
-		action: "/keys/" + k.ID + "/revoke", ask: "Revoke the key " + orNone(k.Name, k.ID) + "?", do: "Revoke", danger: true, back: "/keys",
+		action: "/keys/" + k.ID + "/revoke", ask: "Revoke the key " + cmp.Or(k.Name, k.ID) + "?", do: "Revoke", danger: true, back: "/keys",
 		detail: "Programs that use it (" + strings.Join(k.Scopes, ", ") + ") are refused within seconds. This cannot be undone.",
 	}), nil
 }
@@ -172,6 +171,6 @@ func (s *Site) keyRevoke(v *visit) (templ.Component, error) {
 	if err := s.Control.RevokeBy(control.From(v.Context(), v.actor().From), k.ID, v.actor().By); err != nil {
 		return nil, err
 	}
-	v.flash("good", "The key "+orNone(k.Name, k.ID)+" was revoked.")
+	v.flash("good", "The key "+cmp.Or(k.Name, k.ID)+" was revoked.")
 	return nil, redirect{"/keys"}
 }

@@ -8,7 +8,10 @@ package web
 import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 func keyNewPage(view keyView) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
@@ -65,7 +68,7 @@ func keyNewPage(view keyView) templ.Component {
 			var templ_7745c5c3_Var2 string
 			templ_7745c5c3_Var2, templ_7745c5c3_Err = templ.JoinStringErrs(view.f.faults["scope"])
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `keys.templ`, Line: 16, Col: 45}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `keys.templ`, Line: 19, Col: 45}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var2))
 			if templ_7745c5c3_Err != nil {
@@ -130,8 +133,8 @@ func keyShownPage(view keyView) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		templ_7745c5c3_Err = facts([]fact{
-			{name: "ID", value: view.key.ID, code: true}, {name: "Name", value: orNone(view.key.Name, "(no name)")},
-			{name: "Expires", value: orNone(minute(view.key.ExpiresAt), "never")},
+			{name: "ID", value: view.key.ID, code: true}, {name: "Name", value: cmp.Or(view.key.Name, "(no name)")},
+			{name: "Expires", value: cmp.Or(minute(view.key.ExpiresAt), "never")},
 		}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err

@@ -30,9 +30,10 @@ type menuEntry struct {
 func menuOf(viewer *access.Viewer, path string) []menuGroup {
 	var groups []menuGroup
 	var current *menuEntry
+	all := pages()
 	for _, heading := range []string{menuUsage, menuReports, menuProof, menuFiles, menuAdmin} {
 		g := menuGroup{heading: heading}
-		for _, p := range pages() {
+		for _, p := range all {
 			if p.menu == heading && p.open(viewer) {
 				g.entries = append(g.entries, menuEntry{title: p.title, path: p.path()})
 			}

@@ -93,12 +93,7 @@ func (s *Site) monthHead(v *visit, m usage.Month, title string) {
 // monthTabs are the views of a month.
 func monthTabs(v *visit, m usage.Month) templ.Component {
 	base := "/months/" + m.String()
-	var all []tab
-	for _, t := range []tab{{"Overview", base, false}, {"What changed", base + "/changes", false}, {"Adjustments", base + "/adjustments", false}} {
-		t.current = v.URL.Path == t.href
-		all = append(all, t)
-	}
-	return tabs("The month", all)
+	return tabs("The month", v.tabs(option{base, "Overview"}, option{base + "/changes", "What changed"}, option{base + "/adjustments", "Adjustments"}))
 }
 
 // monthView is a month with all that is known about it; a part that could not be made is a notice.

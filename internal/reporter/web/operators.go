@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -79,9 +80,7 @@ func (s *Site) operators(v *visit) (templ.Component, error) {
 			linked(o.Login, "/operators/"+o.ID), txt(o.Name), txt(o.Email), txt(strings.Join(roles, ", ")), txt(signsIn(o)), txt(minute(o.CreatedAt)), comp(operatorState(o)), turned(v, o),
 		})
 	}
-	rows, pager := v.rows(t.rows)
-	t.rows = rows
-	return joined(searchForm(f, "/operators", "Login, name, email or role contains"), sheet(t), pager), nil
+	return joined(searchForm(f, "/operators", "Login, name, email or role contains"), v.paged(t)), nil
 }
 
 // manages reports whether the viewer may change the operator: that takes every role the operator has.
@@ -257,7 +256,7 @@ func (s *Site) operatorShown(v *visit, o control.Operator, f *form, password str
 		if view.changes {
 			do = linked("Take away", href("/operators/"+o.ID+"/revoke", "role", g.Role, "account", g.Account))
 		}
-		view.grants.rows = append(view.grants.rows, row{txt(g.Role), txt(orNone(g.Account, "the whole tenant")), do})
+		view.grants.rows = append(view.grants.rows, row{txt(g.Role), txt(cmp.Or(g.Account, "the whole tenant")), do})
 	}
 	switch {
 	case !mine:

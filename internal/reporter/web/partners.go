@@ -86,7 +86,7 @@ type partnerReport struct {
 	f       *form
 	name    string
 	partner report.AccountInfo
-	all     []sheets.Column
+	all     []string
 	shown   []string
 	open    []string // customers, or customers and types, whose rows are unfolded
 	table   table
@@ -101,23 +101,19 @@ func (s *Site) partnerView(v *visit) (templ.Component, error) {
 	}
 	v.title, v.crumbs = titleOf(partnerTypes(), p.name), []crumb{{"Partner Reports", href("/partners", "type", p.name, "partner", p.partner.ID)}}
 	p.may = v.viewer.May(access.PartnerReports, access.Add)
-	shown, _, err := s.partnerColumns(v, q)
-	if err != nil {
-		return partnerPage(p), refused(p.f, err)
-	}
-	p.all = shown
-	if v.query("choose") != "" {
-		return nil, redirect{p.chosen()}
-	}
-	p.shown = listOf(v.query("columns"))
-	if len(p.shown) == 0 {
-		for _, c := range p.all {
-			p.shown = append(p.shown, c.Name)
-		}
-	}
 	page, err := s.pageOf(v, q)
 	if err != nil {
 		return partnerPage(p), refused(p.f, err)
+	}
+	for _, c := range page.Columns {
+		p.all = append(p.all, c.Name)
+	}
+	if v.query("choose") != "" {
+		return nil, redirect{p.chosen()}
+	}
+	p.shown = slices.DeleteFunc(listOf(v.query("columns")), func(name string) bool { return !slices.Contains(p.all, name) })
+	if len(p.shown) == 0 {
+		p.shown = p.all
 	}
 	p.table, p.pager = p.project(page.Columns, page.Rows), pagerOf(v, page)
 	if err := s.unfold(v, &p, q, page); err != nil {
@@ -154,16 +150,6 @@ func (s *Site) partnerAsk(v *visit, verb access.Verb) (p partnerReport, q report
 	return p, s.question(v, p.name, pairs...), nil
 }
 
-// partnerColumns are all columns the question has.
-func (s *Site) partnerColumns(v *visit, q report.Query) ([]sheets.Column, *report.Result, error) {
-	q.Limit = 1
-	result, err := s.Reports.Run(v.Context(), q)
-	if err != nil {
-		return nil, nil, err
-	}
-	return result.Columns, result, nil
-}
-
 func (s *Site) partnerFile(v *visit) (templ.Component, error) {
 	_, q, err := s.partnerAsk(v, access.Add)
 	if err != nil {
@@ -193,7 +179,7 @@ func (p *partnerReport) chosen() string {
 	}
 	var columns []string
 	for _, name := range order {
-		if slices.Contains(show, name) && slices.ContainsFunc(p.all, func(c sheets.Column) bool { return c.Name == name }) {
+		if slices.Contains(show, name) && slices.Contains(p.all, name) {
 			columns = append(columns, name)
 		}
 	}
@@ -213,9 +199,9 @@ func (p *partnerReport) chooser() []tickedColumn {
 	for _, name := range p.shown {
 		list = append(list, tickedColumn{name, true})
 	}
-	for _, c := range p.all {
-		if !slices.Contains(p.shown, c.Name) {
-			list = append(list, tickedColumn{c.Name, false})
+	for _, name := range p.all {
+		if !slices.Contains(p.shown, name) {
+			list = append(list, tickedColumn{name, false})
 		}
 	}
 	return list
@@ -228,25 +214,15 @@ type tickedColumn struct {
 
 // project sets rows with all columns as a table of those on display.
 func (p *partnerReport) project(columns []sheets.Column, rows []sheets.Row) table {
+	t := p.v.reportTable(titleOf(partnerTypes(), p.name), columns, rows, func(r sheets.Row, column string) string {
+		return p.explain(columns, r, column)
+	}).only(p.shown)
 	var shown []sheets.Column
 	for _, name := range p.shown {
-		if i := slices.IndexFunc(columns, func(c sheets.Column) bool { return c.Name == name }); i >= 0 {
-			shown = append(shown, columns[i])
-		}
+		i := slices.IndexFunc(columns, func(c sheets.Column) bool { return c.Name == name })
+		shown = append(shown, columns[i])
 	}
-	var cut []sheets.Row
-	whole := map[string]sheets.Row{}
-	for _, r := range rows {
-		one := make(sheets.Row, len(shown))
-		for i, c := range shown {
-			one[i] = at(columns, r, c.Name)
-		}
-		cut = append(cut, one)
-		whole[strings.Join(one, "\x00")] = r
-	}
-	t := p.v.reportTable(titleOf(partnerTypes(), p.name), shown, cut, func(r sheets.Row, column string) string {
-		return p.explain(columns, whole[strings.Join(r, "\x00")], column)
-	})
+	t.columns = headings(shown) // as for a report that has no others
 	t.empty = empty{text: "There is nothing to show for this choice.", do: "Choose again", href: href("/partners", "type", p.name, "partner", p.partner.ID)}
 	return t
 }
@@ -299,34 +275,36 @@ func (s *Site) unfold(v *visit, p *partnerReport, q report.Query, page *report.P
 
 // unfolded are the rows below a customer.
 func (s *Site) unfolded(v *visit, p *partnerReport, q report.Query, customer string) ([]row, error) {
-	read := func(expand string) (*report.Result, []sheets.Row, error) {
-		one := s.question(v, q.Report, "partner", p.partner.ID, "customer", customer, "expand", expand)
-		result, err := s.Reports.Run(v.Context(), one)
+	read := func(expand string) (columns []sheets.Column, rows []sheets.Row, err error) {
+		result, err := s.Reports.Run(v.Context(), s.question(v, q.Report, "partner", p.partner.ID, "customer", customer, "expand", expand))
 		if err != nil {
 			return nil, nil, err
 		}
-		rows, err := rowsOf(result)
-		return result, rows, err
+		rows, err = rowsOf(result)
+		return result.Columns, rows, err
 	}
 	types, byType, err := read("customer")
 	if err != nil {
 		return nil, err
 	}
+	var products []sheets.Column
+	var byProduct []sheets.Row
+	if slices.ContainsFunc(p.open, func(o string) bool { return strings.HasPrefix(o, customer+"\x1f") }) {
+		if products, byProduct, err = read("type"); err != nil {
+			return nil, err
+		}
+	}
 	var out []row
 	for _, r := range byType {
-		kind := at(types.Columns, r, "Certificate Type")
+		kind := at(types, r, "Certificate Type")
 		key := customer + "\x1f" + kind
-		out = append(out, p.below(types.Columns, r, comp(unfolder(p, key, "\u2003"+kind))))
+		out = append(out, p.below(types, r, comp(unfolder(p, key, "\u2003"+kind))))
 		if !slices.Contains(p.open, key) {
 			continue
 		}
-		products, byProduct, err := read("type")
-		if err != nil {
-			return nil, err
-		}
 		for _, one := range byProduct {
-			if at(products.Columns, one, "Certificate Type") == kind {
-				out = append(out, p.below(products.Columns, one, txt("\u2003\u2003"+at(products.Columns, one, "Product"))))
+			if at(products, one, "Certificate Type") == kind {
+				out = append(out, p.below(products, one, txt("\u2003\u2003"+at(products, one, "Product"))))
 			}
 		}
 	}

@@ -84,17 +84,6 @@ func TestShort(t *testing.T) {
 	}
 }
 
-func TestLocalPath(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"/months?x=1": "/months?x=1", "": "/", "//evil.example/x": "/", "https://evil.example/": "/", "javascript:alert(1)": "/", `/\evil.example`: "/", "months": "/",
-	} {
-		if got := localPath(in); got != want {
-			t.Errorf("localPath(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestShownBytes(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ raw, want string }{

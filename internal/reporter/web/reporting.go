@@ -155,33 +155,36 @@ func refused(f *form, err error, fields ...string) error {
 
 // pageOf is some rows of a report, from the place that parameter "at" names.
 func (s *Site) pageOf(v *visit, q report.Query) (*report.Page, error) {
-	var at *report.Place
-	if text := v.URL.Query().Get("at"); text != "" {
-		at = &report.Place{}
-		b, err := base64.RawURLEncoding.DecodeString(text)
-		if err != nil || json.Unmarshal(b, at) != nil || at.Skip < 0 {
-			return nil, &report.Error{Code: report.CodeCursor, Detail: "the page was not reached by a link of this site; start again"}
-		}
+	place, err := placeOf(v)
+	if err != nil {
+		return nil, err
 	}
-	return s.Reports.Page(v.Context(), q, at, pageRows)
+	return s.Reports.Page(v.Context(), q, place, pageRows)
+}
+
+// placeOf is what parameter "at" names; nil is the beginning.
+func placeOf(v *visit) (*report.Place, error) {
+	text := v.URL.Query().Get("at")
+	if text == "" {
+		return nil, nil //nolint:nilnil // no place is no fault
+	}
+	place := &report.Place{}
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || json.Unmarshal(b, place) != nil || place.Skip < 0 {
+		return nil, badPlace()
+	}
+	return place, nil
 }
 
 // pagerOf leads to the next page of a report and back to the first.
 func pagerOf(v *visit, p *report.Page) templ.Component {
-	begin := v.URL.Query()
-	begin.Del("at")
 	prev, next, first := "", "", 0
-	if at := v.URL.Query().Get("at"); at != "" {
-		prev = v.URL.Path + "?" + begin.Encode()
-		var place report.Place
-		if b, err := base64.RawURLEncoding.DecodeString(at); err == nil && json.Unmarshal(b, &place) == nil {
-			first = place.Skip
-		}
+	if place, err := placeOf(v); err == nil && place != nil {
+		prev, first = v.with("at", ""), place.Skip
 	}
 	if p.Next != nil {
 		b, _ := json.Marshal(p.Next) // numbers and text: never fails
-		begin.Set("at", base64.RawURLEncoding.EncodeToString(b))
-		next = v.URL.Path + "?" + begin.Encode()
+		next = v.with("at", base64.RawURLEncoding.EncodeToString(b))
 	}
 	if len(p.Rows) == 0 || prev == "" && next == "" {
 		return nil
@@ -223,26 +226,29 @@ func kindOfColumn(c sheets.Column) kind {
 	return asText
 }
 
+// headings are the columns of a report as those of a table.
+func headings(columns []sheets.Column) []column {
+	all := make([]column, len(columns))
+	for i, c := range columns {
+		k := kindOfColumn(c)
+		switch {
+		case k != asText:
+		case i == 0:
+			k = asHead
+		case len(columns) > 8 && c.Kind != sheets.JSON: // it is scrolled to the side: words are not broken to avoid that
+			k = asShort
+		}
+		all[i] = column{title: c.Name, kind: k, hint: c.Doc}
+	}
+	return all
+}
+
 // reportTable sets rows of a report as a table; explain is where a number leads, "" nowhere. Whoever may not open the
 // page that explains has plain numbers.
 func (v *visit) reportTable(name string, columns []sheets.Column, rows []sheets.Row, explain func(row sheets.Row, column string) string) table {
-	t := table{name: name}
+	t := table{name: name, columns: headings(columns)}
 	if !v.viewer.May(access.Usage, access.View) {
 		explain = nil
-	}
-	for i, c := range columns {
-		k := kindOfColumn(c)
-		if i == 0 && k == asText {
-			k = asHead
-		}
-		t.columns = append(t.columns, column{title: c.Name, kind: k, hint: c.Doc})
-	}
-	if len(columns) > 8 { // it is scrolled to the side: words are not broken to avoid that
-		for i := range t.columns {
-			if t.columns[i].kind == asText && columns[i].Kind != sheets.JSON {
-				t.columns[i].kind = asShort
-			}
-		}
 	}
 	for _, r := range rows {
 		cells := make(row, len(r))

@@ -2,7 +2,6 @@ package web
 
 import (
 	"errors"
-	"net"
 	"slices"
 	"strings"
 
@@ -30,11 +29,7 @@ func rolePages() []page {
 
 // actor is who changes something, for the audit log and for what they may do.
 func (v *visit) actor() control.Actor {
-	from, _, err := net.SplitHostPort(v.RemoteAddr)
-	if err != nil {
-		from = v.RemoteAddr
-	}
-	return control.Actor{By: "operator:" + v.viewer.Login, From: from, Viewer: v.viewer}
+	return control.Actor{By: v.viewer.Actor(), From: v.from, Viewer: v.viewer}
 }
 
 // refusedControl notes at a form what the control state refused; else the error stays one. Texts of the control state
@@ -85,7 +80,7 @@ func entityTitle(e access.Entity) string {
 	return string(e)
 }
 
-func verbTitle(v access.Verb) string { return strings.ToUpper(string(v[:1])) + string(v[1:]) }
+func verbTitle(v access.Verb) string { return titled(string(v)) }
 
 func roleHref(path, name string) string { return href(path, "name", name) }
 
@@ -109,12 +104,9 @@ func (s *Site) roles(v *visit) (templ.Component, error) {
 		} else if !v.viewer.May(access.Roles, access.Edit) || !v.viewer.Manages(r.Name) {
 			do = txt("")
 		}
-		do.label = ""
 		t.rows = append(t.rows, row{linked(r.Name, roleHref("/roles/role", r.Name)), txt(r.Description), kind, txt(managesText(r)), txt(whole(len(r.Rights))), do})
 	}
-	rows, pager := v.rows(t.rows)
-	t.rows = rows
-	return joined(sheet(t), pager), nil
+	return v.paged(t), nil
 }
 
 func managesText(r access.Role) string {

@@ -64,8 +64,8 @@ func scheduleDefaults(f *form) {
 }
 
 // scheduleFaults are which field stands for which part of a schedule.
-func scheduleFaults(name, account string) []string {
-	return []string{"name", name, account, "account", "tenant", "account", "organization", "account", "partner", "account", "delimiter", "format"}
+func scheduleFaults() []string {
+	return []string{"tenant", "account", "organization", "account", "partner", "account", "delimiter", "format"}
 }
 
 // timesOf reads when a schedule runs, and who gets its files.
@@ -130,9 +130,7 @@ func (s *Site) schedules(v *visit) (templ.Component, error) {
 			comp(lastResult(last[one.ID])), comp(scheduleState(one)), comp(scheduleActions(v, one)),
 		})
 	}
-	rows, pager := v.rows(t.rows)
-	t.rows = rows
-	return joined(sheet(t), pager), nil
+	return v.paged(t), nil
 }
 
 type scheduleView struct {
@@ -220,7 +218,7 @@ func (s *Site) scheduleCreate(v *visit) (templ.Component, error) {
 		v.flash("good", one.Name+" was scheduled.")
 		return nil, redirect{"/schedules"}
 	}
-	if err := refusedJob(f, err, scheduleFaults("name", "account")...); err != nil {
+	if err := refusedJob(f, err, scheduleFaults()...); err != nil {
 		return nil, err
 	}
 	return s.scheduleForm(v, scheduleView{f: f, action: "/schedules/new", changes: true})
@@ -308,7 +306,7 @@ func (s *Site) scheduleSave(v *visit) (templ.Component, error) {
 		v.flash("good", changed.Name+" was changed.")
 		return nil, redirect{"/schedules"}
 	}
-	if err := refusedJob(f, err, scheduleFaults("name", "account")...); err != nil {
+	if err := refusedJob(f, err, scheduleFaults()...); err != nil {
 		return nil, err
 	}
 	return s.scheduleShown(v, one, f)

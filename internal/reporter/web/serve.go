@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/a-h/templ"
 	"go.uber.org/zap"
@@ -17,6 +16,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/reporter/guard"
+	"github.com/countinghouse/countinghouse/internal/reporter/signin"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -26,9 +26,6 @@ var assets embed.FS
 // policy lets a page load what this server embeds, and nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-
-// formMax bounds what a form may send.
-const formMax = 1 << 20 // bytes
 
 func (s *Site) static() {
 	files := http.FileServerFS(assets)
@@ -79,17 +76,14 @@ func (s *Site) serve(p page, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r = r.WithContext(guard.For(r.Context(), s.Reports, viewer))
-	v := &visit{Request: r, w: w, page: p, viewer: viewer, token: token, now: s.Now(), title: p.title}
+	v := &visit{Request: r, w: w, page: p, viewer: viewer, token: token, from: s.SignIn.Address(r), now: s.Now(), title: p.title}
 	if !p.open(viewer) {
 		s.fail(v, ErrForbidden)
 		return
 	}
-	if r.Method == http.MethodPost {
-		r.Body = http.MaxBytesReader(w, r.Body, formMax)
-		if err := r.ParseForm(); err != nil || !sameToken(r.PostForm.Get("token"), token) {
-			s.fail(v, errToken)
-			return
-		}
+	if r.Method == http.MethodPost && !sameToken(r.PostFormValue("token"), token) {
+		s.fail(v, errToken)
+		return
 	}
 	if p.proof && r.Method != http.MethodGet && !viewer.Fresh {
 		s.fail(v, access.ErrProof)
@@ -105,6 +99,8 @@ func (s *Site) serve(p page, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// errToken: signin.Protect has refused all but what it took for a stranger's. The token is compared once more with that
+// of the session that is answered for, which may have become known only since.
 var errToken = errors.New("the form is too old; load the page again and repeat it")
 
 func sameToken(got, want string) bool {
@@ -220,7 +216,6 @@ func themeOf(r *http.Request) string {
 
 // theme keeps which colours the browser wants, for a year.
 func (s *Site) theme(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
 	if viewer, token := s.SignIn.Viewer(r); viewer == nil || !sameToken(r.PostFormValue("token"), token) {
 		toSignIn(w, r)
 		return
@@ -229,14 +224,5 @@ func (s *Site) theme(w http.ResponseWriter, r *http.Request) {
 		Name: themeCookie, Value: r.PostFormValue("theme"), Path: "/", MaxAge: 365 * 24 * 3600,
 		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode,
 	})
-	http.Redirect(w, r, localPath(r.PostFormValue("back")), http.StatusSeeOther) //nolint:gosec // localPath lets nothing through that leads elsewhere
-}
-
-// localPath is a path on this site, or the first page: an address from a form never leads elsewhere.
-func localPath(to string) string {
-	u, err := url.Parse(to)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/") || strings.HasPrefix(u.Path, "//") || strings.Contains(to, "\\") {
-		return "/"
-	}
-	return u.RequestURI()
+	http.Redirect(w, r, signin.Local(r.PostFormValue("back")), http.StatusSeeOther) //nolint:gosec // Local lets nothing through that leads elsewhere
 }

@@ -19,14 +19,27 @@ func sumOf(decimals []string) string {
 
 // plainDecimal prints n / 10^scale without zeros at the end.
 func plainDecimal(n *big.Int, scale int) string {
-	sign, text := "", n.String()
+	sign, left, fraction := digits(n, scale)
+	return sign + decimal(left, fraction)
+}
+
+// digits are the parts of n / 10^scale: its sign, what is before the point, and what is after it without zeros at the end.
+func digits(n *big.Int, scale int) (sign, left, fraction string) {
+	text := n.String()
 	if n.Sign() < 0 {
 		sign, text = "-", text[1:]
 	}
 	if len(text) <= scale {
 		text = strings.Repeat("0", scale-len(text)+1) + text
 	}
-	return sign + decimal(text[:len(text)-scale], strings.TrimRight(text[len(text)-scale:], "0"))
+	return sign, text[:len(text)-scale], strings.TrimRight(text[len(text)-scale:], "0")
+}
+
+func decimal(left, fraction string) string {
+	if fraction == "" {
+		return left
+	}
+	return left + "." + fraction
 }
 
 // change is how much now is above past, "+12.5 %"; "" where past is nothing to compare with.

@@ -191,6 +191,13 @@ func (v *visit) rows(all []row) ([]row, templ.Component) {
 	return all[from:to], pager(prev, next, fmt.Sprintf("%s to %s of %s", grouped(whole(from+1)), grouped(whole(to)), grouped(whole(len(all)))))
 }
 
+// paged is a long table by pages.
+func (v *visit) paged(t table) templ.Component {
+	rows, pager := v.rows(t.rows)
+	t.rows = rows
+	return joined(sheet(t), pager)
+}
+
 // periods are the presets of a usage report (reports.md 3, 19).
 func periods() []option {
 	return []option{{"last_month", "Last Month"}, {"current_month", "Current Month"}, {"last_7_days", "Last 7 Days"}, {"last_30_days", "Last 30 Days"}, {"custom", "Custom"}}

@@ -42,7 +42,7 @@ func moment(i report.Instant) string {
 	if i == 0 {
 		return ""
 	}
-	return time.UnixMilli(int64(i)).UTC().Format("2006-01-02 15:04")
+	return minute(time.UnixMilli(int64(i)))
 }
 
 // exactly is an instant to the millisecond.
@@ -116,7 +116,7 @@ func sentence(text string) string {
 	if text == "" {
 		return ""
 	}
-	text = strings.ToUpper(text[:1]) + text[1:]
+	text = titled(text)
 	if !strings.HasSuffix(text, ".") {
 		text += "."
 	}

@@ -85,11 +85,17 @@ func (s *Site) usage(v *visit) (templ.Component, error) {
 
 // usageAsk reads the address, and fills the form with what it says.
 func (s *Site) usageAsk(v *visit) (*usageAsk, *usageView, error) {
-	within, err := s.within(v, access.Usage, access.View)
+	inside, err := s.reach(v, access.Usage, access.View)
 	if err != nil {
 		return nil, nil, err
 	}
-	ask := &usageAsk{account: v.query("account"), period: v.queryOr("month", v.thisMonth().String()), group: v.query("group"), whole: within == nil}
+	var within []string // nil: the whole tenant
+	if !v.viewer.ReachesAll(access.Usage, access.View) {
+		if within, err = idsOf(inside); err != nil {
+			return nil, nil, err
+		}
+	}
+	ask := &usageAsk{account: v.query("account"), period: v.queryOr("month", v.thisMonth().String()), group: v.query("group"), inside: inside, whole: within == nil}
 	m := v.thisMonth()
 	if ask.period != yearPeriod {
 		if m, err = parseMonth(ask.period); err != nil {
@@ -112,7 +118,7 @@ func (s *Site) usageAsk(v *visit) (*usageAsk, *usageView, error) {
 		ask.From = m.Start().Millis()
 		ask.Window = "month"
 	}
-	if err := s.usageScope(v, ask); err != nil {
+	if err := ask.narrow(); err != nil {
 		return nil, nil, err
 	}
 	name := v.query("meter")
@@ -127,22 +133,17 @@ func (s *Site) usageAsk(v *visit) (*usageAsk, *usageView, error) {
 	return ask, usageForm(v, ask, meters), report.CheckUsage(ask.UsageQuery)
 }
 
-// usageScope narrows the question to the subtree of the account looked at.
-func (s *Site) usageScope(v *visit, ask *usageAsk) error {
-	all, err := s.reach(v, access.Usage, access.View)
-	if err != nil {
-		return err
-	}
-	ask.inside = all
+// narrow narrows the question to the subtree of the account looked at.
+func (ask *usageAsk) narrow() error {
 	if ask.account == "" {
 		return nil
 	}
-	root, err := pick(all, ask.account)
+	root, err := pick(ask.inside, ask.account)
 	if err != nil {
 		return err
 	}
 	ask.whole, ask.Accounts = false, nil
-	ask.inside = some(all, func(a report.AccountInfo) bool { return strings.HasPrefix(a.Path, root.Path) })
+	ask.inside = some(ask.inside, func(a report.AccountInfo) bool { return strings.HasPrefix(a.Path, root.Path) })
 	for _, a := range ask.inside {
 		ask.Accounts = append(ask.Accounts, a.ID)
 	}
@@ -207,8 +208,7 @@ func accountCrumbs(v *visit, ask *usageAsk) []crumb {
 // show fills in the series.
 func (view *usageView) show(ask *usageAsk, u *report.Usage) {
 	unit := u.Meter.Unit
-	var quantities []string
-	events := int64(0)
+	quantities, events := quantitiesOf(u), int64(0)
 	view.chart = chart{title: meterTitle(ask.meter.Meter) + " by " + ask.Window, unit: unit}
 	view.series = table{name: "Over time", columns: []column{
 		{title: titled(ask.Window), kind: asHead}, {title: "Quantity" + inUnit(unit), kind: asNumber}, {title: "Events", kind: asNumber},
@@ -216,7 +216,6 @@ func (view *usageView) show(ask *usageAsk, u *report.Usage) {
 	byStart := map[report.Instant]report.UsageRow{}
 	for _, r := range u.Rows {
 		byStart[r.Start] = r
-		quantities = append(quantities, r.Quantity)
 		events += r.Events
 	}
 	for start := range windowsOf(ask) {
@@ -245,6 +244,10 @@ func (view *usageView) show(ask *usageAsk, u *report.Usage) {
 // adds reports whether a meter's quantities of parts add up to that of the whole.
 func adds(m directory.Meter) bool {
 	return m.Aggregation == "" || m.Aggregation == "sum" || m.Aggregation == "count"
+}
+
+func quantitiesOf(u *report.Usage) []string {
+	return texts(slices.Values(u.Rows), func(r report.UsageRow) string { return r.Quantity })
 }
 
 func mostOf(quantities []string) string {
@@ -318,11 +321,7 @@ type branch struct {
 
 // branches are the accounts directly below the one looked at, and itself, the largest first.
 func branches(ask *usageAsk, u *report.Usage, to func(id string) string) table {
-	quantities := make([]string, len(u.Rows))
-	for i, r := range u.Rows {
-		quantities[i] = r.Quantity
-	}
-	numbers, scale := scaled(quantities)
+	numbers, scale := scaled(quantitiesOf(u))
 	top := map[string]*branch{} // by id of the account that stands for the row
 	var list []*branch
 	place := map[string]*branch{}
@@ -409,13 +408,9 @@ func (s *Site) usageGroups(v *visit, ask *usageAsk, view *usageView) error {
 		return err
 	}
 	t := table{name: "By " + strings.ReplaceAll(ask.group, "_", " "), columns: []column{
-		{title: titled(strings.ReplaceAll(ask.group, "_", " ")), kind: asHead}, {title: "Quantity" + inUnit(u.Meter.Unit), kind: asNumber}, {title: "Events", kind: asNumber},
+		{title: parameterTitle(ask.group), kind: asHead}, {title: "Quantity" + inUnit(u.Meter.Unit), kind: asNumber}, {title: "Events", kind: asNumber},
 	}, empty: empty{text: "Nothing was used in this period."}}
-	var quantities []string
-	for _, r := range u.Rows {
-		quantities = append(quantities, r.Quantity)
-	}
-	numbers, _ := scaled(quantities)
+	numbers, _ := scaled(quantitiesOf(u))
 	order := make([]int, len(u.Rows))
 	for i := range order {
 		order[i] = i

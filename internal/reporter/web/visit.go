@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -21,6 +20,7 @@ type visit struct {
 	page   page
 	viewer *access.Viewer
 	token  string // every form sends it back as form field "token"
+	from   string // the client's address
 	now    time.Time
 
 	title   string // "" is the page's
@@ -59,10 +59,7 @@ func (v *visit) number(name string, fallback, most int) int {
 }
 
 // thisMonth is the month of now, UTC.
-func (v *visit) thisMonth() usage.Month {
-	m, _ := usage.ParseMonth(v.now.UTC().Format("2006-01")) // always a month
-	return m
-}
+func (v *visit) thisMonth() usage.Month { return usage.MonthOf(usage.AtTime(v.now)) }
 
 // with is the address of this page with parameters changed: name, value, name, value; "" removes one.
 func (v *visit) with(pairs ...string) string { return address(v.URL.Path, v.URL.Query(), pairs...) }
@@ -86,10 +83,17 @@ func address(path string, query url.Values, pairs ...string) string {
 	return path + "?" + q.Encode()
 }
 
-// partial reports whether a script asks for a part of the page: then only the body is rendered.
-func (v *visit) partial() bool {
-	return v.Header.Get("Hx-Request") == "true" && v.Header.Get("Hx-Boosted") == ""
+// tabs are views by path and title; the one that is looked at is current.
+func (v *visit) tabs(views ...option) []tab {
+	all := make([]tab, len(views))
+	for i, one := range views {
+		all[i] = tab{title: one.title, href: one.value, current: one.value == v.URL.Path}
+	}
+	return all
 }
+
+// partial reports whether a script asks for a part of the page: then only the body is rendered.
+func (v *visit) partial() bool { return v.query("part") != "" }
 
 // form is what was posted.
 func (v *visit) form() *form { return newForm(v.PostForm) }
@@ -120,9 +124,4 @@ func (v *visit) flashed() (tone, text string) {
 		tone = ""
 	}
 	return tone, text
-}
-
-// contextFor is the request's context with a bound of its own.
-func contextFor(v *visit, most time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(v.Context(), most)
 }

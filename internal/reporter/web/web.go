@@ -58,6 +58,8 @@ type SignIn interface {
 	// Viewer is the operator of the request's session, and the token that its forms must carry; nil: nobody
 	// is signed in.
 	Viewer(r *http.Request) (viewer *access.Viewer, formToken string)
+	// Address is the client's address, as the audit log has it: behind a proxy that is not the connection's.
+	Address(r *http.Request) string
 	// Register adds /sign-in, /sign-out and the pages of the flow. render wraps a body in the frame of all
 	// pages.
 	Register(mux *http.ServeMux, render func(w http.ResponseWriter, r *http.Request, status int, title string, body templ.Component))
@@ -100,9 +102,10 @@ type Site struct {
 	audits  audits
 }
 
-// New builds the site. It serves every path that is not of the API.
+// New builds the site. It serves every path that is not of the API, behind signin.Protect: that is where a POST is read and
+// bounded.
 func New(p Parts) *Site {
-	s := &Site{Parts: p, mux: http.NewServeMux(), edition: edition(), audits: audits{running: map[string]bool{}, last: map[string]lastAudit{}}}
+	s := &Site{Parts: p, mux: http.NewServeMux(), edition: edition(), audits: audits{last: map[string]lastAudit{}}}
 	s.static()
 	s.SignIn.Register(s.mux, s.render)
 	for _, one := range pages() {
@@ -112,12 +115,3 @@ func New(p Parts) *Site {
 }
 
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
-
-// Patterns are the patterns of every page, with their methods: what tests walk.
-func Patterns() []string {
-	var all []string
-	for _, p := range pages() {
-		all = append(all, p.pattern)
-	}
-	return all
-}
