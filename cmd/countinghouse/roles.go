@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,15 +50,13 @@ func addRole(rows *listing.Rows, r *access.Role) {
 		manages = "all roles"
 	}
 	rights := []string{}
-	for _, e := range access.Entities() {
-		switch verbs := r.Rights[e]; len(verbs) {
-		case 0:
-		case len(access.Verbs()):
-			rights = append(rights, string(e)+":all")
-		default:
-			for _, v := range verbs {
-				rights = append(rights, string(e)+":"+string(v))
-			}
+	for _, right := range r.Rights.List() {
+		text := right.String()
+		if len(r.Rights[right.Entity]) == len(access.Verbs()) {
+			text = string(right.Entity) + ":all"
+		}
+		if !slices.Contains(rights, text) {
+			rights = append(rights, text)
 		}
 	}
 	rows.Add(r.Name, kind, strings.Join(rights, " "), manages, r.Description)

@@ -11,7 +11,10 @@
 //     takes a grant without an account.
 package access
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Entity is a thing of the system that a role gives rights to ("System Entity", reports.md B-04).
 type Entity string
@@ -73,6 +76,25 @@ func (r Right) String() string { return string(r.Entity) + ":" + string(r.Verb) 
 
 // Rights are the verbs allowed, by entity.
 type Rights map[Entity][]Verb
+
+// List is the rights one by one, in the order in which pages show them, behind them those to what is no Entity.
+func (r Rights) List() []Right {
+	list := []Right{}
+	add := func(e Entity) {
+		for _, v := range r[e] {
+			list = append(list, Right{e, v})
+		}
+	}
+	for _, e := range Entities() {
+		add(e)
+	}
+	for _, e := range slices.Sorted(maps.Keys(r)) {
+		if !slices.Contains(Entities(), e) {
+			add(e)
+		}
+	}
+	return list
+}
 
 // Has reports whether the right is among them.
 func (r Rights) Has(e Entity, v Verb) bool { return slices.Contains(r[e], v) }

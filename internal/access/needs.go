@@ -164,10 +164,8 @@ func (n Need) All(export bool) []Right {
 // of an export of the report for the whole tenant; with those for some accounts, only one's own.
 func (v *Viewer) SeesJob(report, madeBy string) bool {
 	need, known := ReportNeeds()[report]
-	if !known || !v.MayAll(need.All(true)) {
-		return false
-	}
-	return madeBy == v.Actor() || !slices.ContainsFunc(need.All(true), func(r Right) bool { return !v.ReachesAll(r.Entity, r.Verb) })
+	rights := need.All(true)
+	return known && v.MayAll(rights) && (madeBy == v.Actor() || v.ReachAll(rights))
 }
 
 // Actor is how the viewer is named in what they change.
@@ -179,7 +177,7 @@ func (v *Viewer) Judge(rights []Right, accounts []string, path func(account stri
 	if !v.MayAll(rights) {
 		return ErrForbidden
 	}
-	if !slices.ContainsFunc(rights, func(r Right) bool { return !v.ReachesAll(r.Entity, r.Verb) }) {
+	if v.ReachAll(rights) {
 		return nil
 	}
 	if len(accounts) == 0 {

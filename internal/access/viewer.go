@@ -56,6 +56,11 @@ func (v *Viewer) ReachesAll(e Entity, verb Verb) bool {
 	return v != nil && slices.ContainsFunc(v.Held, func(h Held) bool { return h.Account == "" && h.allows(e, verb) })
 }
 
+// ReachAll reports whether each of the rights holds for every account of the tenant.
+func (v *Viewer) ReachAll(rights []Right) bool {
+	return !slices.ContainsFunc(rights, func(r Right) bool { return !v.ReachesAll(r.Entity, r.Verb) })
+}
+
 // Roots are the accounts for whose subtrees the right holds, sorted; empty where it holds for all (ReachesAll) or
 // for none (May).
 func (v *Viewer) Roots(e Entity, verb Verb) []string {
@@ -106,12 +111,5 @@ func (v *Viewer) Covers(r Role) bool {
 	if v.ManagesAll() {
 		return true
 	}
-	for e, verbs := range r.Rights {
-		for _, verb := range verbs {
-			if !v.ReachesAll(e, verb) {
-				return false
-			}
-		}
-	}
-	return !r.ManageAll && !slices.ContainsFunc(r.Manages, func(name string) bool { return !v.Manages(name) })
+	return v.ReachAll(r.Rights.List()) && !r.ManageAll && !slices.ContainsFunc(r.Manages, func(name string) bool { return !v.Manages(name) })
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -212,9 +213,7 @@ func (s *Store) AuditLog(ctx context.Context, q AuditQuery) ([]Entry, error) {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
 	newest = newest[max(0, len(newest)-limit):]
-	for i, j := 0, len(newest)-1; i < j; i, j = i+1, j-1 {
-		newest[i], newest[j] = newest[j], newest[i]
-	}
+	slices.Reverse(newest)
 	return newest, nil
 }
 

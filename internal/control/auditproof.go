@@ -75,12 +75,9 @@ func (s *Store) VerifyLogAt(ctx context.Context, tenant, head string, now time.T
 			p.Missing = append(p.Missing, fmt.Sprintf("entry %d tells of a change of %s", number, strings.Fields(subject)[0]))
 		}
 	}
-	old := now.Add(-unrecordedAfter)
-	for key, c := range w.changes {
-		if _, told := w.told[key]; !told && c.at.Before(old) {
-			p := w.proof(c.entry.Tenant)
-			p.Unrecorded = append(p.Unrecorded, fmt.Sprintf("%s %s at %s", c.entry.Action, c.entry.Target, c.at.UTC().Format(time.RFC3339)))
-		}
+	for _, c := range w.unrecorded(now) {
+		p := w.proof(c.entry.Tenant)
+		p.Unrecorded = append(p.Unrecorded, fmt.Sprintf("%s %s at %s", c.entry.Action, c.entry.Target, c.at.UTC().Format(time.RFC3339)))
 	}
 	proofs := []LogProof{}
 	for _, name := range slices.Sorted(maps.Keys(w.proofs)) {
@@ -112,6 +109,19 @@ func (s *Store) walkChains(ctx context.Context) (*chainWalk, error) {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
 	return w, nil
+}
+
+// unrecorded are the changes that should have an entry by now and have none, oldest first.
+func (w *chainWalk) unrecorded(now time.Time) []change {
+	old := now.Add(-unrecordedAfter)
+	missing := []change{}
+	for key, c := range w.changes {
+		if _, told := w.told[key]; !told && c.at.Before(old) {
+			missing = append(missing, c)
+		}
+	}
+	slices.SortFunc(missing, func(a, b change) int { return a.at.Compare(b.at) })
+	return missing
 }
 
 // change names what an entry tells of.
@@ -165,14 +175,7 @@ func (s *Store) Complete(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	old := s.now().Add(-unrecordedAfter)
-	missing := []change{}
-	for key, c := range w.changes {
-		if _, told := w.told[key]; !told && c.at.Before(old) {
-			missing = append(missing, c)
-		}
-	}
-	slices.SortFunc(missing, func(a, b change) int { return a.at.Compare(b.at) })
+	missing := w.unrecorded(s.now())
 	for i, c := range missing {
 		c.entry.Late = true
 		c.entry.Detail = maps.Clone(c.entry.Detail)

@@ -122,7 +122,7 @@ func (s *Store) validate(spec *Spec) error {
 	if !eventlog.ValidTenant(spec.Tenant) {
 		return fmt.Errorf("%w: tenant %q is not of the form [a-z0-9][a-z0-9_-]{0,62}", ErrInvalid, spec.Tenant)
 	}
-	if len(spec.Name) > nameMax || !utf8.ValidString(spec.Name) || strings.ContainsFunc(spec.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if !printable(spec.Name, nameMax) {
 		return fmt.Errorf("%w: name has more than %d bytes or control characters", ErrInvalid, nameMax)
 	}
 	if len(spec.Scopes) == 0 {
@@ -138,6 +138,11 @@ func (s *Store) validate(spec *Spec) error {
 		return fmt.Errorf("%w: expires in the past", ErrInvalid)
 	}
 	return nil
+}
+
+// printable reports whether a text has at most so many bytes, none of them a control character.
+func printable(s string, most int) bool {
+	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // Revoke ends a key for ever; revoking it again changes nothing. ErrUnknownKey if there is none.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/eventlog"
@@ -170,16 +169,13 @@ func (p *People) CreateOperator(ctx context.Context, by Actor, spec OperatorSpec
 }
 
 func (o *Operator) check() error {
-	word := func(s string, most int) bool {
-		return utf8.ValidString(s) && len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
-	}
 	if !eventlog.ValidTenant(o.Tenant) {
 		return fmt.Errorf("%w: tenant %q is not of the form [a-z0-9][a-z0-9_-]{0,62}", ErrInvalid, o.Tenant)
 	}
-	if o.Login == "" || !word(o.Login, nameMax) || strings.ContainsAny(o.Login, " \t") || strings.TrimSpace(o.Login) != o.Login {
+	if o.Login == "" || !printable(o.Login, nameMax) || strings.ContainsAny(o.Login, " \t") || strings.TrimSpace(o.Login) != o.Login {
 		return fmt.Errorf("%w: login: want 1 to %d bytes without spaces", ErrInvalid, nameMax)
 	}
-	if !word(o.Name, nameMax) {
+	if !printable(o.Name, nameMax) {
 		return fmt.Errorf("%w: name: want at most %d bytes, none of them a control character", ErrInvalid, nameMax)
 	}
 	if o.Email != "" {
@@ -187,7 +183,7 @@ func (o *Operator) check() error {
 			return fmt.Errorf("%w: email: want an address such as ann@example.com", ErrInvalid)
 		}
 	}
-	if !word(o.Subject, 512) {
+	if !printable(o.Subject, 512) {
 		return fmt.Errorf("%w: subject: want <issuer>|<sub>", ErrInvalid)
 	}
 	return nil
@@ -273,7 +269,7 @@ func (p *People) granted(ctx context.Context, by Actor, o Operator, g access.Gra
 	if by.Viewer != nil && !by.Viewer.Manages(role.Name) {
 		return nil, fmt.Errorf("role %s is not among those you manage: %w", role.Name, access.ErrForbidden)
 	}
-	if len(g.Account) > accountMax || !utf8.ValidString(g.Account) || strings.ContainsFunc(g.Account, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if !printable(g.Account, accountMax) {
 		return nil, fmt.Errorf("%w: account: want the id of an account", ErrInvalid)
 	}
 	if slices.Contains(o.Grants, g) {

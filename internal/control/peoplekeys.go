@@ -39,12 +39,7 @@ func (a Actor) mayGive(scope string) bool {
 	if !known {
 		return !slices.Contains(Scopes(), scope)
 	}
-	for _, r := range rights {
-		if !a.Viewer.ReachesAll(r.Entity, r.Verb) {
-			return false
-		}
-	}
-	return true
+	return a.Viewer.ReachAll(rights)
 }
 
 // RevokeKey ends a key of the tenant for ever; ErrUnknownKey if it has none of this id.

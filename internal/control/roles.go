@@ -37,10 +37,8 @@ type roleEvent struct {
 
 func (e roleEvent) audit() (Entry, bool) {
 	rights := []string{}
-	for _, entity := range access.Entities() {
-		for _, verb := range e.Role.Rights[entity] {
-			rights = append(rights, string(entity)+":"+string(verb))
-		}
+	for _, right := range e.Role.Rights.List() {
+		rights = append(rights, right.String())
 	}
 	detail := map[string]string{"rights": strings.Join(rights, " "), "manages": strings.Join(e.Role.Manages, ", ")}
 	if e.Role.ManageAll {

@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,11 +71,7 @@ func newSessions(s *Store) *sessions { return &sessions{store: s, held: map[stri
 // sessionKey: the token itself is nowhere but in the browser.
 func sessionKey(token string) string { return hexSum([]byte(token)) }
 
-func newSecret() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
-	return base64.RawURLEncoding.EncodeToString(b)
-}
+func newSecret() string { return random(32, secretLength) }
 
 func (s *sessions) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	s.mu.Lock()
@@ -267,16 +261,22 @@ func (p *People) known(ctx context.Context, id string) (Operator, bool, error) {
 	return o, known, nil
 }
 
-// Prove notes that the operator of a session has just proved who they are.
+// Prove notes that the operator of a session has just proved who they are, again if the time of a request was noted
+// meanwhile.
 func (p *People) Prove(ctx context.Context, token string) error {
 	key := sessionKey(token)
-	p.sessions.forget(key)
-	one, err := p.sessions.get(ctx, key)
-	if err != nil {
-		return err
+	for range conflictsMax {
+		p.sessions.forget(key)
+		one, err := p.sessions.get(ctx, key)
+		if err != nil {
+			return err
+		}
+		one.Proven = p.store.now().UTC()
+		if err := p.sessions.put(ctx, key, one); !errors.Is(err, ErrConflict) {
+			return err
+		}
 	}
-	one.Proven = p.store.now().UTC()
-	return p.sessions.put(ctx, key, one)
+	return ErrConflict
 }
 
 // End signs out: the token is worth nothing from now on, at other reporters within 2 s.
