@@ -24,6 +24,9 @@ nothing was cut off behind it. Exits 1 and names the first broken link.`,
   countinghouse audit verify-log --tenant acme -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if head != "" && tenant == "" {
+				return usageError("--head is of one log: say which with --tenant")
+			}
 			return t.withControl(cmd.Context(), func(store *control.Store) error {
 				proofs, err := store.VerifyLog(cmd.Context(), tenant, head)
 				if err != nil {

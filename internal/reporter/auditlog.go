@@ -44,7 +44,7 @@ func (a auditLogAnswer) ContentType(ct string) string { return tableType(ct) }
 
 func (s *server) registerAuditLog() {
 	register(s, endpoint{Operation: huma.Operation{
-		OperationID: "audit-log", Method: http.MethodGet, Path: "/audit-log", Tags: []string{"rights"}, Summary: "What operators and keys did",
+		OperationID: "audit-log", Method: http.MethodGet, Path: "/audit-log", Tags: []string{tagRights}, Summary: "What operators and keys did",
 		Description: "`countinghouse audit verify-log` proves that nothing was changed or taken out.",
 	}, rows: true}, s.auditLog)
 }

@@ -1,7 +1,6 @@
 package reporter
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -27,9 +26,6 @@ type caller struct {
 func (c caller) has(scopes ...string) bool {
 	return slices.ContainsFunc(scopes, func(s string) bool { return slices.Contains(c.Scopes, s) })
 }
-
-// who names the caller in what it changes.
-func (c caller) who(context.Context) string { return c.actor().By }
 
 // actor is the caller for what it changes.
 func (c caller) actor() control.Actor {
@@ -97,13 +93,21 @@ func (s *server) operator(r *http.Request, h http.Header, need access.Need) (cal
 		return caller{}, refuse(codeKeys, "the session cannot be checked at the moment; retry")
 	}
 	c := caller{Key: control.Key{Tenant: viewer.Tenant, ID: viewer.Actor(), Name: viewer.Name}, viewer: viewer, address: s.address(r)}
+	if refusal := permits(viewer, need); refusal != nil {
+		return caller{}, refusal
+	}
+	return c, nil
+}
+
+// permits refuses an operator what no role of theirs allows, for whichever accounts.
+func permits(viewer *access.Viewer, need access.Need) *problem.Problem {
 	for _, right := range need.Rights {
 		if !viewer.May(right.Entity, right.Verb) || need.Root == "" && !need.Own && !viewer.ReachesAll(right.Entity, right.Verb) {
-			return caller{}, refuse(codeForbidden, "no role of yours allows "+right.String()+" here")
+			return refuse(codeForbidden, "no role of yours allows "+right.String()+" here")
 		}
 	}
 	if need.Proof && !viewer.Fresh {
-		return caller{}, refuse(codeProof, "prove at /prove that it is you, then repeat this within ten minutes")
+		return refuse(codeProof, "prove at /prove that it is you, then repeat this within ten minutes")
 	}
-	return c, nil
+	return nil
 }

@@ -41,11 +41,12 @@ func members(into any) []string {
 	var names []string
 	t := reflect.TypeOf(into).Elem()
 	for i := range t.NumField() {
-		if f := t.Field(i); f.Anonymous {
+		f := t.Field(i)
+		if f.Anonymous {
 			names = append(names, members(reflect.New(f.Type).Interface())...)
 			continue
 		}
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		names = append(names, name)
 	}
 	return names

@@ -33,7 +33,7 @@ type oneIDBody struct {
 // operation is an endpoint of a collection, in one line.
 func operation(id, method, path, tag, summary, description string) huma.Operation {
 	op := huma.Operation{OperationID: id, Method: method, Path: path, Tags: []string{tag}, Summary: summary, Description: description}
-	if method == http.MethodPost || method == http.MethodPut {
+	if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
 		op.MaxBodyBytes = -1 // checked by ourselves, to refuse in our shape
 	}
 	return op

@@ -3,6 +3,7 @@ package reporter
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 )
@@ -28,6 +29,14 @@ func text(s string) cell { return cell{s, sheet.Text} }
 
 // plain is a number, a time or a boolean.
 func plain(s string) cell { return cell{s, sheet.Code} }
+
+// moment is a time to the second; zero is none.
+func moment(t time.Time) cell {
+	if t.IsZero() {
+		return plain("")
+	}
+	return plain(t.UTC().Format(time.RFC3339))
+}
 
 func boolean(b bool) cell { return plain(sheet.Boolean(b)) }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -17,10 +16,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
-
-type newKeyInput struct {
-	RawBody []byte
-}
 
 // newKey is the body of POST /keys.
 type newKey struct {
@@ -54,12 +49,6 @@ func (a keysAnswer) columns() []string {
 }
 
 func (a keysAnswer) cells(row func(...cell)) {
-	moment := func(t time.Time) cell {
-		if t.IsZero() {
-			return plain("")
-		}
-		return plain(t.UTC().Format(time.RFC3339))
-	}
 	for _, k := range a.Rows {
 		row(text(k.ID), text(k.Tenant), text(k.Name), text(strings.Join(k.Scopes, " ")), moment(k.CreatedAt), moment(k.ExpiresAt), moment(k.RevokedAt))
 	}
@@ -68,19 +57,13 @@ func (a keysAnswer) cells(row func(...cell)) {
 // ContentType names the character set of CSV.
 func (a keysAnswer) ContentType(ct string) string { return tableType(ct) }
 
-type keyInput struct {
-	ID string `path:"id"`
-}
-
 func (s *server) registerKeys() {
 	rule := "An admin key manages the keys of its own tenant; an admin key of tenant default those of every tenant."
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "create-key", Method: http.MethodPost, Path: "/keys", Tags: []string{"keys"}, Summary: "Make an API key", Description: rule,
 			DefaultStatus: http.StatusCreated, MaxBodyBytes: -1, // checked by ourselves, to refuse in our shape
-			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-				"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[newKey](), true, "NewKey")},
-			}},
+			RequestBody: jsonBody[newKey](s, "NewKey"),
 		},
 	}, s.createKey)
 	register(s, endpoint{
@@ -103,7 +86,7 @@ func (c caller) manages(tenant string) bool {
 	return c.has(access.ScopeAdmin) && (tenant == c.Tenant || c.Tenant == tenantOfTenants)
 }
 
-func (s *server) createKey(ctx context.Context, who caller, in *newKeyInput) (*newKeyOutput, error) {
+func (s *server) createKey(ctx context.Context, who caller, in *rawBody) (*newKeyOutput, error) {
 	var body newKey
 	if err := readBody(in.RawBody, &body); err != nil {
 		return nil, err
@@ -167,7 +150,7 @@ func (s *server) listKeys(ctx context.Context, who caller, in *keysInput) (*keys
 	return &keysOutput{keysAnswer{append([]control.Key{}, keys...)}}, nil
 }
 
-func (s *server) revokeKey(ctx context.Context, who caller, in *keyInput) (*none, error) {
+func (s *server) revokeKey(ctx context.Context, who caller, in *oneID) (*none, error) {
 	key, err := s.keys.Get(ctx, in.ID)
 	if err == nil && !who.manages(key.Tenant) {
 		err = control.ErrUnknownKey // that it exists is nobody else's business

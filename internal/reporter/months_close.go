@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net/http"
-	"reflect"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -124,9 +123,7 @@ func (a diffAnswer) cells(row func(...cell)) {
 func (a diffAnswer) ContentType(ct string) string { return tableType(ct) }
 
 func (s *server) registerClose() {
-	body := &huma.RequestBody{Content: map[string]*huma.MediaType{
-		"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[closeBody](), true, "CloseMonth")},
-	}}
+	body := jsonBody[closeBody](s, "CloseMonth")
 	register(s, endpoint{
 		Operation: huma.Operation{
 			OperationID: "close-month", Method: http.MethodPost, Path: "/months/{month}/close", Tags: []string{"months"}, Summary: "Close a month, or state a closed one anew",
@@ -161,7 +158,7 @@ func (s *server) closeMonth(ctx context.Context, who caller, in *closeInput) (*c
 	if err != nil {
 		return nil, err
 	}
-	q := months.Request{Tenant: who.Tenant, Month: m, AcceptGaps: body.AcceptGaps, Reason: body.Reason, By: who.who(ctx)}
+	q := months.Request{Tenant: who.Tenant, Month: m, AcceptGaps: body.AcceptGaps, Reason: body.Reason, By: who.actor().By}
 	if q.AsOf, err = instantOf("as_of", body.AsOf, 0); err != nil {
 		return nil, err
 	}

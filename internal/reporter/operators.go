@@ -3,13 +3,13 @@ package reporter
 import (
 	"context"
 	"net/http"
-	"reflect"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 )
+
+// tagRights groups what is about who may do what.
+const tagRights = "rights"
 
 type operatorsOutput struct{ Body operatorsAnswer }
 
@@ -67,30 +67,13 @@ func (s *server) registerOperators() {
 	s.registerGrants()
 }
 
-// rightsInput is a body that the handler reads itself, to refuse in our shape.
-type rightsInput struct {
-	RawBody []byte
-}
-
-// rightsBody describes a body for the API's description.
-func rightsBody[T any](s *server, name string) *huma.RequestBody {
-	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-		"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, name)},
-	}}
-}
-
-// rightsOperation describes an operation on operators and roles. A body is checked by ourselves, to refuse in our shape.
-func rightsOperation(id, method, path, summary, description string) huma.Operation {
-	return huma.Operation{OperationID: id, Method: method, Path: path, Tags: []string{"rights"}, Summary: summary, Description: description, MaxBodyBytes: -1}
-}
-
 func (s *server) registerOperatorReads() {
-	register(s, endpoint{Operation: rightsOperation("operators", http.MethodGet, "/operators", "Who may sign in", "")},
+	register(s, endpoint{Operation: operation("operators", http.MethodGet, "/operators", tagRights, "Who may sign in", "")},
 		func(ctx context.Context, who caller, _ *none) (*operatorsOutput, error) {
 			all, err := s.people.Operators(ctx, who.Tenant)
 			return &operatorsOutput{operatorsAnswer{all}}, peopleProblem(err)
 		})
-	register(s, endpoint{Operation: rightsOperation("operator", http.MethodGet, "/operators/{id}", "One operator", "")},
+	register(s, endpoint{Operation: operation("operator", http.MethodGet, "/operators/{id}", tagRights, "One operator", "")},
 		func(ctx context.Context, who caller, in *operatorInput) (*operatorOutput, error) {
 			o, err := s.people.Operator(ctx, who.Tenant, in.ID)
 			return &operatorOutput{o}, peopleProblem(err)
@@ -98,9 +81,9 @@ func (s *server) registerOperatorReads() {
 }
 
 func (s *server) registerOperatorChanges() {
-	create := rightsOperation("create-operator", http.MethodPost, "/operators", "Make an operator", "Roles can only be given by who manages them.")
-	create.DefaultStatus, create.RequestBody = http.StatusCreated, rightsBody[newOperator](s, "NewOperator")
-	register(s, endpoint{Operation: create}, func(ctx context.Context, who caller, in *rightsInput) (*operatorOutput, error) {
+	create := operation("create-operator", http.MethodPost, "/operators", tagRights, "Make an operator", "Roles can only be given by who manages them.")
+	create.DefaultStatus, create.RequestBody = http.StatusCreated, jsonBody[newOperator](s, "NewOperator")
+	register(s, endpoint{Operation: create}, func(ctx context.Context, who caller, in *rawBody) (*operatorOutput, error) {
 		var body newOperator
 		if err := readBody(in.RawBody, &body); err != nil {
 			return nil, err
@@ -110,9 +93,9 @@ func (s *server) registerOperatorChanges() {
 		})
 		return &operatorOutput{o}, peopleProblem(err)
 	})
-	edit := rightsOperation("edit-operator", http.MethodPatch, "/operators/{id}", "Change what is said of an operator",
+	edit := operation("edit-operator", http.MethodPatch, "/operators/{id}", tagRights, "Change what is said of an operator",
 		"Who changes an operator manages every role that the operator has.")
-	edit.RequestBody = rightsBody[operatorEdit](s, "OperatorEdit")
+	edit.RequestBody = jsonBody[operatorEdit](s, "OperatorEdit")
 	register(s, endpoint{Operation: edit}, func(ctx context.Context, who caller, in *operatorBodyInput) (*operatorOutput, error) {
 		var body operatorEdit
 		if err := readBody(in.RawBody, &body); err != nil {
@@ -121,18 +104,18 @@ func (s *server) registerOperatorChanges() {
 		o, err := s.people.EditOperator(ctx, who.actor(), who.Tenant, in.ID, control.OperatorEdit(body))
 		return &operatorOutput{o}, peopleProblem(err)
 	})
-	register(s, endpoint{Operation: rightsOperation("disable-operator", http.MethodPost, "/operators/{id}/disable", "Let an operator no longer sign in", "Ends the operator's sessions everywhere within 5 s.")},
+	register(s, endpoint{Operation: operation("disable-operator", http.MethodPost, "/operators/{id}/disable", tagRights, "Let an operator no longer sign in", "Ends the operator's sessions everywhere within 5 s.")},
 		func(ctx context.Context, who caller, in *operatorInput) (*operatorOutput, error) {
 			o, err := s.people.DisableOperator(ctx, who.actor(), who.Tenant, in.ID)
 			return &operatorOutput{o}, peopleProblem(err)
 		})
-	register(s, endpoint{Operation: rightsOperation("enable-operator", http.MethodPost, "/operators/{id}/enable", "Let an operator sign in again", "")},
+	register(s, endpoint{Operation: operation("enable-operator", http.MethodPost, "/operators/{id}/enable", tagRights, "Let an operator sign in again", "")},
 		func(ctx context.Context, who caller, in *operatorInput) (*operatorOutput, error) {
 			o, err := s.people.EnableOperator(ctx, who.actor(), who.Tenant, in.ID)
 			return &operatorOutput{o}, peopleProblem(err)
 		})
-	password := rightsOperation("set-password", http.MethodPost, "/operators/{id}/password", "Give an operator another password", "Ends the operator's sessions.")
-	password.RequestBody = rightsBody[passwordBody](s, "Password")
+	password := operation("set-password", http.MethodPost, "/operators/{id}/password", tagRights, "Give an operator another password", "Ends the operator's sessions.")
+	password.RequestBody = jsonBody[passwordBody](s, "Password")
 	register(s, endpoint{Operation: password}, func(ctx context.Context, who caller, in *operatorBodyInput) (*operatorOutput, error) {
 		var body passwordBody
 		if err := readBody(in.RawBody, &body); err != nil {
@@ -145,13 +128,13 @@ func (s *server) registerOperatorChanges() {
 
 func (s *server) registerGrants() {
 	const next = "In force from the operator's next sign-in on."
-	register(s, endpoint{Operation: rightsOperation("grants", http.MethodGet, "/operators/{id}/grants", "The roles of an operator", "")},
+	register(s, endpoint{Operation: operation("grants", http.MethodGet, "/operators/{id}/grants", tagRights, "The roles of an operator", "")},
 		func(ctx context.Context, who caller, in *operatorInput) (*grantsOutput, error) {
 			o, err := s.people.Operator(ctx, who.Tenant, in.ID)
 			return &grantsOutput{grantsAnswer{o.Grants}}, peopleProblem(err)
 		})
-	create := rightsOperation("create-grant", http.MethodPost, "/operators/{id}/grants", "Give an operator a role", next)
-	create.RequestBody, create.DefaultStatus = rightsBody[access.Grant](s, "NewGrant"), http.StatusCreated
+	create := operation("create-grant", http.MethodPost, "/operators/{id}/grants", tagRights, "Give an operator a role", next)
+	create.RequestBody, create.DefaultStatus = jsonBody[access.Grant](s, "NewGrant"), http.StatusCreated
 	register(s, endpoint{Operation: create}, func(ctx context.Context, who caller, in *operatorBodyInput) (*grantsOutput, error) {
 		var body access.Grant
 		if err := readBody(in.RawBody, &body); err != nil {
@@ -160,7 +143,7 @@ func (s *server) registerGrants() {
 		o, err := s.people.Grant(ctx, who.actor(), who.Tenant, in.ID, body)
 		return &grantsOutput{grantsAnswer{o.Grants}}, peopleProblem(err)
 	})
-	remove := rightsOperation("remove-grant", http.MethodDelete, "/operators/{id}/grants", "Take a role from an operator", next)
+	remove := operation("remove-grant", http.MethodDelete, "/operators/{id}/grants", tagRights, "Take a role from an operator", next)
 	remove.DefaultStatus = http.StatusNoContent
 	register(s, endpoint{Operation: remove}, func(ctx context.Context, who caller, in *grantInput) (*none, error) {
 		_, err := s.people.Revoke(ctx, who.actor(), who.Tenant, in.ID, access.Grant{Role: in.Role, Account: in.Account})

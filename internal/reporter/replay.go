@@ -44,7 +44,7 @@ func (a *App) replay(now func() time.Time) func(ctx context.Context, who *access
 // send sends one event again. It is in the audit log whether it was taken or not.
 func (r *resender) send(ctx context.Context, who *access.Viewer, at report.Position, event []byte) error {
 	position := fmt.Sprintf("%d:%d:%d", at.Shard, at.Seq, at.Idx)
-	by := "operator:" + who.Login
+	by := who.Actor()
 	if err := r.control.Record(ctx, control.Actor{By: by, Viewer: who}, who.Tenant, "dead-letter.replayed", position, nil); err != nil {
 		return fmt.Errorf("write the audit log: %w", err)
 	}

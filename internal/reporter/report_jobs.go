@@ -31,7 +31,7 @@ type newJob struct {
 	Description string            `json:"description,omitempty" required:"false"`
 	KeepDays    int               `json:"keep_days,omitempty" required:"false" doc:"Days that the file is kept, 1 to 1826; default 365"`
 	Recipients  string            `json:"recipients,omitempty" required:"false" doc:"Addresses that get the file by mail, separated by commas"`
-	Schedule    *newSchedule      `json:"schedule,omitempty" required:"false" doc:"Also make it again and again: the same report and filters, with the times given here. The period is each run's own"`
+	Schedule    *newSchedule      `json:"schedule,omitempty" required:"false" doc:"Also make it again and again: the same report and filters, with the times given here. The period is each run's own. An operator needs schedules:add for it"`
 }
 
 func (b *newJob) request() jobs.Request {
@@ -116,12 +116,6 @@ func (a jobsAnswer) columns() []string {
 }
 
 func (a jobsAnswer) cells(row func(...cell)) {
-	moment := func(t time.Time) cell {
-		if t.IsZero() {
-			return plain("")
-		}
-		return plain(t.UTC().Format(time.RFC3339))
-	}
 	for _, j := range a.Rows {
 		f := j.File
 		if f == nil {
@@ -227,6 +221,11 @@ func (s *server) createJob(ctx context.Context, who caller, in *rawBody) (*jobOu
 		request.Recipients = []string{body.Recipients}
 	}
 	if plan := body.Schedule; plan != nil {
+		if who.viewer != nil { // of a key both ask the same scope
+			if refusal := permits(who.viewer, s.needs["create-schedule"]); refusal != nil {
+				return nil, refusal
+			}
+		}
 		// The period of the report now is not the period of its runs.
 		if _, err := s.jobs.Check(ctx, who.Tenant, request); err != nil {
 			return nil, err

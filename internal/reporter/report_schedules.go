@@ -114,14 +114,11 @@ func (a schedulesAnswer) columns() []string {
 
 func (a schedulesAnswer) cells(row func(...cell)) {
 	for _, v := range a.Rows {
-		next, day := plain(""), plain("")
-		if !v.NextAt.IsZero() {
-			next = plain(v.NextAt.Format(time.RFC3339))
-		}
+		day := plain("")
 		if v.MonthDay > 0 {
 			day = whole(v.MonthDay)
 		}
-		row(plain(v.ID), text(v.Name), plain(v.Report), plain(v.Recurrence), plain(v.Weekday), day, plain(v.At), plain(v.Zone), boolean(v.Enabled), next, text(v.Recipients))
+		row(plain(v.ID), text(v.Name), plain(v.Report), plain(v.Recurrence), plain(v.Weekday), day, plain(v.At), plain(v.Zone), boolean(v.Enabled), moment(v.NextAt), text(v.Recipients))
 	}
 }
 

@@ -65,11 +65,9 @@ type App struct {
 	listener  net.Listener
 	server    *http.Server
 
-	alive atomic.Pointer[error] // what the last ping said; nil before the first
-	stop  context.CancelFunc
-	// completing ends the comparison of the audit log.
-	completing context.CancelFunc
-	running    sync.WaitGroup
+	alive   atomic.Pointer[error] // what the last ping said; nil before the first
+	stop    context.CancelFunc    // what runs in the background
+	running sync.WaitGroup
 
 	closing sync.Once
 	served  chan struct{} // closed when the server ended
@@ -118,7 +116,9 @@ func (a *App) start(ctx context.Context) error {
 		certificates = a.auditor
 	}
 	metrics := telemetry.NewReporter(registry)
-	a.watch(ctx)
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	a.stop = stop
+	a.watch(background)
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (a *App) start(ctx context.Context) error {
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	}
 	a.people = a.control.People(ctx)
-	a.completeLog(ctx)
+	a.completeLog(background)
 	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
 	site := web.New(web.Parts{
 		Log: a.log, Now: now, Reports: reports, Months: a.months, Control: a.control.Store, People: a.people, SignIn: signIn,
@@ -163,8 +163,6 @@ func (a *App) start(ctx context.Context) error {
 
 // completeLog tells in the audit log what somebody changed and did not live to tell.
 func (a *App) completeLog(ctx context.Context) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	a.completing = cancel
 	a.running.Go(func() {
 		for ctx.Err() == nil {
 			n, err := a.control.Complete(ctx)
@@ -202,7 +200,6 @@ func listen(address string) (net.Listener, error) {
 
 // watch keeps what /readyz tells: a probe may not start work of its own.
 func (a *App) watch(ctx context.Context) {
-	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.running.Go(func() {
 		tick := time.NewTicker(pingEvery)
 		defer tick.Stop()
@@ -298,9 +295,6 @@ func (a *App) Close(ctx context.Context) error {
 
 // release ends what start began, as far as it came.
 func (a *App) release(ctx context.Context) {
-	if a.completing != nil {
-		a.completing()
-	}
 	if a.stop != nil {
 		a.stop()
 		a.running.Wait()

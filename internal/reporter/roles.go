@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 )
@@ -51,25 +49,18 @@ func (b roleBody) role(name string) access.Role {
 }
 
 func (s *server) registerRoles() {
-	tags := []string{"rights"}
-	register(s, endpoint{Operation: huma.Operation{
-		OperationID: "roles", Method: http.MethodGet, Path: "/roles", Tags: tags, Summary: "Roles and what they allow",
-		Description: "System roles cannot be changed. A right holds for the accounts that the role was granted for.",
-	}}, func(ctx context.Context, who caller, _ *none) (*rolesOutput, error) {
+	register(s, endpoint{Operation: operation("roles", http.MethodGet, "/roles", tagRights, "Roles and what they allow",
+		"System roles cannot be changed. A right holds for the accounts that the role was granted for.")}, func(ctx context.Context, who caller, _ *none) (*rolesOutput, error) {
 		all, err := s.people.Roles(ctx, who.Tenant)
 		return &rolesOutput{rolesAnswer{all}}, peopleProblem(err)
 	})
-	register(s, endpoint{Operation: huma.Operation{
-		OperationID: "role", Method: http.MethodGet, Path: "/roles/{name}", Tags: tags, Summary: "One role",
-	}}, func(ctx context.Context, who caller, in *roleInput) (*roleOutput, error) {
+	register(s, endpoint{Operation: operation("role", http.MethodGet, "/roles/{name}", tagRights, "One role", "")}, func(ctx context.Context, who caller, in *roleInput) (*roleOutput, error) {
 		r, err := s.people.Role(ctx, who.Tenant, in.Name)
 		return &roleOutput{r}, peopleProblem(err)
 	})
-	register(s, endpoint{Operation: huma.Operation{
-		OperationID: "create-role", Method: http.MethodPost, Path: "/roles", Tags: tags, Summary: "Make a role", DefaultStatus: http.StatusCreated,
-		Description:  "Who makes it needs every right in it, or to manage all roles.",
-		MaxBodyBytes: -1, RequestBody: rightsBody[newRole](s, "NewRole"),
-	}}, func(ctx context.Context, who caller, in *rightsInput) (*roleOutput, error) {
+	create := operation("create-role", http.MethodPost, "/roles", tagRights, "Make a role", "Who makes it needs every right in it, or to manage all roles.")
+	create.DefaultStatus, create.RequestBody = http.StatusCreated, jsonBody[newRole](s, "NewRole")
+	register(s, endpoint{Operation: create}, func(ctx context.Context, who caller, in *rawBody) (*roleOutput, error) {
 		var body newRole
 		if err := readBody(in.RawBody, &body); err != nil {
 			return nil, err
@@ -77,11 +68,9 @@ func (s *server) registerRoles() {
 		r, err := s.people.CreateRole(ctx, who.actor(), who.Tenant, roleBody{body.Description, body.Rights, body.ManageAll, body.Manages}.role(body.Name))
 		return &roleOutput{r}, peopleProblem(err)
 	})
-	register(s, endpoint{Operation: huma.Operation{
-		OperationID: "edit-role", Method: http.MethodPut, Path: "/roles/{name}", Tags: tags, Summary: "Replace what a role allows",
-		Description:  "Who holds it has the new rights from their next sign-in on.",
-		MaxBodyBytes: -1, RequestBody: rightsBody[roleBody](s, "RoleBody"),
-	}}, func(ctx context.Context, who caller, in *editRoleInput) (*roleOutput, error) {
+	edit := operation("edit-role", http.MethodPut, "/roles/{name}", tagRights, "Replace what a role allows", "Who holds it has the new rights from their next sign-in on.")
+	edit.RequestBody = jsonBody[roleBody](s, "RoleBody")
+	register(s, endpoint{Operation: edit}, func(ctx context.Context, who caller, in *editRoleInput) (*roleOutput, error) {
 		var body roleBody
 		if err := readBody(in.RawBody, &body); err != nil {
 			return nil, err
@@ -89,10 +78,9 @@ func (s *server) registerRoles() {
 		r, err := s.people.EditRole(ctx, who.actor(), who.Tenant, in.Name, body.role(in.Name))
 		return &roleOutput{r}, peopleProblem(err)
 	})
-	register(s, endpoint{Operation: huma.Operation{
-		OperationID: "remove-role", Method: http.MethodDelete, Path: "/roles/{name}", Tags: tags, Summary: "End a role that nobody holds",
-		DefaultStatus: http.StatusNoContent,
-	}}, func(ctx context.Context, who caller, in *roleInput) (*none, error) {
+	remove := operation("remove-role", http.MethodDelete, "/roles/{name}", tagRights, "End a role that nobody holds", "")
+	remove.DefaultStatus = http.StatusNoContent
+	register(s, endpoint{Operation: remove}, func(ctx context.Context, who caller, in *roleInput) (*none, error) {
 		return nil, peopleProblem(s.people.RemoveRole(ctx, who.actor(), who.Tenant, in.Name))
 	})
 }

@@ -142,10 +142,14 @@ func (h *house) sessions(t *testing.T) {
 	if _, err := h.people.DisableOperator(t.Context(), root, "acme", "leaver"); err != nil {
 		t.Fatal(err)
 	}
-	h.until("the disabled one is out", func() bool {
-		status, _, _ := leaver.api(http.MethodGet, "/months", "")
-		return status == http.StatusUnauthorized
-	})
+	began = time.Now()
+	cookie = "countinghouse-session=" + leaver.client.Jar.Cookies(u)[0].Value
+	for app := range h.apps {
+		h.until("the disabled one is out", func() bool { return at(app) == http.StatusUnauthorized })
+	}
+	if took := time.Since(began); took > revokedWithin {
+		t.Errorf("a disabled operator's session lived for %s", took)
+	}
 	if status, _, _ := h.nobody().post("/sign-in", url.Values{"login": {"leaver"}, "password": {password}}); status != http.StatusUnauthorized {
 		t.Errorf("a disabled operator signs in: %d", status)
 	}

@@ -137,7 +137,7 @@ func (op operation) request(t things) (path, body string) {
 			"create-grant":      `{"role":"Technician","account":"A-2"}`,
 			"create-report-job": fmt.Sprintf(`{"report":"subscriptions","parameters":{"partner":%q}}`, t.account),
 			"create-schedule":   fmt.Sprintf(`{"name":"s","report":"subscriptions","parameters":{"partner":%q},"recurrence":"Daily","recipients":"ann@example.com"}`, t.account),
-			"replace-schedule":  fmt.Sprintf(`{"name":"s","report":"subscriptions","parameters":{"partner":%q},"recurrence":"Daily","recipients":"ann@example.com"}`, t.account),
+			"edit-schedule":     fmt.Sprintf(`{"name":"s","report":"subscriptions","parameters":{"partner":%q},"recurrence":"Daily","recipients":"ann@example.com"}`, t.account),
 		}[op.ID]
 		if t.tenant == "other" && op.ID == "create-key" {
 			body = `{"scopes":["usage:read"],"tenant":"other"}`
