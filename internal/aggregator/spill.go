@@ -64,6 +64,10 @@ func (s *spill) add(entries []entry) {
 	if len(entries) == 0 {
 		return
 	}
+	s.drop(s.keep - len(entries))
+	if len(entries) > s.keep {
+		return
+	}
 	if err := s.write(entries); err != nil {
 		s.forget(err)
 		return
@@ -71,6 +75,16 @@ func (s *spill) add(entries []entry) {
 	s.kept += len(entries)
 	if err := s.tidy(); err != nil {
 		s.forget(err)
+	}
+}
+
+// drop forgets the oldest runs until at most n identities are kept.
+func (s *spill) drop(n int) {
+	for len(s.runs) > 0 && s.kept > n {
+		oldest := s.runs[0]
+		s.runs = append(s.runs[:0], s.runs[1:]...)
+		s.kept -= oldest.entries()
+		_ = oldest.file.Close() // nobody wants what was written
 	}
 }
 
@@ -84,24 +98,21 @@ func (s *spill) write(entries []entry) error {
 	return s.finish(w, w.put(s.scratch, entries, 0, 0))
 }
 
-// tidy makes one run of many, and forgets the oldest beyond the bound.
+// tidy makes one run of many small ones. They are on disk twice while it does: the bound holds then too.
 func (s *spill) tidy() error {
-	small := 0
+	small, twice := 0, 0
 	for i := len(s.runs) - 1; i >= 0 && !s.runs[i].merged; i-- {
 		small++
+		twice += s.runs[i].entries()
 	}
-	if small >= cmp.Or(s.fan, spillRuns) {
-		if err := s.merge(len(s.runs) - small); err != nil {
-			return err
-		}
+	if small < cmp.Or(s.fan, spillRuns) {
+		return nil
 	}
-	for s.kept > s.keep {
-		oldest := s.runs[0]
-		s.runs = append(s.runs[:0], s.runs[1:]...)
-		s.kept -= oldest.entries()
-		_ = oldest.file.Close() // nobody wants what was written
+	s.drop(s.keep - twice)
+	if small = min(small, len(s.runs)); small < 2 {
+		return nil
 	}
-	return nil
+	return s.merge(len(s.runs) - small)
 }
 
 // merge makes one run of those from the given one on. Of an identity that two runs know the younger entry
