@@ -58,6 +58,9 @@ func readPopulation(dir string, accounts int) (*populationInfo, *population, err
 		if info.Format != populationFormat {
 			return nil, nil, fmt.Errorf("%s: format %d, want %d; remove the store and fill it anew", populationFile, info.Format, populationFormat)
 		}
+		if info.Accounts != accounts {
+			return nil, nil, fmt.Errorf("%s: %d accounts of each kind are in the store, --population asks for %d", populationFile, info.Accounts, accounts)
+		}
 		if month, err = usage.ParseMonth(info.Month); err != nil {
 			return nil, nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countinghouse/countinghouse/internal/client"
+	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/listing"
 	"github.com/countinghouse/countinghouse/internal/problem"
 )
@@ -227,7 +228,7 @@ func (t *tool) replay(ctx context.Context, positions []string, set map[string]st
 		if d.Reason == "conflict" && set["id"] == "" {
 			return usageError("%s lost its id to another event; give it a new one with --set id=…", position)
 		}
-		if strings.HasPrefix(d.Reason, "rule:") && set["id"] == "" {
+		if strings.HasPrefix(d.Reason, directory.RulePrefix) && set["id"] == "" {
 			return usageError("%s is stored and takes effect by itself once it breaks no rule; to say something else, give it a new id with --set id=…", position)
 		}
 		old, err := traceOf(ctx, c, source, id)

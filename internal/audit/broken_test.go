@@ -6,10 +6,8 @@ import (
 	"testing"
 
 	"github.com/countinghouse/countinghouse/internal/audit"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
-
-// kept are the tables that a test breaks and puts back.
-var kept = []string{"events", "pieces", "usage_hourly", "usage_monthly", "directory_events", "dead_letters", "duplicates", "elastic_lines", "ledger"}
 
 // TestBroken breaks one thing at a time behind everybody's back; the audit must name the place.
 func TestBroken(t *testing.T) {
@@ -20,7 +18,7 @@ func TestBroken(t *testing.T) {
 	r.await(r.everything(at))
 	stop()
 	r.sound(audit.Options{Full: true})
-	for _, table := range kept {
+	for _, table := range warehouse.Projections() {
 		r.query("CREATE TABLE {db}.kept_%s CLONE AS {db}.%s", table, table)
 	}
 
@@ -247,7 +245,7 @@ func TestBroken(t *testing.T) {
 // restore puts back the tables that a statement touched.
 func (r *rig) restore(sql string) {
 	r.Helper()
-	for _, table := range kept {
+	for _, table := range warehouse.Projections() {
 		if !strings.Contains(sql, "{db}."+table) {
 			continue
 		}

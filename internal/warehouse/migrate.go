@@ -123,24 +123,18 @@ func (w *Warehouse) MigrationStatus(ctx context.Context) ([]Migration, error) {
 		return migrations, nil
 	}
 	const landed = `SELECT name, argMax(hash, applied_at), max(applied_at) FROM {{db}}.migrations GROUP BY name`
-	rows, err := w.pool.get().Query(ctx, w.expand(landed))
-	if err != nil {
-		return nil, fmt.Errorf("read the migrations of database %s: %w", w.db, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = w.query(ctx, landed, nil, func(r Rows) error {
 		var name, hash string
 		var at time.Time
-		if err := rows.Scan(&name, &hash, &at); err != nil {
-			return nil, fmt.Errorf("read the migrations of database %s: %w", w.db, err)
-		}
+		err := r.Scan(&name, &hash, &at)
 		for i := range migrations {
 			if migrations[i].Name == name {
 				migrations[i].Landed, migrations[i].AppliedAt = hash, at
 			}
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read the migrations of database %s: %w", w.db, err)
 	}
 	return migrations, nil

@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"time"
 
+	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
 
@@ -21,14 +21,11 @@ type Closed struct {
 
 // EndedMonths are the months that have ended and that a load's events fall into, oldest first: they close in this order.
 func EndedMonths() []string {
-	first := func(at time.Time) time.Time { return time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC) }
-	now := time.Now().UTC()
+	now := time.Now()
 	var months []string
-	for end := first(now); end.After(now.Add(-rig.Spread)); {
-		end = first(end.Add(-time.Millisecond))
-		months = append(months, end.Format("2006-01"))
+	for m := usage.MonthOf(usage.AtTime(now.Add(-rig.Spread))); m.Compare(usage.MonthOf(usage.AtTime(now))) < 0; m = m.Next() {
+		months = append(months, m.String())
 	}
-	slices.Reverse(months)
 	return months
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/countinghouse/countinghouse/internal/access"
+	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
@@ -104,7 +105,7 @@ func lettersTable(letters []report.DeadLetter, filtered bool) table {
 
 // reasonTone: what a rule leaves without effect may heal by itself.
 func reasonTone(reason string) string {
-	if strings.HasPrefix(reason, "rule:") {
+	if strings.HasPrefix(reason, directory.RulePrefix) {
 		return "warn"
 	}
 	return "bad"
@@ -265,7 +266,7 @@ func (s *Site) replayPage(v *visit, d report.DeadLetter, f *form, problem string
 	switch {
 	case d.Reason == report.Conflict:
 		event.hint = "Its id is taken by another event: give it a new one."
-	case strings.HasPrefix(d.Reason, "rule:"):
+	case strings.HasPrefix(d.Reason, directory.RulePrefix):
 		event.hint = "It is stored, and takes effect by itself once it breaks no rule. To say something else, give it a new id."
 	default:
 		event.hint = "It never took its id, so it may keep it."
@@ -293,7 +294,7 @@ func (s *Site) replay(v *visit) (templ.Component, error) {
 	}
 	if json.Unmarshal(doc, &event) != nil || event.ID == "" || event.Source == "" {
 		f.refuse("event", "Want one CloudEvents JSON object with an id and a source.")
-	} else if event.ID == d.ID && event.Source == d.Source && (d.Reason == report.Conflict || strings.HasPrefix(d.Reason, "rule:")) {
+	} else if event.ID == d.ID && event.Source == d.Source && (d.Reason == report.Conflict || strings.HasPrefix(d.Reason, directory.RulePrefix)) {
 		f.refuse("event", "Its id is taken: give it a new one.")
 	}
 	if !f.ok() {
