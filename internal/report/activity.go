@@ -22,7 +22,7 @@ type Activity struct {
 
 const activity = `
 SELECT CAST(tenant, 'String') AS tenant_, toYYYYMM(month) AS happened, true AS metered,
-    meter IN ('sms_credits', 'voice_credits', 'credits_returned')
+    meter IN (` + creditMeters + `)
         OR (tenant, meter) IN (SELECT tenant, meter FROM {{db}}.meters WHERE aggregation = 'time_weighted') AS carried,
     sum(rows) > 2 * sum(voids) AS live, shard, max(hi) AS seq
 FROM {{db}}.usage_monthly

@@ -81,7 +81,7 @@ WHERE tenant = {tenant:String} AND (at < fromUnixTimestamp64Milli({to:Int64}, 'U
     AND (at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
         OR pieces > 1
         OR meter = '' AND type NOT IN ('event.voided', 'user.activity')
-        OR meter IN ('sms_credits', 'voice_credits', 'credits_returned')
+        OR meter IN (` + creditMeters + `)
         OR (tenant, meter) IN (SELECT tenant, meter FROM {{db}}.meters WHERE tenant = {tenant:String} AND aggregation = 'time_weighted'))
     AND (meter != '' OR type NOT IN ('event.voided', 'user.activity'))
     AND ` + inCut + `

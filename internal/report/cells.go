@@ -214,8 +214,7 @@ func wholeMonths(from, to int64) (first, last int64) {
 
 // returns adds returned credits; they are sums whatever the road of the rest.
 func (r *Reports) returns(ctx context.Context, c *cells) error {
-	credits := []string{"sms_credits", "voice_credits", "credits_returned"}
-	if c.q.meters != nil && !slices.ContainsFunc(credits, func(m string) bool { return slices.Contains(c.q.meters, m) }) {
+	if c.q.meters != nil && !slices.ContainsFunc(creditNames(), func(m string) bool { return slices.Contains(c.q.meters, m) }) {
 		return nil
 	}
 	var some bool

@@ -207,7 +207,7 @@ FROM
             (
                 SELECT JSONExtractString(data, 'message_id') AS message_id, CAST(any(meter), 'String') AS charge_meter, min((at, source, id)) AS first
                 FROM {{db}}.events
-                WHERE tenant = {tenant:String} AND {credits:Bool} AND meter IN ('sms_credits', 'voice_credits') AND type = 'message.charged' AND ` + inCut + `
+                WHERE tenant = {tenant:String} AND {credits:Bool} AND meter IN (` + chargedMeters + `) AND type = 'message.charged' AND ` + inCut + `
                 GROUP BY source, id, message_id
                 HAVING sum(sign) > 0
             )
@@ -255,7 +255,7 @@ func (e *explanation) rowParams(m *metered, accounts []string) map[string]any {
 			plans[i] = append(plans[i], e.state.UsagePlan(account, m.meter, at))
 		}
 	}
-	credits := slices.Contains([]string{"sms_credits", "voice_credits", "credits_returned"}, m.meter)
+	credits := slices.Contains(creditNames(), m.meter)
 	params := map[string]any{
 		"tenant": e.q.Tenant, "meter": m.meter, "meters": append([]string{m.meter}, m.others...), "asset": m.asset, "from": m.from, "to": m.to, "accounts": append([]string{}, accounts...), "changes": changes, "plans": plans, "credits": credits,
 		"limit": e.limit(), "skip": e.q.Skip, "counts_events": strings.HasPrefix(e.out.Measure, measureEvents) || e.state.Meter(m.meter).Aggregation == "count",

@@ -196,7 +196,7 @@ FROM
             SELECT JSONExtractString(data, 'message_id') AS message_id, any(meter) AS charge_meter,
                 min((at, source, id)) AS first
             FROM {{db}}.events
-            WHERE tenant = {tenant:String} AND meter IN ('sms_credits', 'voice_credits') AND type = 'message.charged'
+            WHERE tenant = {tenant:String} AND meter IN (` + chargedMeters + `) AND type = 'message.charged'
             AND ` + inCut + `
             AND JSONExtractString(data, 'message_id') IN
             (

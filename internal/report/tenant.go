@@ -249,7 +249,7 @@ const creditsUsed = `
 SELECT account, toString(sumIf(toDecimal256(quantity, 9) * sign, toUnixTimestamp64Milli(at) >= {from:Int64})),
     toString(sumIf(toDecimal256(quantity, 9) * sign, toUnixTimestamp64Milli(at) >= transform(account, {began:Array(String)}, {starts:Array(Int64)}, {from:Int64})))
 FROM {{db}}.events
-WHERE tenant = {tenant:String} AND meter IN ('sms_credits', 'voice_credits', 'credits_returned') AND type IN ('message.charged', 'message.credit_returned')
+WHERE tenant = {tenant:String} AND meter IN (` + creditMeters + `) AND type IN ('message.charged', 'message.credit_returned')
     AND at >= fromUnixTimestamp64Milli({earliest:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
     AND toUnixTimestamp64Milli(at) < transform(account, {ended:Array(String)}, {ends:Array(Int64)}, {until:Int64})
     AND (empty({accounts:Array(String)}) OR account IN {accounts:Array(String)}) AND ` + inCut + `

@@ -166,7 +166,7 @@ func (r *Reports) fillBuckets(ctx context.Context, ask Ask, state *directory.Sta
 	case typeAuthentications:
 		return r.fillEvents(ctx, ask, state, all, []string{usage.MeterActivity}, []string{usage.TypeActivity})
 	case typeMessages:
-		return r.fillEvents(ctx, ask, state, all, []string{usage.MeterSMS, usage.MeterVoice, usage.MeterReturned}, []string{usage.TypeCharged, usage.TypeCreditReturned})
+		return r.fillEvents(ctx, ask, state, all, creditNames(), []string{usage.TypeCharged, usage.TypeCreditReturned})
 	}
 	return nil
 }
