@@ -11,7 +11,8 @@ import (
 var (
 	invariant = regexp.MustCompile(`^### (I[0-9]+): `)
 	span      = regexp.MustCompile("`([^`]+)`")
-	testName  = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)
+	testName  = regexp.MustCompile(`\b((?:Test|Fuzz)[A-Z]\w*)(?: \((\w+)\))?`) // the build tag it needs, if any
+	buildTag  = regexp.MustCompile(`(?m)^//go:build (\w+)$`)
 	link      = regexp.MustCompile(`\]\(([^)#: ]+)(?:#[^)]*)?\)`)
 	mentioned = regexp.MustCompile(`\(I[0-9]+(?:, I[0-9]+)*\)`)
 	numbered  = regexp.MustCompile(`I[0-9]+`)
@@ -95,6 +96,7 @@ func (c *checker) section(root fs.FS, s section) {
 	if len(s.breaks) == 0 {
 		c.add(numberedAt, s.line, "invariant", "%s names no test that breaks", s.number)
 	}
+	everyday := len(s.breaks) == 0
 	for _, name := range s.kept {
 		if _, err := fs.Stat(root, name); err != nil {
 			c.add(numberedAt, s.line, "invariant", "%s is kept in %s, which does not exist", s.number, name)
@@ -102,31 +104,48 @@ func (c *checker) section(root fs.FS, s section) {
 	}
 	for _, entry := range s.breaks {
 		folder := span.FindStringSubmatch(entry)
-		names := testName.FindAllString(entry, -1)
+		names := testName.FindAllStringSubmatch(entry, -1)
 		if folder == nil || len(names) == 0 {
 			c.add(numberedAt, s.line, "invariant", "%s: %q is not a folder and a test", s.number, entry)
 			continue
 		}
-		for _, name := range names {
-			if !hasTest(root, folder[1], name) {
-				c.add(numberedAt, s.line, "invariant", "%s breaks %s %s, which does not exist", s.number, folder[1], name)
+		for _, m := range names {
+			everyday = everyday || m[2] == ""
+			if wrong := namesTest(root, folder[1], m[1], m[2]); wrong != "" {
+				c.add(numberedAt, s.line, "invariant", "%s breaks %s", s.number, wrong)
 			}
 		}
 	}
+	if !everyday {
+		c.add(numberedAt, s.line, "invariant", "%s is not tested by make test: all of its tests need a build tag", s.number)
+	}
 }
 
-func hasTest(root fs.FS, folder, name string) bool {
+// namesTest says what is wrong where a document names a test of a folder, and the build tag that it needs: without a tag
+// make test runs it, and a reader relies on that.
+func namesTest(root fs.FS, folder, name, tag string) (wrong string) {
 	files, err := fs.Glob(root, folder+"/*_test.go")
 	if err != nil {
-		return false
+		return err.Error()
 	}
 	for _, file := range files {
 		content, err := fs.ReadFile(root, file)
-		if err == nil && strings.Contains(string(content), "\nfunc "+name+"(") {
-			return true
+		if err != nil || !strings.Contains(string(content), "\nfunc "+name+"(") {
+			continue
 		}
+		needs := ""
+		if m := buildTag.FindSubmatch(content); m != nil {
+			needs = string(m[1])
+		}
+		switch {
+		case needs == tag:
+			return ""
+		case needs == "":
+			return fmt.Sprintf("%s %s (%s), which needs no build tag", folder, name, tag)
+		}
+		return fmt.Sprintf("%s %s, which needs a build tag: write (%s) behind it", folder, name, needs)
 	}
-	return false
+	return folder + " " + name + ", which does not exist"
 }
 
 // mentions checks the numbers and links of one file.

@@ -37,6 +37,10 @@ func TestDocRulesBite(t *testing.T) {
 		"no test":            {strings.Replace(good, "Breaks", "Nothing", 1), "", "names no test"},
 		"file is gone":       {strings.Replace(good, "a/a.go", "a/b.go", 1), "", "a/b.go, which does not exist"},
 		"test is gone":       {strings.Replace(good, "TestA", "TestB", 1), "", "TestB, which does not exist"},
+		"tag is not said":    {strings.Replace(good, "TestA", "TestA, TestLong", 1), "", "TestLong, which needs a build tag: write (soak)"},
+		"tag is said":        {strings.Replace(good, "TestA", "TestA, TestLong (soak)", 1), "", ""},
+		"tag is made up":     {strings.Replace(good, "TestA", "TestA, TestA (soak)", 1), "", "TestA (soak), which needs no build tag"},
+		"only behind a tag":  {strings.Replace(good, "TestA", "TestLong (soak)", 1), "", "not tested by make test"},
 		"one of two is gone": {strings.Replace(good, "TestA", "TestA · `b` TestA", 1), "", "b TestA, which does not exist"},
 		"unknown number":     {good, "// (I1, I7)", "I7 is not in"},
 		"broken link":        {good + "\n[x](adr/none.md)\n", "", "leads nowhere"},
@@ -49,6 +53,7 @@ func TestDocRulesBite(t *testing.T) {
 				"docs/INVARIANTS.md": {Data: []byte(tt.invariants)},
 				"a/a.go":             {Data: []byte("package a\n" + tt.code + "\n")},
 				"a/a_test.go":        {Data: []byte("package a\n\nfunc TestA(t *testing.T) {}\n")},
+				"a/long_test.go":     {Data: []byte("//go:build soak\n\npackage a\n\nfunc TestLong(t *testing.T) {}\n")},
 			})
 			if err != nil {
 				t.Fatal(err)

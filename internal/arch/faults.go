@@ -58,18 +58,24 @@ func (c *checker) faultTests(root fs.FS, line int, row, cell string) {
 	if strings.HasPrefix(cell, notYet) {
 		return
 	}
+	everyday := false
 	for entry := range strings.SplitSeq(cell, " · ") {
 		folder := span.FindStringSubmatch(entry)
-		names := testName.FindAllString(entry, -1)
+		names := testName.FindAllStringSubmatch(entry, -1)
 		if folder == nil || len(names) == 0 {
 			c.add(survivedAt, line, "fault", "row %s: %q is not a folder and a test, nor %q", row, entry, notYet)
+			everyday = true
 			continue
 		}
-		for _, name := range names {
-			if !hasTest(root, folder[1], name) {
-				c.add(survivedAt, line, "fault", "row %s names %s %s, which does not exist", row, folder[1], name)
+		for _, m := range names {
+			everyday = everyday || m[2] == ""
+			if wrong := namesTest(root, folder[1], m[1], m[2]); wrong != "" {
+				c.add(survivedAt, line, "fault", "row %s names %s", row, wrong)
 			}
 		}
+	}
+	if !everyday {
+		c.add(survivedAt, line, "fault", "row %s is not tested by make test: all of its tests need a build tag", row)
 	}
 }
 

@@ -15,32 +15,38 @@ import (
 const Enabled = true
 
 type trap struct {
-	name string
-	left atomic.Int64
+	name   string
+	freeze bool
+	left   atomic.Int64
 }
 
 // armed is read once: the environment of a process does not change.
 var armed = sync.OnceValue(func() *trap {
-	name, count, found := strings.Cut(os.Getenv(Variable), ":")
+	at, freeze := strings.CutSuffix(os.Getenv(Variable), Freeze)
+	name, count, found := strings.Cut(at, ":")
 	if name == "" {
 		return nil
 	}
-	t := &trap{name: name}
+	t := &trap{name: name, freeze: freeze}
 	n, err := strconv.ParseInt(count, 10, 64)
 	switch {
 	case !found:
 		n = 1
 	case err != nil || n < 1:
-		panic(Variable + ": want name:n with n from 1") // only in a test build, where it must not pass unseen
+		panic(Variable + ": want name:n with n from 1, or name:n" + Freeze) // only in a test build, where it must not pass unseen
 	}
 	t.left.Store(n)
 	return t
 })
 
-// Hit kills the process if it was asked to die here.
+// Hit kills the process if it was asked to die here, or stops it.
 func Hit(name string) {
 	t := armed()
 	if t == nil || t.name != name || t.left.Add(-1) != 0 {
+		return
+	}
+	if t.freeze {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // cannot fail for our own process
 		return
 	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // cannot fail for our own process

@@ -44,3 +44,25 @@ func TestTheNthHitKills(t *testing.T) {
 		})
 	}
 }
+
+func TestTheNthHitFreezes(t *testing.T) {
+	if os.Getenv("FAULTPOINT_CHILD") != "" {
+		faultpoint.Hit("test/here")
+		os.Exit(3)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestTheNthHitFreezes$")
+	cmd.Env = append(os.Environ(), "FAULTPOINT_CHILD=1", faultpoint.Variable+"=test/here:1"+faultpoint.Freeze)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Errorf("child stopped: %v, %v", status.Stopped(), err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 3 {
+		t.Errorf("child went on and ended with %v, want exit status 3", err)
+	}
+}

@@ -83,6 +83,12 @@ func TestTwin(t *testing.T) {
 	if err := frozen.Exchange(b.ctx, "ledger"); err == nil {
 		t.Fatal("a twin that was taken from somebody was exchanged by them")
 	}
+	if err := frozen.Link(b.ctx, "ledger", "all"); err == nil {
+		t.Fatal("a twin that was taken from somebody got partitions from them")
+	}
+	if err := twin.Link(b.ctx, "events", "202601"); err != nil { // of no rows
+		t.Fatal(err)
+	}
 	before, err := twin.Tables(b.ctx)
 	if err != nil {
 		t.Fatal(err)

@@ -3,15 +3,8 @@
 package rebuild_test
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/countinghouse/countinghouse/internal/rebuild"
 	"github.com/countinghouse/countinghouse/test/fight"
@@ -19,9 +12,6 @@ import (
 )
 
 func TestMain(m *testing.M) { fight.Main(m) }
-
-// toolWait bounds one rebuild of what a test has counted, on a machine with other work.
-const toolWait = 4 * time.Minute
 
 // outcome is what the tool did.
 type outcome struct {
@@ -31,52 +21,10 @@ type outcome struct {
 }
 
 // tool runs `countinghouse rebuild`; env arms a crash point.
-func tool(f *fight.Fight, env []string, args ...string) outcome {
+func tool(f *fight.Fight, env []string, args ...string) (o outcome) {
 	f.T.Helper()
-	ctx, cancel := context.WithTimeout(f.T.Context(), toolWait)
-	defer cancel()
-	o := ran(f, command(ctx, f, env, args...))
-	if ctx.Err() != nil {
-		f.T.Fatalf("rebuild does not end\n%s", o.stderr)
-	}
+	o.code, o.stderr = f.Tool("rebuild", env, &o.Result, args...)
 	return o
-}
-
-func command(ctx context.Context, f *fight.Fight, env []string, args ...string) *exec.Cmd {
-	return verb(ctx, f, "rebuild", env, args...)
-}
-
-// verb is a command of the tool that has a lease.
-func verb(ctx context.Context, f *fight.Fight, name string, env []string, args ...string) *exec.Cmd {
-	all := append([]string{name, "-o", "json", "--lease-ttl", "2s"}, f.Rig.ToolFlags()...)
-	cmd := exec.CommandContext(ctx, fight.Program(), append(all, args...)...)
-	cmd.Env = append(os.Environ(), env...)
-	return cmd
-}
-
-func ran(f *fight.Fight, cmd *exec.Cmd) outcome {
-	f.T.Helper()
-	var o outcome
-	o.code, o.stderr = said(f, cmd, &o.Result)
-	return o
-}
-
-// said runs a command and decodes what it says into answer; the code is -1 where it was killed.
-func said(f *fight.Fight, cmd *exec.Cmd, answer any) (code int, stderr string) {
-	f.T.Helper()
-	var out, log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &log
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		f.T.Fatalf("%s: %v", cmd.Args[1], err)
-	}
-	if out.Len() > 0 {
-		if err := json.Unmarshal(out.Bytes(), answer); err != nil {
-			f.T.Fatalf("%s says no JSON: %v\n%s", cmd.Args[1], err, out.String())
-		}
-	}
-	return cmd.ProcessState.ExitCode(), log.String()
 }
 
 // exchanged checks that a run did all that it should.

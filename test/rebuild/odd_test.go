@@ -5,6 +5,7 @@ package rebuild_test
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -64,15 +65,26 @@ func recreate(f *fight.Fight) {
 	f.Rig.Until("the stream is there", rig.SettleWait, func(ctx context.Context) bool { return l.EnsureStreams(ctx) == nil })
 }
 
+// toolWait bounds what a test waits for a command that it has let run beside it.
+const toolWait = 5 * time.Minute
+
+// started begins a rebuild, and answers where it says what it did.
+func started(f *fight.Fight) (*exec.Cmd, chan outcome) {
+	cmd, done := f.Command(f.T.Context(), "rebuild", nil), make(chan outcome, 1)
+	go func() {
+		var o outcome
+		o.code, o.stderr = f.Said(cmd, &o.Result)
+		done <- o
+	}()
+	return cmd, done
+}
+
 // A command that was frozen comes back when another has finished its work, and does no harm.
 func TestRebuildFrozen(t *testing.T) {
 	f := fight.Begin(t, "REBUILD-FROZEN", rig.Options{})
 	frozen := 0
 	for round := range fight.Rounds(2, 12) {
-		ctx, cancel := context.WithTimeout(t.Context(), toolWait)
-		cmd := command(ctx, f, nil)
-		done := make(chan outcome, 1)
-		go func() { done <- ran(f, cmd) }()
+		cmd, done := started(f)
 		if round%2 == 0 {
 			f.Rig.Until("an exchange begins", toolWait, func(ctx context.Context) bool {
 				rows, err := f.Rig.Warehouse().Rows(ctx, "SELECT argMax(step, n) FROM "+rig.Database+".rebuilds")
@@ -97,7 +109,6 @@ func TestRebuildFrozen(t *testing.T) {
 		case <-time.After(toolWait):
 			t.Fatal("the one that was frozen does not end")
 		}
-		cancel()
 		f.Recovered()
 		tool(f, nil).exchanged(t) // whatever it left behind
 		if left := databases(f); left != "" {
@@ -142,9 +153,7 @@ func TestRebuildHeals(t *testing.T) {
 func TestRebuildWhileOthersAreKilled(t *testing.T) {
 	f := fight.Begin(t, "REBUILD-OTHERS", rig.Options{Aggregators: []string{"one", "two"}})
 	for range fight.Rounds(1, 10) {
-		ctx, cancel := context.WithTimeout(t.Context(), toolWait)
-		done := make(chan outcome, 1)
-		go func() { done <- ran(f, command(ctx, f, nil)) }()
+		_, done := started(f)
 		var o outcome
 		for ended, n := false, 0; !ended; n++ {
 			f.Moment()
@@ -161,7 +170,6 @@ func TestRebuildWhileOthersAreKilled(t *testing.T) {
 			default:
 			}
 		}
-		cancel()
 		o.exchanged(t)
 		f.Recovered()
 	}

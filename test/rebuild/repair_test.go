@@ -101,21 +101,15 @@ func repaired(f *fight.Fight, args ...string) (r repair.Result, code int, stderr
 // repairing runs `countinghouse repair`; env arms a crash point.
 func repairing(f *fight.Fight, env []string, args ...string) (r repair.Result, code int, stderr string) {
 	f.T.Helper()
-	ctx, cancel := context.WithTimeout(f.T.Context(), toolWait)
-	defer cancel()
-	if code, stderr = said(f, verb(ctx, f, "repair", env, args...), &r); ctx.Err() != nil {
-		f.T.Fatalf("repair does not end\n%s", stderr)
-	}
+	code, stderr = f.Tool("repair", env, &r, args...)
 	return r, code, stderr
 }
 
 // looked is what a dry run finds.
 func looked(f *fight.Fight) []repair.Damage {
 	f.T.Helper()
-	ctx, cancel := context.WithTimeout(f.T.Context(), toolWait)
-	defer cancel()
 	var found []repair.Damage
-	code, stderr := said(f, verb(ctx, f, "repair", nil, "--dry-run"), &found)
+	code, stderr := f.Tool("repair", nil, &found, "--dry-run")
 	if code != 0 {
 		f.T.Fatalf("repair --dry-run: exit %d\n%s", code, stderr)
 	}

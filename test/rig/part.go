@@ -141,13 +141,13 @@ func (p *Part) Interrupt(between func()) {
 	p.Kill()
 }
 
-// Halt is Interrupt with an orderly end.
-func (p *Part) Halt(between func()) {
+// Halt is Interrupt with an orderly end; an error: it did not end when it was asked to, and was killed.
+func (p *Part) Halt(between func()) error {
 	p.mu.Lock()
 	p.between = between
 	p.mu.Unlock()
 	p.expect()
-	_ = p.process().Stop(localstack.StopGrace) // killed after its grace: its life has ended too
+	return p.process().Stop(localstack.StopGrace)
 }
 
 // expect notes that the next end is somebody's doing.

@@ -1,15 +1,8 @@
 package shards_test
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/internal/rebuild"
@@ -51,8 +44,6 @@ func (b *both) months(address string) {
 	}
 	b.Note += fmt.Sprintf(" closed=%d", closed)
 }
-
-const toolWait = 5 * time.Minute
 
 // again makes all tables of both servers again. In the full form the command dies in between: one server has begun to
 // exchange and the other has not, one has exchanged, one has said so.
@@ -108,20 +99,6 @@ func (b *both) eventTables() (ids []string) {
 // rebuild runs `countinghouse rebuild`; env arms a crash point.
 func (b *both) rebuild(env ...string) (r rebuild.Result, code int, stderr string) {
 	b.T.Helper()
-	ctx, cancel := context.WithTimeout(b.T.Context(), toolWait)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, fight.Program(), slices.Concat([]string{"rebuild", "-o", "json", "--lease-ttl", "2s"}, b.Rig.ToolFlags())...)
-	cmd.Env = append(os.Environ(), env...)
-	var out, log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &log
-	_ = cmd.Run() // its exit code says it
-	if ctx.Err() != nil {
-		b.T.Fatalf("rebuild does not end:\n%s", log.String())
-	}
-	if out.Len() > 0 {
-		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-			b.T.Fatalf("rebuild says no JSON: %v\n%s", err, out.String())
-		}
-	}
-	return r, cmd.ProcessState.ExitCode(), log.String()
+	code, stderr = b.Tool("rebuild", env, &r)
+	return r, code, stderr
 }

@@ -142,7 +142,9 @@ func (u *upgrade) roll(t *testing.T, version string) {
 	for _, s := range u.services {
 		begun, back := time.Now(), s.part.Back()
 		if s.url == nil {
-			s.part.Halt(nil)
+			if err := s.part.Halt(nil); err != nil {
+				t.Error(err)
+			}
 		} else {
 			u.drain(t, s)
 		}
@@ -163,7 +165,9 @@ func (u *upgrade) drain(t *testing.T, s *service) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.part.Halt(nil)
+		if err := s.part.Halt(nil); err != nil {
+			t.Error(err)
+		}
 	}()
 	u.fight.Rig.Until(s.part.Name+" says it is not ready", rig.SettleWait, func(ctx context.Context) bool { return !s.part.Ready(ctx) })
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url.String()+"/api/v1/events", nil)
