@@ -79,7 +79,7 @@ type explainedLate struct {
 func explainFlags() [][2]string {
 	return [][2]string{
 		{"report", "report of the number (default: month-usage)"},
-		{"month", "month of the number, YYYY-MM"},
+		{"month", "month of the number, YYYY-MM; of adjustments the usage month"},
 		{"account", "the row's account"},
 		{"meter", "the row's meter"},
 		{"plan", "the row's plan; --plan '' is none, left out is any"},
@@ -87,16 +87,23 @@ func explainFlags() [][2]string {
 		{"platform", "the row's platform"},
 		{"trial", "true or false"},
 		{"measure", "the number's column: quantity, events, quantity_tree, events_tree; registered, token, activity (also with _own); USED, METER_QUANTITY; or the column's name"},
-		{"tenant", "of tenant-usage and the reports of assets: the row's tenant"},
-		{"organization", "of asset-monthly-costs"},
+		{"tenant", "of the reports of tenants and of assets: the row's tenant"},
+		{"organization", "of asset-monthly-costs and asset-adjustments"},
 		{"asset", "of asset-usage-detail: assetId"},
 		{"day", "of asset-usage-detail: YYYY-MM-DD"},
-		{"partner", "of subscriptions and transactions"},
-		{"customer", "of subscriptions and transactions"},
+		{"processing-month", "of adjustments: the row's, YYYY-MM"},
+		{"figure", "of adjustments: the row's measure, such as quantity or token"},
+		{"partner", "of subscriptions, transactions and certificate-usage"},
+		{"customer", "of subscriptions and transactions; of certificate-usage the row's Customer ID"},
 		{"subscription", "of subscriptions: Subscription ID"},
 		{"transaction", "of transactions: Transaction ID"},
-		{"from", "of tenant-usage and transactions: first day"},
-		{"to", "of tenant-usage and transactions: last day"},
+		{"type", "of certificate-usage: Certificate Type; left out is the customer as a whole"},
+		{"product", "of certificate-usage: Product; left out is the type as a whole"},
+		{"usage-type", "of tenant-usage-api"},
+		{"aggregation", "of tenant-usage-api"},
+		{"start", "of tenant-usage-api: startTime, or its day as YYYY-MM-DD"},
+		{"from", "of the reports of tenants and transactions: first day"},
+		{"to", "of the reports of tenants and transactions: last day"},
 		{"period", "of tenant-usage, instead of --from and --to"},
 		{"activation", "of elastic-usage: ACTIVATION_ID"},
 		{"correlation", "of elastic-usage: CORRELATION_ID"},
@@ -127,7 +134,10 @@ As table it shows the first events; as CSV it is all of them; as JSON everything
 		Example: `  countinghouse explain --month 2026-03 --account acme --meter api_calls
   countinghouse explain --report sta-usage --month 2026-03 --account A-1 --plan "STA Premium" --measure token
   countinghouse explain --report elastic-usage --activation ACT01
-  countinghouse explain --month 2026-03 --account acme --meter api_calls --from-version 1 --to-version 2`,
+  countinghouse explain --month 2026-03 --account acme --meter api_calls --from-version 1 --to-version 2
+  countinghouse explain --report certificate-usage --partner Dist --customer K-1 --type SSL --measure Available
+  countinghouse explain --report tenant-usage-api --tenant T-1 --usage-type USERS --aggregation DAILY --from 2026-03-01 --to 2026-03-31 --start 2026-03-04
+  countinghouse explain --report asset-adjustments --organization O-1 --processing-month 2026-04 --month 2026-03 --measure cost_delta`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
@@ -238,7 +248,7 @@ func (t *tool) printExplained(format listing.Format, e *explained) error {
 func (t *tool) printNumber(e *explained) {
 	var key []string
 	for _, f := range explainFlags() {
-		if value, ok := e.Key[f[0]]; ok && f[0] != "measure" {
+		if value, ok := e.Key[strings.ReplaceAll(f[0], "-", "_")]; ok && f[0] != "measure" {
 			if value == "" {
 				value = "''"
 			}

@@ -9,9 +9,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// processingMax is into how many months what became known is split; what is older is put to the oldest of them.
-const processingMax = 36
-
 // adjust compares a month with its last version and splits what changed by the month in which it became
 // known: recorded_at of the late events. Where they are of several months, the month is computed at each
 // border between them, from the rows of the version and the late ones up to the border. Each difference
@@ -21,19 +18,12 @@ func (k *Keeper) adjust(ctx context.Context, q Request, last control.MonthVersio
 	if err != nil {
 		return nil, err
 	}
-	base := cutOf(last)
-	late, err := k.Reports.LateMonths(ctx, q.Tenant, q.Month, base, cut)
+	late, borders, err := k.Reports.Processing(ctx, q.Tenant, q.Month, cutOf(last), cut)
 	if err != nil {
 		return nil, err
 	}
-	late = late[max(0, len(late)-processingMax):]
-	if len(late) == 0 { // nothing is late: the program computes something else than it did
-		late = append(late, usage.MonthOf(usage.At(cut.AsOf*1e6)))
-	}
 	states := []*content{older}
-	for _, processing := range late[:len(late)-1] {
-		border := cut
-		border.AsOf, border.Base = min(processing.End().Millis()-1, cut.AsOf), &base
+	for _, border := range borders[1:len(late)] {
 		then, err := k.compute(ctx, q, border)
 		if err != nil {
 			return nil, err

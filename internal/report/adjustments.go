@@ -116,6 +116,30 @@ func (r *Reports) LateMonths(ctx context.Context, tenant string, m usage.Month, 
 	return months, err
 }
 
+// processingMax is into how many months what became known is split; what is older is put to the oldest of them.
+const processingMax = 36
+
+// Processing is how what changed between a version of a month and a later state of the log is split by the month in
+// which it became known: these months, oldest first, and the states before the first of them, between them, and after
+// the last, which are one more. A border has the rows of the version and the late ones up to it.
+func (r *Reports) Processing(ctx context.Context, tenant string, m usage.Month, base, cut Cut) ([]usage.Month, []Cut, error) {
+	late, err := r.LateMonths(ctx, tenant, m, base, cut)
+	if err != nil {
+		return nil, nil, err
+	}
+	late = late[max(0, len(late)-processingMax):]
+	if len(late) == 0 { // nothing is late: the program computes something else than it did
+		late = append(late, usage.MonthOf(usage.At(cut.AsOf*1e6)))
+	}
+	states := []Cut{base}
+	for _, processing := range late[:len(late)-1] {
+		border := cut
+		border.AsOf, border.Base = min(processing.End().Millis()-1, cut.AsOf), &base
+		states = append(states, border)
+	}
+	return late, append(states, cut), nil
+}
+
 // LateEvent is an event that a later version has and an earlier one has not, or that it has no more.
 type LateEvent struct {
 	Source     string  `json:"source"`

@@ -12,8 +12,12 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// ReportUsage names the monthly aggregates (/months/{month}/usage) among what can be explained.
-const ReportUsage = "month-usage"
+// Names of what can be explained beside the reports: the monthly aggregates (/months/{month}/usage), and what later
+// versions changed of them (/months/{month}/adjustments).
+const (
+	ReportUsage       = "month-usage"
+	ReportAdjustments = "month-adjustments"
+)
 
 // ExplainQuery asks where a number comes from.
 type ExplainQuery struct {
@@ -100,7 +104,8 @@ type explanation struct {
 	month  usage.Month
 	monthy bool // the question names a month
 
-	versions []Version // closed ones of the month, oldest first
+	versions []Version  // closed ones of the month, oldest first
+	all      []Evidence // that list was given
 }
 
 // explainers by report.
@@ -108,7 +113,7 @@ func explainers() map[string]explainer {
 	all := map[string]explainer{
 		ReportUsage: (*explanation).usage, "monthly-usage": (*explanation).usage,
 		"sta-usage": (*explanation).users, "sta-monthly-summary": (*explanation).users,
-		"elastic-usage": (*explanation).elastic,
+		"elastic-usage": (*explanation).elastic, ReportAdjustments: (*explanation).adjustment, "asset-adjustments": (*explanation).adjustment,
 	}
 	for name := range rowReports() {
 		all[name] = (*explanation).rows
@@ -171,6 +176,9 @@ func (e *explanation) settle(ctx context.Context) error {
 			return err
 		}
 	}
+	if e.adjusts() { // the row says which versions; where it stands is asked for as of now
+		return e.settleAt(ctx)
+	}
 	last, closed := newest(e.versions)
 	version := q.Version
 	switch {
@@ -190,18 +198,23 @@ func (e *explanation) settle(ctx context.Context) error {
 	case version == 0 && q.AsOf == directory.Latest && q.Cut == nil && closed && e.stored():
 		version = last.Version
 	}
-	var err error
-	switch {
-	case q.Cut != nil:
-		e.cut = *q.Cut
-	case version != 0:
-		var v Version
-		v, err = pick(e.versions, e.month, version)
-		e.cut = v.cut
-	default:
-		e.cut, err = e.CutAt(ctx, q.AsOf)
-	}
 	e.out.Version = version
+	if q.Cut == nil && version != 0 {
+		v, err := pick(e.versions, e.month, version)
+		e.cut = v.cut
+		return err
+	}
+	return e.settleAt(ctx)
+}
+
+// settleAt takes the state that was pinned by an earlier page, else that of as_of.
+func (e *explanation) settleAt(ctx context.Context) error {
+	if e.q.Cut != nil {
+		e.cut = *e.q.Cut
+		return nil
+	}
+	var err error
+	e.cut, err = e.CutAt(ctx, e.q.AsOf)
 	return err
 }
 
@@ -212,7 +225,7 @@ func (e *explanation) stored() bool {
 
 // list shows the page of the evidence that was asked for, of all of it.
 func (e *explanation) list(all []Evidence) {
-	e.out.Total = int64(len(all))
+	e.out.Total, e.all = int64(len(all)), all
 	all = all[min(e.q.Skip, len(all)):]
 	e.out.Events = all[:min(e.limit(), len(all))]
 }
@@ -242,11 +255,18 @@ func (e *explanation) oldParams(into map[string]any) map[string]any {
 	}
 	into["since_older"], into["old_as_of"] = e.older != nil, min(older.AsOf, Forever)
 	into["old_shards"], into["old_seqs"] = warehouse.Positions(older.Shards)
+	base := Cut{AsOf: older.AsOf}
+	if older.Base != nil {
+		base = *older.Base
+	}
+	into["old_base_as_of"] = min(max(older.AsOf, base.AsOf), Forever)
+	into["old_base_shards"], into["old_base_seqs"] = warehouse.Positions(base.Shards)
 	return e.cut.params(into)
 }
 
 // sinceOlder leaves out rows of the older cut, where a difference is asked for.
-const sinceOlder = `(NOT {since_older:Bool} OR NOT (recorded_at <= fromUnixTimestamp64Milli({old_as_of:Int64}, 'UTC')
+const sinceOlder = `(NOT {since_older:Bool} OR NOT (recorded_at <= fromUnixTimestamp64Milli(if(seq <= transform(shard, {old_base_shards:Array(UInt16)},
+            {old_base_seqs:Array(UInt64)}, toUInt64(0)), {old_base_as_of:Int64}, {old_as_of:Int64}), 'UTC')
         AND seq <= transform(shard, {old_shards:Array(UInt16)}, {old_seqs:Array(UInt64)}, toUInt64(0))))`
 
 // minus is a - b of two decimals, in their shortest form.

@@ -2,7 +2,9 @@ package report
 
 import (
 	"context"
+	"maps"
 	"math/big"
+	"strings"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
@@ -16,20 +18,75 @@ type TierCost struct {
 	Cost      string `json:"cost" doc:"units × unit_price, exactly: only the sum of the tiers is rounded"`
 }
 
-// ofCost lists the usage behind a row of monthly costs, and what each tier of its price takes of the quantity.
-func (e *explanation) ofCost(ctx context.Context, _ sheet.Row, column func(string) string) error {
-	if err := e.assetUsage(ctx, column, "the rows are all usage of the tenant, meter and region in the month; "); err != nil {
-		return err
+// usageOfAssets is the usage behind quantities of Secure Connect.
+func (e *explanation) usageOfAssets(ctx context.Context, rows *fitting) (*assetsAsked, error) {
+	if !e.monthy {
+		return nil, wrong("month", "must be given: a month as YYYY-MM")
 	}
-	quantity, err := parseAmount(column("quantity"))
+	meter, err := e.need("meter", "the row's meterName")
+	if err != nil {
+		return nil, err
+	}
+	m := &metered{
+		from: e.month.Start().Millis(), to: e.month.End().Millis(), meter: meter, asset: e.q.Values["asset"], accounts: rows.all("tenantId"), filters: map[string]string{},
+	}
+	if day := e.q.Values["day"]; day != "" {
+		at, err := Ask{values: map[string]string{"day": day}}.Date("day")
+		if err != nil {
+			return nil, err
+		}
+		m.from, m.to = at, at+dayMillis
+	}
+	for _, name := range []string{"region", "platform", "plan", "trial"} {
+		if value, ok := e.q.Values[name]; ok {
+			m.filters[name] = value
+		}
+	}
+	if trial, ok := m.filters["trial"]; ok {
+		m.filters["trial"] = strings.ToLower(trial)
+	}
+	return e.assetPiecesOf(ctx, m)
+}
+
+// ofAssets lists the usage behind a quantity of Secure Connect.
+func (e *explanation) ofAssets(ctx context.Context, rows *fitting) error {
+	asked, err := e.usageOfAssets(ctx, rows)
 	if err != nil {
 		return err
 	}
+	e.out.How = "the sum of what the pieces count: records are cut at midnights and where a trial ends, and count from the registration of their asset on"
+	e.out.Evidence = formatAmount(asked.quantity)
+	e.list(asked.all)
+	return e.listCells(ctx, e.rowParams(asked.metered, asked.accounts))
+}
+
+// ofCost lists the usage behind a row of monthly costs, and what each tier of its price takes of the quantity.
+func (e *explanation) ofCost(ctx context.Context, rows *fitting) error {
+	region, currency := rows.cell("billingRegion"), rows.cell("currency")
+	for name, column := range map[string]string{"region": "billingRegion", "plan": "plan", "trial": "trial"} {
+		if _, ok := e.q.Values[name]; !ok { // there is one row, whatever tells it apart
+			e.q.Values = maps.Clone(e.q.Values)
+			e.q.Values[name] = rows.cell(column)
+		}
+	}
+	if err := e.ofAssets(ctx, rows); err != nil {
+		return err
+	}
+	quantity, err := parseAmount(e.out.Evidence)
+	if err != nil {
+		return err
+	}
+	return e.price(e.q.Values["meter"], region, currency, rows.cell("trial") == sheet.Boolean(true), quantity)
+}
+
+// price is what a quantity costs, tier by tier.
+func (e *explanation) price(meter, region, currency string, trial bool, quantity amount) error {
 	e.out.Evidence = ""
+	e.out.How = "the rows are the usage in the month; "
 	at := e.month.Start().Millis()
-	price, priced := e.state.Price(column("meterName"), column("billingRegion"), column("currency"), at)
+	price, priced := e.state.Price(meter, region, currency, at)
 	switch {
-	case column("trial") == sheet.Boolean(true):
+	case trial:
 		e.out.How += "what is used under trial costs nothing and fills no tier"
 		e.out.Evidence = "0"
 	case !priced:

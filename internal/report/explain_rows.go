@@ -2,45 +2,54 @@ package report
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
-	"github.com/countinghouse/countinghouse/internal/usage"
-	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // rowKey says which value of a question names which column of a report's row.
 type rowKey struct{ value, column string }
 
+// behind finds the events behind a column of rows of a report, and what they come to.
+type behind func(e *explanation, ctx context.Context, rows *fitting) error
+
 // rowReport is a report whose cells are explained: how a row is told apart, and what is behind its columns.
 type rowReport struct {
 	keys     []rowKey
-	measures map[string]func(e *explanation, ctx context.Context, row sheet.Row, column func(string) string) error
+	measures map[string]behind
 	first    string // the measure where none is asked for
+	alone    string // what names one row, where a sum over several means nothing; "": it does
 }
 
 func rowReports() map[string]rowReport {
-	type behind = func(e *explanation, ctx context.Context, row sheet.Row, column func(string) string) error
 	subscription := map[string]behind{"Cost": (*explanation).ofSubscription, "Items Quantity": (*explanation).ofSubscription}
 	transaction := map[string]behind{"Cost": (*explanation).ofSubscription, "Total": (*explanation).ofSubscription}
 	return map[string]rowReport{
 		"subscriptions": {keys: []rowKey{{"subscription", "Subscription ID"}}, first: "Cost", measures: subscription},
 		"transactions":  {keys: []rowKey{{"transaction", "Transaction ID"}}, first: "Cost", measures: transaction},
+		"certificate-usage": {
+			keys: []rowKey{{"customer", "Customer ID"}, {"type", "Certificate Type"}, {"product", "Product"}}, first: measureInUse, alone: "customer, type and product",
+			measures: map[string]behind{measureInventory: (*explanation).ofInventory, measureLeft: (*explanation).ofStock, measureInUse: (*explanation).ofCertificates},
+		},
 		"asset-usage-detail": {
-			keys: []rowKey{{"asset", "assetId"}, {"meter", "meterName"}, {"day", "start"}, {"region", "billingRegion"}, {"platform", "platform"}}, first: "quantity",
-			measures: map[string]behind{"quantity": (*explanation).ofAssets},
+			keys: []rowKey{
+				{"tenant", "tenantId"}, {"asset", "assetId"}, {"meter", "meterName"}, {"day", "start"}, {"region", "billingRegion"}, {"platform", "platform"}, {"trial", "trial"},
+			},
+			first: MeasureQuantity, measures: map[string]behind{MeasureQuantity: (*explanation).ofAssets},
 		},
 		"asset-monthly-costs": {
 			keys:  []rowKey{{"tenant", "tenantId"}, {"meter", "meterName"}, {"region", "billingRegion"}, {"plan", "plan"}, {"trial", "trial"}},
-			first: "quantity", measures: map[string]behind{"quantity": (*explanation).ofAssets, measureCost: (*explanation).ofCost},
+			first: MeasureQuantity, measures: map[string]behind{MeasureQuantity: (*explanation).ofAssets, measureCost: (*explanation).ofCost},
 		},
 		"tenant-usage": {
-			keys: []rowKey{{"tenant", "Tenant ID"}}, first: "SMS/Voice Credits Used",
+			keys: []rowKey{{"tenant", "Tenant ID"}}, first: "SMS/Voice Credits Used", alone: "tenant",
 			measures: map[string]behind{"SMS/Voice Credits Used": (*explanation).ofCredits, "Users Used": (*explanation).ofActiveUsers},
+		},
+		"tenant-usage-api": {
+			keys: []rowKey{{"start", "startTime"}, {"trial", "trial"}}, first: "count", alone: "start and trial",
+			measures: map[string]behind{"count": (*explanation).ofBucket},
 		},
 	}
 }
@@ -48,80 +57,36 @@ func rowReports() map[string]rowReport {
 // measureCost is what a row of asset-monthly-costs costs. Only a row has tiers, not a sum of several.
 const measureCost = "cost"
 
-// rows explains a cell of a report, or the sum of a column over the rows that fit.
-func (e *explanation) rows(ctx context.Context) error {
-	spec := rowReports()[e.q.Report]
-	if e.older != nil || e.q.Version != 0 {
-		return wrong("version", e.q.Report+" is explained by as_of")
-	}
-	if e.out.Measure == "" {
-		e.out.Measure = spec.first
-	}
-	behind := spec.measures[e.out.Measure]
-	if behind == nil {
-		return wrong("measure", "want one of "+strings.Join(slices.Sorted(maps.Keys(spec.measures)), ", "))
-	}
-	fits, column, err := e.fitting(ctx)
-	if err != nil {
-		return err
-	}
-	if len(fits) == 0 {
-		return &Error{Code: CodeNotFound, Detail: "no row of " + e.q.Report + " fits"}
-	}
-	if e.out.Measure == measureCost && len(fits) > 1 {
-		return wrong("trial", "several rows fit: name tenant, meter, region, plan and trial of one")
-	}
-	if e.out.Measure != measureCost || fits[0][column(measureCost)] != "" { // blank: there is no price
-		if e.out.Number, err = sumOf(fits, column(e.out.Measure)); err != nil {
-			return err
-		}
-	}
-	return behind(e, ctx, fits[0], func(name string) string { return fits[0][column(name)] })
+// fitting are rows of a report that a question is about.
+type fitting struct {
+	rows    []sheet.Row
+	columns []sheet.Column
 }
 
-// fitting are the rows of the report that the question is about, and where its columns are.
-func (e *explanation) fitting(ctx context.Context) (fits []sheet.Row, column func(string) int, err error) {
-	d, _ := Define(e.q.Report)
-	values := map[string]string{}
-	for _, p := range d.Parameters {
-		if value, ok := e.q.Values[p.Name]; ok {
-			values[p.Name] = value
-		}
-	}
-	if tenant := e.q.Values["tenant"]; e.q.Report == "tenant-usage" && tenant != "" {
-		values["tenants"] = tenant
-	}
-	answer, err := e.RunAt(ctx, Query{Tenant: e.q.Tenant, Report: e.q.Report, Values: values}, e.cut)
-	if err != nil {
-		return nil, nil, err
-	}
-	column = func(name string) int {
-		return slices.IndexFunc(answer.Columns, func(c sheet.Column) bool { return c.Name == name })
-	}
-	for row, err := range answer.Rows {
-		if err != nil {
-			return nil, nil, err
-		}
-		other := slices.ContainsFunc(rowReports()[e.q.Report].keys, func(k rowKey) bool {
-			want, asked := e.q.Values[k.value]
-			have := row[column(k.column)]
-			if k.value == "trial" {
-				want = strings.ToUpper(want)
-			}
-			return asked && want != have && (k.value != "day" || !strings.HasPrefix(have, want+"T"))
-		})
-		if !other {
-			fits = append(fits, slices.Clone(row))
-		}
-	}
-	return fits, column, nil
+// cell is that of the first row.
+func (f *fitting) cell(name string) string { return f.rows[0][f.at(name)] }
+
+func (f *fitting) at(name string) int {
+	return slices.IndexFunc(f.columns, func(c sheet.Column) bool { return c.Name == name })
 }
 
-// sumOf is the sum of a column, in its shortest form; of one row its cell.
-func sumOf(rows []sheet.Row, column int) (string, error) {
-	total := "0"
-	for _, row := range rows {
-		negative, err := minus("0", row[column])
+// all are the different values of a column.
+func (f *fitting) all(name string) []string {
+	var values []string
+	for _, row := range f.rows {
+		values = append(values, row[f.at(name)])
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// sum is that of a column, in its shortest form; blank where all that there is of it is blank.
+func (f *fitting) sum(name string) (string, error) {
+	total, blank := "0", true
+	for _, row := range f.rows {
+		cell := row[f.at(name)]
+		blank = blank && cell == ""
+		negative, err := minus("0", cell)
 		if err == nil {
 			total, err = minus(total, negative)
 		}
@@ -129,168 +94,144 @@ func sumOf(rows []sheet.Row, column int) (string, error) {
 			return "", err
 		}
 	}
+	if blank {
+		return "", nil
+	}
 	return total, nil
 }
 
-// ofSubscription lists what was said of a subscription, and makes the report again in a world where of all
-// subscriptions there is only this one.
-func (e *explanation) ofSubscription(ctx context.Context, _ sheet.Row, column func(string) string) error {
-	subscription := column("Subscription ID")
-	e.out.How = "the same report of a world that has these events and no others of any subscription"
-	refused := map[Position]bool{}
-	for _, u := range e.state.Rulings() {
-		refused[Position(u.Position)] = true
+// rows explains a cell of a report, or the sum of a column over the rows that fit, or how either changed between two
+// versions of the month.
+func (e *explanation) rows(ctx context.Context) error {
+	spec := rowReports()[e.q.Report]
+	d, _ := Define(e.q.Report)
+	if (e.older != nil || e.q.Version != 0) && !d.has("month") {
+		return wrong("version", e.q.Report+" is explained by as_of")
 	}
-	voided := map[[2]string]bool{}
-	var about []directory.Event
-	within := context.WithValue(ctx, onlyEvents{}, func(v *directory.Event) bool {
-		domain, _, _ := strings.Cut(v.Type, ".")
-		if domain != "subscription" && domain != "inventory" && domain != "renewal_inventory" {
-			return true
+	for name := range e.q.Values {
+		if name != "measure" && !d.has(name) && !slices.ContainsFunc(spec.keys, func(k rowKey) bool { return k.value == name }) {
+			return wrong(name, "tells no rows of "+e.q.Report+" apart")
 		}
-		var data struct {
-			SubscriptionID string `json:"subscription_id"`
-		}
-		if json.Unmarshal([]byte(v.Data), &data) != nil || data.SubscriptionID != subscription || refused[Position(v.Position)] {
-			return false
-		}
-		about = append(about, *v)
-		voided[[2]string{v.Source, v.ID}] = voided[[2]string{v.Source, v.ID}] || v.Void
-		return true
-	})
-	fits, index, err := e.fitting(within)
+	}
+	if e.out.Measure == "" {
+		e.out.Measure = spec.first
+	}
+	proof := spec.measures[e.out.Measure]
+	if proof == nil {
+		return wrong("measure", "want one of "+strings.Join(slices.Sorted(maps.Keys(spec.measures)), ", "))
+	}
+	fits, err := e.fitting(ctx, spec)
 	if err != nil {
 		return err
 	}
-	if e.out.Evidence, err = sumOf(fits, index(e.out.Measure)); err != nil {
+	if e.older != nil {
+		return e.rowsSince(ctx, spec, fits, proof)
+	}
+	if len(fits.rows) == 0 {
+		return &Error{Code: CodeNotFound, Detail: "no row of " + e.q.Report + " fits"}
+	}
+	if e.out.Number, err = fits.sum(e.out.Measure); err != nil {
 		return err
 	}
-	slices.SortFunc(about, func(a, b directory.Event) int {
-		if a.At != b.At {
-			return int(a.At - b.At)
-		}
-		return strings.Compare(a.Source+"\x00"+a.ID, b.Source+"\x00"+b.ID)
-	})
-	all, seen := []Evidence{}, map[Position]bool{}
-	for i := range about {
-		v := &about[i]
-		at := Position(v.Position)
-		if seen[at] && !v.Void {
-			continue // the world was folded more than once
-		}
-		seen[at] = true
-		row := Evidence{Source: v.Source, ID: v.ID, Type: v.Type, Account: v.Account, At: Instant(v.At), RecordedAt: Instant(v.RecordedAt), Sign: 1, Status: Stored, About: subscription, Position: at}
-		if v.Void {
-			row.Sign = -1
-		}
-		if voided[[2]string{v.Source, v.ID}] {
-			row.Status = Voided
-		}
-		all = append(all, row)
-	}
-	e.list(all)
-	return nil
+	return proof(e, ctx, fits)
 }
 
-// ofAssets lists the usage behind a quantity of Secure Connect.
-func (e *explanation) ofAssets(ctx context.Context, _ sheet.Row, column func(string) string) error {
-	for _, name := range []string{"trial", "plan"} {
-		if _, ok := e.q.Values[name]; ok {
-			return wrong(name, "quantities of assets are explained with and without trial, and of all plans, together")
-		}
+// rowsSince explains how rows changed since the older version. A version without such rows has nothing of them.
+func (e *explanation) rowsSince(ctx context.Context, spec rowReport, fits *fitting, proof behind) error {
+	var err error
+	before := *e
+	before.out, before.older, before.cut = &Explanation{Measure: e.out.Measure}, nil, *e.older
+	if before.state, err = e.directoryAt(ctx, e.q.Tenant, before.cut); err != nil {
+		return err
 	}
-	return e.assetUsage(ctx, column, "the sum of quantity × sign of the rows, in trial and out of it")
-}
-
-// assetUsage lists the usage of a tenant's assets that the question is about, and adds it up.
-func (e *explanation) assetUsage(ctx context.Context, column func(string) string, how string) error {
-	meter, err := e.need("meter", "the row's meterName")
+	older, err := before.fitting(ctx, spec)
 	if err != nil {
 		return err
 	}
-	m := &metered{meter: meter, asset: e.q.Values["asset"], accounts: []string{column("tenantId")}, filters: map[string]string{}}
-	m.from, m.to = e.month.Start().Millis(), e.month.End().Millis()
-	if day := e.q.Values["day"]; day != "" {
-		at, err := Ask{values: map[string]string{"day": day}}.Date("day")
-		if err != nil {
+	for _, side := range []struct {
+		*explanation
+		own, other *fitting
+	}{{&before, older, fits}, {e, fits, older}} {
+		told := side.own
+		if len(told.rows) == 0 {
+			if told = side.other; len(told.rows) == 0 {
+				return &Error{Code: CodeNotFound, Detail: "no row of " + e.q.Report + " fits"}
+			}
+		} else if side.out.Number, err = told.sum(e.out.Measure); err != nil {
 			return err
 		}
-		m.from, m.to = at, at+dayMillis
-	}
-	for _, name := range []string{"region", "platform"} {
-		if value, ok := e.q.Values[name]; ok {
-			m.filters[name] = value
+		if err := proof(side.explanation, ctx, told); err != nil {
+			return err
 		}
 	}
-	e.out.How = how
-	return e.listSum(ctx, m)
+	return e.less(ctx, &before)
 }
 
-// ofCredits lists the messages behind credits used.
-func (e *explanation) ofCredits(ctx context.Context, _ sheet.Row, column func(string) string) error {
-	from, to, err := daysOf(column)
+// less turns what is explained into its difference from the same of an older version: the events are those that count
+// in only one of the two, or for something else.
+func (e *explanation) less(ctx context.Context, before *explanation) error {
+	var err error
+	if e.out.Number, err = minus(e.out.Number, before.out.Number); err != nil {
+		return err
+	}
+	if e.out.Evidence, err = minus(e.out.Evidence, before.out.Evidence); err != nil {
+		return err
+	}
+	all, err := changed(before.all, e.all)
 	if err != nil {
 		return err
 	}
-	e.out.How = "credits charged less credits returned in the period: the sum of quantity × sign of the rows"
-	m := &metered{
-		from: from, to: to, meter: "sms_credits", others: []string{"voice_credits", "credits_returned"}, accounts: []string{column("Tenant ID")}, filters: map[string]string{},
-	}
-	return e.listSum(ctx, m)
+	e.list(all)
+	e.out.How += "; the difference of the two versions, and the rows that count in only one of them"
+	e.out.Rollup, e.out.Cells = []RollupCell{}, 0
+	e.out.Late, err = e.LateEvents(ctx, e.q.Tenant, e.month, *e.older, e.cut, e.limit())
+	return err
 }
 
-func daysOf(column func(string) string) (from, to int64, err error) {
-	ask := Ask{values: map[string]string{"from": column("Period Start"), "to": column("Period End")}}
-	if from, err = ask.Date("from"); err != nil {
-		return 0, 0, err
+// fitting are the rows of the report that the question is about.
+func (e *explanation) fitting(ctx context.Context, spec rowReport) (*fitting, error) {
+	d, _ := Define(e.q.Report)
+	values := map[string]string{}
+	for _, p := range d.Parameters {
+		if value, ok := e.q.Values[p.Name]; ok {
+			values[p.Name] = value
+		}
 	}
-	to, err = ask.Date("to")
-	return from, to + dayMillis, err
-}
-
-// listSum lists rows of usage and adds them up; the number has been found already.
-func (e *explanation) listSum(ctx context.Context, m *metered) error {
-	params := e.rowParams(m, m.accounts)
-	if err := e.listRows(ctx, params, "sum"); err != nil {
-		return err
+	switch e.q.Report {
+	case "tenant-usage":
+		if tenant := e.q.Values["tenant"]; tenant != "" {
+			values["tenants"] = tenant
+		}
+	case "certificate-usage":
+		values["expand"] = e.unfolded()
 	}
-	return e.listCells(ctx, params)
-}
-
-// activeList is the last registration of each user who is active just before an instant: registered, and not
-// said to be INACTIVE since last removed.
-const activeList = `
-(
-    SELECT account, user, arrayLast(s -> tupleElement(s, 5) = 'user.registered', steps) AS registration,
-        tuple('user.registered', tupleElement(registration, 2), tupleElement(registration, 4), tupleElement(registration, 1), tupleElement(registration, 7),
-            tupleElement(registration, 8), tupleElement(registration, 9), tupleElement(registration, 10)) AS event
-    FROM
-    (
-        SELECT account, JSONExtractString(data, 'user_id') AS user, arraySort(groupArray((toUnixTimestamp64Milli(at), CAST(source, 'String'), JSONExtractInt(data, 'source_seq'), id,
-            CAST(type, 'String'), JSONExtractString(data, 'status'), toUnixTimestamp64Milli(recorded_at), shard, seq, idx))) AS steps
-        FROM {{db}}.directory_events
-        WHERE type IN ('user.registered', 'user.removed', 'user.status_set') AND ` + liveUsers + `
-        GROUP BY account, user
-        HAVING tupleElement(arrayLast(s -> tupleElement(s, 5) != 'user.status_set', steps), 5) = 'user.registered'
-            AND tupleElement(arrayLast(s -> tupleElement(s, 5) != 'user.registered', steps), 6) != 'INACTIVE'
-    )
-)`
-
-// ofActiveUsers lists the users that an entitlement is used up by.
-func (e *explanation) ofActiveUsers(ctx context.Context, _ sheet.Row, column func(string) string) error {
-	_, until, err := daysOf(column)
+	answer, err := e.RunAt(ctx, Query{Tenant: e.q.Tenant, Report: e.q.Report, Values: values}, e.cut)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	account := column("Tenant ID")
-	if a, ok := e.state.Account(account, until-1); ok && a.Deleted {
-		until = a.DeletedAt
+	f := &fitting{columns: answer.Columns}
+	for row, err := range answer.Rows {
+		if err != nil {
+			return nil, err
+		}
+		other := slices.ContainsFunc(spec.keys, func(k rowKey) bool {
+			want, asked := e.q.Values[k.value]
+			have := row[f.at(k.column)]
+			if k.value == "trial" {
+				want = strings.ToUpper(want)
+			}
+			return asked && want != have && (k.value != "day" && k.value != "start" || !strings.HasPrefix(have, want+"T"))
+		})
+		if !other {
+			f.rows = append(f.rows, slices.Clone(row))
+		}
 	}
-	e.out.How = "the number of users that are registered and not inactive at the period's end; the events are their registrations"
-	params := e.cut.params(map[string]any{"tenant": e.q.Tenant, "accounts": []string{account}, "to": until, "limit": e.limit(), "skip": e.q.Skip})
-	if err := e.query(ctx, "count the evidence", "SELECT toInt64(count()) FROM "+activeList, params, func(row warehouse.Rows) error { return row.Scan(&e.out.Total) }); err != nil {
-		return err
+	switch {
+	case len(f.rows) < 2:
+	case spec.alone != "":
+		return nil, wrong(strings.Split(spec.alone, " ")[0], "several rows fit: name "+spec.alone+" of one")
+	case e.out.Measure == measureCost:
+		return nil, wrong("trial", "several rows fit: name tenant, meter, region, plan and trial of one")
 	}
-	e.out.Evidence = usage.Int(e.out.Total).String()
-	return e.query(ctx, "list the evidence", userList+activeList+userOrder, params, e.scanUser)
+	return f, nil
 }

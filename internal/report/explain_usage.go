@@ -21,8 +21,7 @@ const (
 type metered struct {
 	from, to int64 // Unix ms, [from, to)
 	meter    string
-	others   []string // meters that count with it
-	asset    string   // "": any
+	asset    string // "": any
 	accounts []string
 	filters  map[string]string // of plan, region, platform, trial: those asked for
 }
@@ -89,10 +88,10 @@ func (e *explanation) measure(ctx context.Context, m *metered) error {
 	if err != nil {
 		return err
 	}
+	if e.older != nil && !summable(aggregation) {
+		return e.measureTwice(ctx, m, number)
+	}
 	if e.older != nil {
-		if !summable(aggregation) {
-			return wrong("from_version", "a difference is explained of sums and counts; "+m.meter+" is "+aggregation)
-		}
 		state, err := e.directoryAt(ctx, e.q.Tenant, *e.older)
 		if err != nil {
 			return err
@@ -127,6 +126,33 @@ func (e *explanation) measure(ctx context.Context, m *metered) error {
 		return err
 	}
 	return e.listCells(ctx, params)
+}
+
+// measureTwice explains how the number of a meter that does not add up changed: it is computed from its rows at both
+// versions.
+func (e *explanation) measureTwice(ctx context.Context, m *metered, number string) error {
+	before := *e
+	before.out, before.cut, before.older = &Explanation{Measure: e.out.Measure}, *e.older, nil
+	var err error
+	if before.state, err = e.directoryAt(ctx, e.q.Tenant, before.cut); err != nil {
+		return err
+	}
+	now := *e
+	now.older = nil
+	for _, side := range []*explanation{&before, &now} {
+		if err := side.measure(ctx, m); err != nil {
+			return err
+		}
+	}
+	if e.out.Number, err = minus(number, before.out.Number); err != nil {
+		return err
+	}
+	if e.out.Evidence, err = minus(e.out.Evidence, before.out.Evidence); err != nil {
+		return err
+	}
+	e.out.How += "; the difference of the two versions, and the rows of the newer one"
+	e.out.Late, err = e.LateEvents(ctx, e.q.Tenant, e.month, *e.older, e.cut, e.limit())
+	return err
 }
 
 // hows say how rows of an aggregation make its number.
@@ -182,13 +208,13 @@ FROM
         SELECT source, id, type, account, meter, at, recorded_at, quantity, sign, sign AS n, shard, seq, idx, region, platform, trial, consumer_id, plan,
             JSONExtractInt(data, 'source_seq') AS source_seq, toUInt16(0) AS piece
         FROM {{db}}.events
-        WHERE tenant = {tenant:String} AND meter IN {meters:Array(String)} AND meter != 'credits_returned' AND pieces <= 1 AND ({asset:String} = '' OR asset_id = {asset:String}) AND account IN {accounts:Array(String)}
+        WHERE tenant = {tenant:String} AND meter IN {meters:Array(String)} AND meter != 'credits_returned' AND pieces <= 1 AND account IN {accounts:Array(String)}
             AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + ` AND ` + sinceOlder + `
         UNION ALL
         SELECT source, id, 'usage.metered' AS type, account, meter, at, recorded_at, quantity, sign, if(piece = 0, sign, 0) AS n, shard, seq, idx, region, platform,
             trial, consumer_id, plan, 0 AS source_seq, piece
         FROM {{db}}.pieces
-        WHERE tenant = {tenant:String} AND meter IN {meters:Array(String)} AND ({asset:String} = '' OR asset_id = {asset:String}) AND account IN {accounts:Array(String)}
+        WHERE tenant = {tenant:String} AND meter IN {meters:Array(String)} AND account IN {accounts:Array(String)}
             AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND ` + inCut + ` AND ` + sinceOlder + `
         UNION ALL
         SELECT source, id, 'message.credit_returned' AS type, account, if(charged.meter = '', 'credits_returned', charged.meter) AS meter, at, recorded_at, quantity,
@@ -257,7 +283,7 @@ func (e *explanation) rowParams(m *metered, accounts []string) map[string]any {
 	}
 	credits := slices.Contains(creditNames(), m.meter)
 	params := map[string]any{
-		"tenant": e.q.Tenant, "meter": m.meter, "meters": append([]string{m.meter}, m.others...), "asset": m.asset, "from": m.from, "to": m.to, "accounts": append([]string{}, accounts...), "changes": changes, "plans": plans, "credits": credits,
+		"tenant": e.q.Tenant, "meter": m.meter, "meters": []string{m.meter}, "from": m.from, "to": m.to, "accounts": append([]string{}, accounts...), "changes": changes, "plans": plans, "credits": credits,
 		"limit": e.limit(), "skip": e.q.Skip, "counts_events": strings.HasPrefix(e.out.Measure, measureEvents) || e.state.Meter(m.meter).Aggregation == "count",
 	}
 	for _, name := range []string{"plan", "region", "platform", "trial"} {
@@ -299,13 +325,16 @@ func (e *explanation) listRows(ctx context.Context, params map[string]any, aggre
 		aggregation = "count"
 	}
 	e.out.Evidence = total.quantity(aggregation)
-	return e.query(ctx, "list the evidence", meteredList, params, func(row warehouse.Rows) error {
-		var v Evidence
-		err := row.Scan(&v.Source, &v.ID, &v.Type, &v.Account, (*int64)(&v.At), (*int64)(&v.RecordedAt), &v.Quantity, &v.Sign, &v.Counts, &v.Status, &v.About,
-			&v.Shard, &v.Seq, &v.Idx)
-		e.out.Events = append(e.out.Events, v)
-		return err
-	})
+	return e.query(ctx, "list the evidence", meteredList, params, e.scanEvidence)
+}
+
+// scanEvidence reads a row of usage.
+func (e *explanation) scanEvidence(row warehouse.Rows) error {
+	var v Evidence
+	err := row.Scan(&v.Source, &v.ID, &v.Type, &v.Account, (*int64)(&v.At), (*int64)(&v.RecordedAt), &v.Quantity, &v.Sign, &v.Counts, &v.Status, &v.About,
+		&v.Shard, &v.Seq, &v.Idx)
+	e.out.Events = append(e.out.Events, v)
+	return err
 }
 
 // fmt36 makes n different texts of n numbers.

@@ -30,8 +30,7 @@ func (e *explanation) users(ctx context.Context) error {
 		}
 	}
 	measure, own := strings.CutSuffix(e.out.Measure, ownSuffix)
-	which := staMeasure(measure)
-	if which < 0 {
+	if staMeasure(measure) < 0 {
 		return wrong("measure", "want one of "+strings.Join(staMeasures[:], ", ")+", each also with "+ownSuffix)
 	}
 	plan := ""
@@ -43,35 +42,38 @@ func (e *explanation) users(ctx context.Context) error {
 			return wrong("plan", "want one of "+strings.Join(directory.STAPlans(), ", "))
 		}
 	}
-	number, accounts, err := e.countedUsers(ctx, account, plan, which, e.cut, e.state)
+	if err := e.usersOf(ctx, account, plan, measure); err != nil {
+		return err
+	}
+	return e.storedUsers(ctx, account, plan, measure)
+}
+
+// usersOf counts users as the reports do, and again by the events that make them count; plan "" is of the account alone.
+func (e *explanation) usersOf(ctx context.Context, account, plan, measure string) error {
+	number, accounts, err := e.countedUsers(ctx, account, plan, staMeasure(measure), e.cut, e.state)
 	if err != nil {
 		return err
 	}
 	e.out.Number = number
 	e.out.How = userHows[measure]
-	if e.out.Evidence, err = e.listUsers(ctx, measure, accounts, e.cut); err != nil {
+	if e.out.Evidence, err = e.listUsers(ctx, measure, accounts, e.cut, number == ""); err != nil || e.older == nil {
 		return err
 	}
-	if e.older != nil {
-		if err := e.usersSince(ctx, account, plan, measure, which); err != nil {
-			return err
-		}
-	}
-	return e.storedUsers(ctx, account, plan, measure)
+	return e.usersSince(ctx, account, plan, measure)
 }
 
 // usersSince turns the number into its difference from the older version, and lists what became known since.
-func (e *explanation) usersSince(ctx context.Context, account, plan, measure string, which int) error {
+func (e *explanation) usersSince(ctx context.Context, account, plan, measure string) error {
 	total, events := e.out.Total, e.out.Events
 	state, err := e.directoryAt(ctx, e.q.Tenant, *e.older)
 	if err != nil {
 		return err
 	}
-	before, accounts, err := e.countedUsers(ctx, account, plan, which, *e.older, state)
+	before, accounts, err := e.countedUsers(ctx, account, plan, staMeasure(measure), *e.older, state)
 	if err != nil {
 		return err
 	}
-	counted, err := e.listUsers(ctx, measure, accounts, *e.older)
+	counted, err := e.listUsers(ctx, measure, accounts, *e.older, before == "")
 	if err != nil {
 		return err
 	}
@@ -183,8 +185,9 @@ var userStatements = map[string][2]string{ //nolint:gochecknoglobals // a table 
 	MeasureActivity:   {userList + activityList + userOrder, "SELECT toInt64(count()) FROM " + activityList},
 }
 
-// listUsers lists users with the event that makes each count, and says how many there are.
-func (e *explanation) listUsers(ctx context.Context, measure string, accounts []string, cut Cut) (string, error) {
+// listUsers lists users with the event that makes each count, and says how many there are: blank where the report
+// shows no number.
+func (e *explanation) listUsers(ctx context.Context, measure string, accounts []string, cut Cut, blank bool) (string, error) {
 	params := cut.params(map[string]any{
 		"tenant": e.q.Tenant, "accounts": accounts, "from": e.month.Start().Millis(), "to": e.month.End().Millis(), "limit": e.limit(), "skip": e.q.Skip,
 	})
@@ -193,7 +196,7 @@ func (e *explanation) listUsers(ctx context.Context, measure string, accounts []
 		return "", err
 	}
 	err = e.query(ctx, "list the evidence", userStatements[measure][0], params, e.scanUser)
-	if e.out.Number == "" { // the account is not there, or its data are missing: no number, and none is made up
+	if blank { // the account is not there, or its data are missing: no number, and none is made up
 		return "", err
 	}
 	return strconv.FormatInt(e.out.Total, 10), err

@@ -43,7 +43,7 @@ func guarded(ctx context.Context, q Question) error {
 // has none.
 func RootParameter(report string) string {
 	switch report {
-	case "sta-usage", "sta-monthly-summary", "tenant-usage", "elastic-usage", "monthly-usage", ReportUsage, ReportMeter, ReportEvents:
+	case "sta-usage", "sta-monthly-summary", "tenant-usage", "elastic-usage", "monthly-usage", ReportUsage, ReportAdjustments, ReportMeter, ReportEvents:
 		return "account"
 	case "tenant-usage-api", "asset-usage-detail":
 		return "tenant"

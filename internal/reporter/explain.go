@@ -43,7 +43,7 @@ func (a explainAnswer) ContentType(ct string) string { return tableType(ct) }
 // explainKeys are what may tell a number apart, as parameters.
 func explainKeys() []*huma.Param {
 	return []*huma.Param{
-		queryParam("month", "Month of the number, YYYY-MM"),
+		queryParam("month", "Month of the number, YYYY-MM; of adjustments the usage month"),
 		queryParam("account", "The row's account"),
 		queryParam("meter", "Of metered usage: the row's meter"),
 		queryParam("plan", "The row's plan; left out is any plan, empty is no plan. So with region, platform and trial"),
@@ -51,16 +51,23 @@ func explainKeys() []*huma.Param {
 		queryParam("platform", "The row's platform"),
 		queryParam("trial", "true or false"),
 		queryParam("measure", "The number's column. Of usage: quantity, events, quantity_tree, events_tree; of STA: registered, token, activity, each also with _own; of elastic-usage: USED, METER_QUANTITY; of the others the column's name"),
-		queryParam("tenant", "Of tenant-usage and the reports of assets: the row's tenant, an account"),
-		queryParam("organization", "Of asset-monthly-costs: as of the report"),
+		queryParam("tenant", "Of the reports of tenants and of assets: the row's tenant, an account"),
+		queryParam("organization", "Of asset-monthly-costs and asset-adjustments: as of the report"),
 		queryParam("asset", "Of asset-usage-detail: the row's assetId"),
 		queryParam("day", "Of asset-usage-detail: the row's day, YYYY-MM-DD"),
-		queryParam("partner", "Of subscriptions and transactions: as of the report"),
-		queryParam("customer", "Of subscriptions and transactions: as of the report"),
+		queryParam("processing_month", "Of adjustments: the row's, YYYY-MM; asset-adjustments needs it"),
+		queryParam("figure", "Of adjustments: the row's measure, such as quantity or token"),
+		queryParam("partner", "Of subscriptions, transactions and certificate-usage: as of the report"),
+		queryParam("customer", "Of subscriptions and transactions: as of the report; of certificate-usage the row's Customer ID"),
 		queryParam("subscription", "Of subscriptions: the row's Subscription ID"),
 		queryParam("transaction", "Of transactions: the row's Transaction ID"),
-		queryParam("from", "Of tenant-usage and transactions: as of the report"),
-		queryParam("to", "Of tenant-usage and transactions: as of the report"),
+		queryParam("type", "Of certificate-usage: the row's Certificate Type; left out is the customer as a whole"),
+		queryParam("product", "Of certificate-usage: the row's Product; left out is the type as a whole"),
+		queryParam("usage_type", "Of tenant-usage-api: as of the report"),
+		queryParam("aggregation", "Of tenant-usage-api: as of the report"),
+		queryParam("start", "Of tenant-usage-api: the row's startTime, or its day as YYYY-MM-DD"),
+		queryParam("from", "Of the reports of tenants and transactions: as of the report"),
+		queryParam("to", "Of the reports of tenants and transactions: as of the report"),
 		queryParam("period", "Of tenant-usage: as of the report"),
 		queryParam("activation", "Of elastic-usage: the row's ACTIVATION_ID"),
 		queryParam("correlation", "Of elastic-usage: the row's CORRELATION_ID; left out is the last row of the line item"),
@@ -69,7 +76,7 @@ func explainKeys() []*huma.Param {
 }
 
 func (s *server) registerExplain() {
-	which := queryParam("report", "Report of the number; month-usage, the default, is /months/{month}/usage")
+	which := queryParam("report", "Report of the number; month-usage, the default, is /months/{month}/usage, and month-adjustments /months/{month}/adjustments")
 	for _, name := range report.ExplainedReports() {
 		which.Schema.Enum = append(which.Schema.Enum, name)
 	}
