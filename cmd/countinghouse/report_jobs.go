@@ -161,7 +161,7 @@ the same bytes. Without --wait the command prints the job and ends; report jobs 
 			}
 			j, err := postJob(cmd.Context(), c, "/report-jobs", body)
 			if err != nil {
-				return reportError(err)
+				return err
 			}
 			if wait || out != "" {
 				if j, err = t.awaitJob(cmd.Context(), c, j); err != nil {
@@ -257,12 +257,12 @@ func (t *tool) reportJobs() *cobra.Command {
 			}
 			rows, err := listJobs(cmd.Context(), c, query)
 			if err != nil {
-				return reportError(err)
+				return err
 			}
 			return rows.Print(t.out, f)
 		},
 	}
-	cmd.Flags().StringVar(&state, "state", "", "only jobs in this state: queued, running, done, failed or cancelled")
+	cmd.Flags().StringVar(&state, "state", "", "only jobs in this state: queued, running, done, failed, cancelled or refused")
 	cmd.Flags().StringVar(&schedule, "schedule", "", "only runs of this schedule")
 	return t.listingFlag(t.clientFlags(cmd))
 }

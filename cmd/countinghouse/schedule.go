@@ -19,33 +19,18 @@ type schedule struct {
 	ID         string `json:"id"`
 	Name       string `json:"name"`
 	Report     string `json:"report"`
-	Recurrence string `json:"recurrence"`
-	Weekday    string `json:"weekday"`
-	MonthDay   int    `json:"month_day"`
-	At         string `json:"at"`
-	Zone       string `json:"zone"`
+	When       string `json:"when"`
+	Owner      string `json:"owner"`
 	Enabled    bool   `json:"enabled"`
 	NextAt     string `json:"next_at"`
 	Recipients string `json:"recipients"`
 	raw        json.RawMessage
 }
 
-// when is the schedule's time in words.
-func (s *schedule) when() string {
-	words := s.Recurrence
-	if s.Weekday != "" {
-		words += ", " + s.Weekday
-	}
-	if s.MonthDay > 0 {
-		words += ", day " + strconv.Itoa(s.MonthDay)
-	}
-	return words + ", " + s.At + " " + s.Zone
-}
-
 func scheduleRows(all ...schedule) *listing.Rows {
-	rows := &listing.Rows{Columns: []string{"id", "name", "report", "when", "enabled", "next_at", "recipients"}}
+	rows := &listing.Rows{Columns: []string{"id", "name", "report", "when", "enabled", "next_at", "recipients", "owner"}}
 	for _, s := range all {
-		rows.Add(s.ID, s.Name, s.Report, s.when(), strconv.FormatBool(s.Enabled), s.NextAt, s.Recipients)
+		rows.Add(s.ID, s.Name, s.Report, s.When, strconv.FormatBool(s.Enabled), s.NextAt, s.Recipients, s.Owner)
 	}
 	return rows
 }
@@ -54,6 +39,9 @@ func (t *tool) schedule() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "schedule",
 		Short: "Make reports again and again, and send them by mail",
+		Long: `Makes reports again and again, and sends them by mail. A run is made with the rights that the schedule's owner, who saved it
+last, has at that moment. What they may not have any more is refused: report jobs --state refused tells why. Whoever may
+have the report saves the schedule to take it over.`,
 		Example: `  countinghouse schedule create --name "Weekly usage" --report tenant-usage -p account=northwind \
     --every weekly --weekday monday --mail finance@example.com
   countinghouse schedule ls`,
@@ -156,7 +144,7 @@ month before. It begins at 01:00 UTC, or at a time of a zone; never before its d
 func (t *tool) changeSchedule(cmd *cobra.Command, c *client.Client, f listing.Format, method, path string, body any) error {
 	var s schedule
 	if err := c.Call(cmd.Context(), method, path, body, &s.raw); err != nil {
-		return reportError(err)
+		return err
 	}
 	if f == listing.JSON {
 		return listing.Document(t.out, s.raw)

@@ -36,7 +36,7 @@ type Need struct {
 	// Root names the query parameter with the account that the answer is at or below. Without it, or without the
 	// parameter, only a right for the whole tenant will do.
 	Root string
-	// Own: the operation itself keeps to what the operator may see (SeesJob), so rights for some accounts will do.
+	// Own: the operation itself keeps to what the operator may see (package guard), so rights for some accounts will do.
 	Own bool
 }
 
@@ -158,14 +158,6 @@ func (n Need) All(export bool) []Right {
 		return slices.Concat(n.Rights, n.Export)
 	}
 	return n.Rights
-}
-
-// SeesJob reports whether the viewer may see, have and change a report job or schedule that somebody made: with the rights
-// of an export of the report for the whole tenant; with those for some accounts, only one's own.
-func (v *Viewer) SeesJob(report, madeBy string) bool {
-	need, known := ReportNeeds()[report]
-	rights := need.All(true)
-	return known && v.MayAll(rights) && (madeBy == v.Actor() || v.ReachAll(rights))
 }
 
 // Actor is how the viewer is named in what they change.

@@ -193,12 +193,12 @@ func (s *Store) Complete(ctx context.Context) (int, error) {
 // decodeAudited reads a message of CONTROL that may be one the log tells of.
 func decodeAudited(subject string, data []byte) (audited, bool) {
 	for prefix, empty := range map[string]func() audited{
-		keySubject:      func() audited { return &event{} },
-		monthSubject:    func() audited { return &monthEvent{} },
-		jobSubject:      func() audited { return &jobEvent{} },
-		scheduleSubject: func() audited { return &scheduleEvent{} },
-		operatorSubject: func() audited { return &operatorEvent{} },
-		roleSubject:     func() audited { return &roleEvent{} },
+		keySubject:           func() audited { return &event{} },
+		monthSubject:         func() audited { return &monthEvent{} },
+		jobs().prefix():      func() audited { return &jobEvent{} },
+		schedules().prefix(): func() audited { return &scheduleEvent{} },
+		operatorSubject:      func() audited { return &operatorEvent{} },
+		roleSubject:          func() audited { return &roleEvent{} },
 	} {
 		if strings.HasPrefix(subject, prefix) {
 			doc := empty()

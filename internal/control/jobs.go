@@ -5,34 +5,31 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/countinghouse/countinghouse/internal/eventlog"
-)
-
-const (
-	jobSubject      = "control.job."      // <tenant>.<id>
-	scheduleSubject = "control.schedule." // <tenant>.<id>
 )
 
 // JobState is how far a report job is.
 type JobState string
 
-// States of a job. The last three are final: only what became of its mails is still noted.
+// States of a job. The last four are final: only what became of its mails is still noted.
 const (
 	JobQueued    JobState = "queued"
 	JobRunning   JobState = "running"
 	JobDone      JobState = "done"
 	JobFailed    JobState = "failed"
 	JobCancelled JobState = "cancelled"
+	JobRefused   JobState = "refused" // its owner may not have it any more
 )
 
+// JobStates lists them.
+func JobStates() []JobState {
+	return []JobState{JobQueued, JobRunning, JobDone, JobFailed, JobCancelled, JobRefused}
+}
+
 // Ended reports whether the state is final.
-func (s JobState) Ended() bool { return s == JobDone || s == JobFailed || s == JobCancelled }
+func (s JobState) Ended() bool { return s != JobQueued && s != JobRunning }
 
 // JobCut is the state of the log that a job is about. It is settled once, before the job's first row, and
 // stays: the same job always gives the same bytes.
@@ -100,6 +97,7 @@ type Job struct {
 	State     JobState  `json:"state"`
 	CreatedAt time.Time `json:"created_at"`
 	CreatedBy string    `json:"created_by"`
+	Owner     string    `json:"owner,omitzero"`      // with whose rights it is made: operator:<login>, key:<id>
 	StartedAt time.Time `json:"started_at,omitzero"` // the last try
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	EndedBy   string    `json:"ended_by,omitzero"` // who cancelled it
@@ -149,80 +147,40 @@ type jobEvent struct {
 	Job    Job       `json:"job"`
 }
 
-func jobName(tenant, id string) (string, error) {
-	if !eventlog.ValidTenant(tenant) || !validID(id) {
-		return "", fmt.Errorf("%w: no job of a tenant: %q of %q", ErrInvalid, id, tenant)
+func jobs() kind[Job] {
+	return kind[Job]{
+		word: "job", unknown: ErrUnknownJob,
+		place: func(j *Job) (string, string, *uint64) { return j.Tenant, j.ID, &j.revision },
+		wrap:  func(change, by string, at time.Time, j Job) any { return jobEvent{change, at, by, j} },
+		unwrap: func(data []byte) (Job, error) {
+			var e jobEvent
+			err := json.Unmarshal(data, &e)
+			return e.Job, err
+		},
 	}
-	return jobSubject + tenant + "." + id, nil
-}
-
-const idMax = 64
-
-// validID reports whether an id is one token of a subject, and no trouble anywhere else.
-func validID(id string) bool {
-	return id != "" && len(id) <= idMax && !strings.ContainsFunc(id, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
-	})
 }
 
 // AddJob makes a job that is not there yet; ErrConflict if it is.
 func (s *Store) AddJob(ctx context.Context, j Job, by string, at time.Time) (Job, error) {
-	j.revision = 0
-	return s.ChangeJob(ctx, j, "submitted", by, at)
+	return jobs().add(ctx, s, j, "submitted", by, at)
 }
 
 // ChangeJob makes j, which was read and then changed, the state of its job, if nobody changed it since;
 // ErrConflict if somebody did.
 func (s *Store) ChangeJob(ctx context.Context, j Job, change, by string, at time.Time) (Job, error) {
-	subject, err := jobName(j.Tenant, j.ID)
-	if err != nil {
-		return Job{}, err
-	}
-	j.revision, err = s.write(ctx, subject, j.revision, jobEvent{Change: change, At: at.UTC().Truncate(time.Millisecond), By: by, Job: j})
-	if err != nil {
-		return Job{}, fmt.Errorf("job %s of %s %s: %w", j.ID, j.Tenant, change, err)
-	}
-	return j, nil
+	return jobs().change(ctx, s, j, change, by, at)
 }
 
 // Job reads a job from the server, not from a cache.
 func (s *Store) Job(ctx context.Context, tenant, id string) (Job, error) {
-	subject, err := jobName(tenant, id)
-	if err != nil {
-		return Job{}, ErrUnknownJob
-	}
-	revision, data, err := s.last(ctx, subject)
-	if err != nil {
-		return Job{}, fmt.Errorf("read job %s of %s: %w", id, tenant, err)
-	}
-	if revision == 0 {
-		return Job{}, ErrUnknownJob
-	}
-	return decodeJob(revision, data)
-}
-
-func decodeJob(revision uint64, data []byte) (Job, error) {
-	var e jobEvent
-	if err := json.Unmarshal(data, &e); err != nil {
-		return Job{}, fmt.Errorf("message %d of %s: %w", revision, stream, err)
-	}
-	e.Job.revision = revision
-	return e.Job, nil
+	return jobs().read(ctx, s, tenant, id)
 }
 
 // Jobs follows every job. Its methods may be used concurrently.
 type Jobs struct{ *kept[Job] }
 
 // Jobs starts following. It outlives ctx until Close.
-func (s *Store) Jobs(ctx context.Context) *Jobs {
-	return &Jobs{keep(ctx, s, jobSubject, decodeJob, func(j Job) (string, uint64) {
-		name, err := jobName(j.Tenant, j.ID)
-		if err != nil {
-			name = ""
-		}
-		return name, j.revision
-	})}
-}
+func (s *Store) Jobs(ctx context.Context) *Jobs { return &Jobs{jobs().follow(ctx, s)} }
 
 // All are the jobs of a tenant, or of every tenant for "", newest first; ErrUnavailable while they are not known.
 func (j *Jobs) All(ctx context.Context, tenant string) ([]Job, error) {

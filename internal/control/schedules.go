@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/countinghouse/countinghouse/internal/eventlog"
 )
 
 // Schedule is a report that is made again and again. What its words mean is decided by the reporter.
@@ -35,6 +32,7 @@ type Schedule struct {
 	Since     time.Time `json:"since"` // runs due at or before it are not made: it was not there, or disabled
 	CreatedAt time.Time `json:"created_at"`
 	CreatedBy string    `json:"created_by"`
+	Owner     string    `json:"owner,omitzero"` // who saved it last: with whose rights its runs are made
 	ChangedAt time.Time `json:"changed_at"`
 	ChangedBy string    `json:"changed_by"`
 	DeletedAt time.Time `json:"deleted_at,omitzero"`
@@ -55,60 +53,37 @@ type scheduleEvent struct {
 	Schedule Schedule  `json:"schedule"`
 }
 
-func scheduleName(tenant, id string) (string, error) {
-	if !eventlog.ValidTenant(tenant) || !validID(id) {
-		return "", fmt.Errorf("%w: no schedule of a tenant: %q of %q", ErrInvalid, id, tenant)
+func schedules() kind[Schedule] {
+	return kind[Schedule]{
+		word: "schedule", unknown: ErrUnknownSchedule,
+		place: func(one *Schedule) (string, string, *uint64) { return one.Tenant, one.ID, &one.revision },
+		wrap:  func(change, by string, at time.Time, one Schedule) any { return scheduleEvent{change, at, by, one} },
+		unwrap: func(data []byte) (Schedule, error) {
+			var e scheduleEvent
+			err := json.Unmarshal(data, &e)
+			return e.Schedule, err
+		},
 	}
-	return scheduleSubject + tenant + "." + id, nil
 }
 
 // AddSchedule makes a schedule that is not there yet; ErrConflict if it is.
 func (s *Store) AddSchedule(ctx context.Context, one Schedule) (Schedule, error) {
-	one.revision = 0
-	return s.ChangeSchedule(ctx, one, "created")
+	return schedules().add(ctx, s, one, "created", one.ChangedBy, one.ChangedAt)
 }
 
 // ChangeSchedule makes one, which was read and then changed, the state of its schedule, if nobody changed it
 // since; ErrConflict if somebody did. Who and when are its ChangedBy and ChangedAt.
 func (s *Store) ChangeSchedule(ctx context.Context, one Schedule, change string) (Schedule, error) {
-	subject, err := scheduleName(one.Tenant, one.ID)
-	if err != nil {
-		return Schedule{}, err
-	}
-	one.revision, err = s.write(ctx, subject, one.revision, scheduleEvent{Change: change, At: one.ChangedAt, By: one.ChangedBy, Schedule: one})
-	if err != nil {
-		return Schedule{}, fmt.Errorf("schedule %s of %s %s: %w", one.ID, one.Tenant, change, err)
-	}
-	return one, nil
+	return schedules().change(ctx, s, one, change, one.ChangedBy, one.ChangedAt)
 }
 
 // Schedule reads a schedule from the server, not from a cache. A deleted one is ErrUnknownSchedule.
 func (s *Store) Schedule(ctx context.Context, tenant, id string) (Schedule, error) {
-	subject, err := scheduleName(tenant, id)
-	if err != nil {
-		return Schedule{}, ErrUnknownSchedule
-	}
-	revision, data, err := s.last(ctx, subject)
-	if err != nil {
-		return Schedule{}, fmt.Errorf("read schedule %s of %s: %w", id, tenant, err)
-	}
-	if revision == 0 {
-		return Schedule{}, ErrUnknownSchedule
-	}
-	one, err := decodeSchedule(revision, data)
+	one, err := schedules().read(ctx, s, tenant, id)
 	if err == nil && !one.DeletedAt.IsZero() {
 		err = ErrUnknownSchedule
 	}
 	return one, err
-}
-
-func decodeSchedule(revision uint64, data []byte) (Schedule, error) {
-	var e scheduleEvent
-	if err := json.Unmarshal(data, &e); err != nil {
-		return Schedule{}, fmt.Errorf("message %d of %s: %w", revision, stream, err)
-	}
-	e.Schedule.revision = revision
-	return e.Schedule, nil
 }
 
 // Schedules follows every schedule. Its methods may be used concurrently.
@@ -116,13 +91,7 @@ type Schedules struct{ *kept[Schedule] }
 
 // Schedules starts following. It outlives ctx until Close.
 func (s *Store) Schedules(ctx context.Context) *Schedules {
-	return &Schedules{keep(ctx, s, scheduleSubject, decodeSchedule, func(one Schedule) (string, uint64) {
-		name, err := scheduleName(one.Tenant, one.ID)
-		if err != nil {
-			name = ""
-		}
-		return name, one.revision
-	})}
+	return &Schedules{schedules().follow(ctx, s)}
 }
 
 // All are the schedules of a tenant, or of every tenant for "", by name, without deleted ones; ErrUnavailable

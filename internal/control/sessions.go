@@ -200,16 +200,9 @@ func (s *sessions) end(ctx context.Context, key string) error {
 // Begin signs an operator in, with what their roles allow at this moment. The token goes to the browser and nowhere
 // else; it is a new one each time, so that nobody can have planted it.
 func (p *People) Begin(ctx context.Context, by Actor, o Operator, how string) (token string, err error) {
-	held := []access.Held{}
-	for _, g := range o.Grants {
-		role, err := p.Role(ctx, o.Tenant, g.Role)
-		if errors.Is(err, ErrUnknownRole) {
-			continue // allows nothing
-		}
-		if err != nil {
-			return "", err
-		}
-		held = append(held, access.Held{Grant: g, Rights: role.Rights, ManageAll: role.ManageAll, Manages: role.Manages})
+	held, err := p.held(ctx, o)
+	if err != nil {
+		return "", err
 	}
 	now := p.store.now().UTC()
 	one := Session{Operator: o.ID, Tenant: o.Tenant, Login: o.Login, Name: o.Name, Held: held, Form: newSecret(), How: how, Began: now, Seen: now, Proven: now}

@@ -50,13 +50,14 @@ type jobView struct {
 	Parameters  map[string]string `json:"parameters"`
 	Format      string            `json:"format"`
 	Raw         bool              `json:"raw"`
-	State       control.JobState  `json:"state" enum:"queued,running,done,failed,cancelled"`
+	State       control.JobState  `json:"state" enum:"queued,running,done,failed,cancelled,refused" doc:"refused: its owner may not have it any more"`
 	Rows        int64             `json:"rows" doc:"Written so far, or of the file"`
 	Tries       int               `json:"tries"`
 	Error       string            `json:"error,omitempty" doc:"Of the last try"`
 	Parameter   string            `json:"parameter,omitempty" doc:"The parameter at fault, if one is"`
 	CreatedAt   time.Time         `json:"created_at"`
 	CreatedBy   string            `json:"created_by"`
+	Owner       string            `json:"owner" doc:"In whose name it is made: with the rights they have then"`
 	StartedAt   time.Time         `json:"started_at,omitzero"`
 	EndedAt     time.Time         `json:"ended_at,omitzero"`
 	EndedBy     string            `json:"ended_by,omitempty" doc:"Who cancelled it"`
@@ -81,7 +82,7 @@ type fileView struct {
 func viewJob(j jobs.Job) jobView {
 	v := jobView{
 		ID: j.ID, Name: j.Name, Description: j.Description, Report: j.Report, Parameters: j.Parameters, Format: j.Format, Raw: j.Raw,
-		State: j.State, Rows: j.Rows, Tries: j.Tries, Error: j.Error, Parameter: j.Parameter, CreatedAt: j.CreatedAt, CreatedBy: j.CreatedBy,
+		State: j.State, Rows: j.Rows, Tries: j.Tries, Error: j.Error, Parameter: j.Parameter, CreatedAt: j.CreatedAt, CreatedBy: j.CreatedBy, Owner: j.Owner,
 		StartedAt: j.StartedAt, EndedAt: j.EndedAt, EndedBy: j.EndedBy, Schedule: j.Schedule, Run: j.Run, NotBefore: j.After, Cut: j.Cut,
 		Mails: append([]control.JobMail{}, j.Mails...),
 	}
@@ -97,7 +98,7 @@ func viewJob(j jobs.Job) jobView {
 type jobOutput struct{ Body jobView }
 
 type jobsInput struct {
-	State    string `query:"state" doc:"Only jobs in this state: queued, running, done, failed or cancelled"`
+	State    string `query:"state" doc:"Only jobs in this state: queued, running, done, failed, cancelled or refused"`
 	Schedule string `query:"schedule" doc:"Only runs of this schedule"`
 	Limit    string `query:"limit" doc:"Rows of a page, 1 to 1000; default 1000"`
 	Cursor   string `query:"cursor" doc:"next of the page before"`
@@ -186,18 +187,41 @@ func (s *server) registerJobChanges(tag string) {
 		})
 }
 
-// job is a job that the caller may see: what others made of accounts out of an operator's reach is not there.
+// job is a job that the caller may see: one about accounts out of an operator's reach is not there.
 func (s *server) job(ctx context.Context, who caller, id string) (jobs.Job, error) {
 	j, err := s.jobs.Get(ctx, who.Tenant, id)
-	if err == nil && !who.sees(j.Report, j.CreatedBy) {
-		return jobs.Job{}, refuse(codeNotFound, "no job "+id)
+	if err != nil {
+		return j, err
+	}
+	seen, err := s.sees(ctx, who, j.Report, j.Parameters)
+	if err == nil && !seen {
+		err = refuse(codeNotFound, "no job "+id)
 	}
 	return j, err
 }
 
-// sees reports whether the caller may see a job or schedule that somebody made.
-func (c caller) sees(report, madeBy string) bool {
-	return c.viewer == nil || c.viewer.SeesJob(report, madeBy)
+// sees reports whether the caller may see a job or schedule of their tenant.
+func (s *server) sees(ctx context.Context, who caller, report string, parameters map[string]string) (bool, error) {
+	if who.viewer == nil {
+		return true, nil
+	}
+	return guard.Sees(ctx, s.reports, who.viewer, report, parameters)
+}
+
+// seen are those of a list that the caller may see.
+func seen[T any](ctx context.Context, s *server, who caller, all []T, of func(*T) (string, map[string]string)) ([]T, error) {
+	kept := make([]T, 0, len(all))
+	for i := range all {
+		report, parameters := of(&all[i])
+		ok, err := s.sees(ctx, who, report, parameters)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			kept = append(kept, all[i])
+		}
+	}
+	return kept, nil
 }
 
 // mayHave refuses a report in the background that the caller may not have as a file.
@@ -247,9 +271,8 @@ type jobPlace struct {
 }
 
 func (s *server) listJobs(ctx context.Context, who caller, in *jobsInput) (*jobsOutput, error) {
-	states := []control.JobState{control.JobQueued, control.JobRunning, control.JobDone, control.JobFailed, control.JobCancelled}
-	if in.State != "" && !slices.Contains(states, control.JobState(in.State)) {
-		return nil, wrong("state", "want queued, running, done, failed or cancelled")
+	if in.State != "" && !slices.Contains(control.JobStates(), control.JobState(in.State)) {
+		return nil, wrong("state", "want queued, running, done, failed, cancelled or refused")
 	}
 	limit, err := limitOf(in.Limit, limitDefault)
 	if err != nil {
@@ -259,7 +282,9 @@ func (s *server) listJobs(ctx context.Context, who caller, in *jobsInput) (*jobs
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(j jobs.Job) bool { return !who.sees(j.Report, j.CreatedBy) })
+	if all, err = seen(ctx, s, who, all, func(j *jobs.Job) (string, map[string]string) { return j.Report, j.Parameters }); err != nil {
+		return nil, err
+	}
 	if in.Cursor != "" {
 		var at jobPlace
 		if err := s.cursors.take(who.Tenant, "report-jobs", in.Cursor, &at); err != nil {

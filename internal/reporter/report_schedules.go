@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
 )
 
@@ -81,7 +82,9 @@ type scheduleView struct {
 	MonthDay    int               `json:"month_day,omitempty"`
 	At          string            `json:"at"`
 	Zone        string            `json:"zone"`
+	When        string            `json:"when" doc:"The times in words: Weekly, Monday, 01:00 UTC"`
 	Enabled     bool              `json:"enabled"`
+	Owner       string            `json:"owner" doc:"Who saved it last. Its runs are made with the rights they have then; what they may not have any more is refused, until somebody who may saves it"`
 	NextAt      time.Time         `json:"next_at,omitzero" doc:"When it runs next"`
 	NextFrom    string            `json:"next_from,omitempty" doc:"First day that the next run covers"`
 	NextTo      string            `json:"next_to,omitempty" doc:"Last day that it covers"`
@@ -95,7 +98,7 @@ func viewSchedule(one schedules.Schedule) scheduleView {
 	return scheduleView{
 		ID: one.ID, Name: one.Name, Description: one.Description, Report: one.Report, Parameters: one.Parameters, Format: one.Format, Raw: one.Raw,
 		KeepDays: one.KeepDays, Recipients: strings.Join(one.Recipients, ", "), Recurrence: one.Recurrence, Weekday: one.Weekday, MonthDay: one.MonthDay,
-		At: one.At, Zone: one.Zone, Enabled: one.Enabled, NextAt: one.Next, NextFrom: one.NextFrom, NextTo: one.NextTo,
+		At: one.At, Zone: one.Zone, When: schedules.Words(&one.Schedule), Enabled: one.Enabled, Owner: jobs.OwnerOf(&one.Schedule), NextAt: one.Next, NextFrom: one.NextFrom, NextTo: one.NextTo,
 		CreatedAt: one.CreatedAt, CreatedBy: one.CreatedBy, ChangedAt: one.ChangedAt, ChangedBy: one.ChangedBy,
 	}
 }
@@ -143,10 +146,11 @@ func (s *server) registerSchedules() {
 		func(ctx context.Context, who caller, _ *tableInput) (*schedulesOutput, error) {
 			all, err := s.schedules.List(ctx, who.Tenant)
 			out := &schedulesOutput{schedulesAnswer{Rows: []scheduleView{}}}
+			if err == nil {
+				all, err = seen(ctx, s, who, all, func(one *schedules.Schedule) (string, map[string]string) { return one.Report, one.Parameters })
+			}
 			for _, one := range all {
-				if who.sees(one.Report, one.CreatedBy) {
-					out.Body.Rows = append(out.Body.Rows, viewSchedule(one))
-				}
+				out.Body.Rows = append(out.Body.Rows, viewSchedule(one))
 			}
 			return out, err
 		})
@@ -196,8 +200,12 @@ func (s *server) registerSwitch(op huma.Operation, enabled bool) {
 // schedule is a schedule that the caller may see.
 func (s *server) schedule(ctx context.Context, who caller, id string) (schedules.Schedule, error) {
 	one, err := s.schedules.Get(ctx, who.Tenant, id)
-	if err == nil && !who.sees(one.Report, one.CreatedBy) {
-		return schedules.Schedule{}, refuse(codeNotFound, "no schedule "+id)
+	if err != nil {
+		return one, err
+	}
+	seen, err := s.sees(ctx, who, one.Report, one.Parameters)
+	if err == nil && !seen {
+		err = refuse(codeNotFound, "no schedule "+id)
 	}
 	return one, err
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail"
 	"github.com/countinghouse/countinghouse/internal/reporter/schedules"
@@ -134,8 +135,11 @@ func (a *App) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.people = a.control.People(ctx)
+	owners := &guard.Owners{Reports: reports, People: a.people, Keys: a.control.Store, Now: time.Now} // a key expires by the clock that Verify goes by
 	a.jobs, err = jobs.Start(ctx, a.cfg.Jobs, jobs.Parts{
 		Reports: reports, Control: a.control.Store, Mail: mail.New(a.cfg.Mail, metrics.EmailSend), Now: now, Runs: metrics.ReportRuns, Holder: holder,
+		Judge: owners.Judge,
 	}, a.log)
 	if err != nil {
 		return err
@@ -146,7 +150,6 @@ func (a *App) start(ctx context.Context) error {
 		key = make([]byte, 32)
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	}
-	a.people = a.control.People(ctx)
 	a.completeLog(background)
 	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
 	site := web.New(web.Parts{

@@ -1,12 +1,17 @@
-// Package guard keeps answers within the reach of the operator who asks. Pages and the API hold a context of For
-// around everything they ask, so both refuse the same questions.
+// Package guard keeps answers within the reach of who asks. Pages and the API hold a context of For around everything
+// they ask, so both refuse the same questions; what is made while nobody is signed in is judged by Owners.
 //
-// Guarantee: what is outside a viewer's reach is access.ErrOutside, whether it exists or not; what is within it but
-// not allowed by a role that holds there is access.ErrForbidden.
+// Guarantees:
+//
+//   - What is outside a viewer's reach is access.ErrOutside, whether it exists or not; what is within it but not allowed
+//     by a role that holds there is access.ErrForbidden.
+//   - A report job or schedule is there for whoever may have its report as a file (Sees), whoever made it.
+//   - What was asked for earlier is made with the rights that its owner has now.
 package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/countinghouse/countinghouse/internal/access"
@@ -40,4 +45,14 @@ func Job(ctx context.Context, reports *report.Reports, viewer *access.Viewer, na
 		q.Accounts = []string{root}
 	}
 	return Judge(ctx, reports, viewer, q)
+}
+
+// Sees reports whether the viewer may see, have and change a report job or schedule: whether it could be their own. One
+// that they may not see is not there for them, for whichever reason.
+func Sees(ctx context.Context, reports *report.Reports, viewer *access.Viewer, name string, values map[string]string) (bool, error) {
+	err := Job(ctx, reports, viewer, name, values)
+	if errors.Is(err, access.ErrOutside) || errors.Is(err, access.ErrForbidden) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,12 +15,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail"
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -77,6 +80,7 @@ func (d *Desk) Submit(ctx context.Context, tenant, who string, r Request) (Job, 
 		return Job{}, err
 	}
 	j := d.new(tenant, who, uuid.Must(uuid.NewV7()).String(), r)
+	j.Owner = who
 	waiting, err := d.jobs.Open(ctx, tenant)
 	if err != nil {
 		return Job{}, err
@@ -88,14 +92,43 @@ func (d *Desk) Submit(ctx context.Context, tenant, who string, r Request) (Job, 
 }
 
 // SubmitRun asks for a run of a schedule. Of all who ask for the same one, the first makes it; the others are
-// answered with control.ErrConflict. after is when its period is over.
-func (d *Desk) SubmitRun(ctx context.Context, tenant, schedule, run string, after time.Time, r Request) (Job, error) {
-	j := d.new(tenant, "schedule "+schedule, RunID(schedule, run), r)
-	j.Schedule, j.Run = schedule, run
+// answered with control.ErrConflict. after is when its period is over. One that the schedule's owner may not have any
+// more is there, and refused.
+func (d *Desk) SubmitRun(ctx context.Context, one *control.Schedule, run string, after time.Time, r Request) (Job, error) {
+	j := d.new(one.Tenant, "schedule "+one.ID, RunID(one.ID, run), r)
+	j.Schedule, j.Run, j.Owner = one.ID, run, OwnerOf(one)
 	if j.After.Before(after) {
 		j.After = after
 	}
-	return d.add(ctx, j, j.CreatedBy)
+	err := d.judge(ctx, &j)
+	var refused *guard.Refused
+	if errors.As(err, &refused) {
+		j.State, j.Error, j.EndedAt = control.JobRefused, refused.Reason, j.CreatedAt
+	} else if err != nil {
+		return Job{}, err
+	}
+	added, err := d.add(ctx, j, j.CreatedBy)
+	if err == nil && refused != nil {
+		d.runs("refused")
+		d.log.Warn("scheduled report refused", zap.String("job", j.ID), zap.String("reason", refused.Reason))
+	}
+	return added, err
+}
+
+// OwnerOf is with whose rights the runs of a schedule are made. One of an earlier release does not say who saved it last.
+func OwnerOf(one *control.Schedule) string { return cmp.Or(one.Owner, one.CreatedBy) }
+
+// judge asks whether the owner of a job may have it at this moment.
+func (d *Desk) judge(ctx context.Context, j *control.Job) error {
+	owner := cmp.Or(j.Owner, j.CreatedBy)
+	if j.Owner == "" && j.Schedule != "" { // of an earlier release
+		one, err := d.parts.Control.Schedule(ctx, j.Tenant, j.Schedule)
+		if err != nil && !errors.Is(err, control.ErrUnknownSchedule) {
+			return err
+		}
+		owner = OwnerOf(&one)
+	}
+	return d.parts.Judge(ctx, guard.Made{Tenant: j.Tenant, Owner: owner, Report: j.Report, Parameters: j.Parameters, Scheduled: j.Schedule != ""})
 }
 
 // RunID is the id of the job that is a run of a schedule.
@@ -338,14 +371,15 @@ func (d *Desk) Cancel(ctx context.Context, tenant, who, id string) (Job, error) 
 	})
 }
 
-// Regenerate makes the file of a job again that was removed, to the same bytes; a job that failed or was
-// cancelled is tried anew. Where there is nothing to do it changes nothing.
+// Regenerate makes the file of a job again that was removed, to the same bytes; a job that failed, was cancelled or
+// refused is tried anew, in the name of who asks for it. Where there is nothing to do it changes nothing.
 func (d *Desk) Regenerate(ctx context.Context, tenant, who, id string) (Job, error) {
 	return d.change(ctx, tenant, id, "regenerated", who, func(j *control.Job) (bool, error) {
 		if !j.State.Ended() || j.File != nil && j.File.Object != "" {
 			return false, nil
 		}
 		j.State, j.EndedAt, j.EndedBy, j.Runner, j.Tries, j.Error, j.Parameter = control.JobQueued, time.Time{}, "", "", 0, "", ""
+		j.Owner = who
 		return true, nil
 	})
 }

@@ -12,6 +12,8 @@
 //     A part of one is never seen under its name, nor sent.
 //   - The state of the log that a job is about is settled before its first row and kept with it. Its file may
 //     be removed, and made again to the same bytes; if they are not the same, the job says so.
+//   - A job is made, and sent, with the rights that its owner has at that moment. What they may not have any more is
+//     refused, with the reason: no file, no mail.
 //   - A mail is noted before and after it is sent. One that was perhaps sent is sent again under the same
 //     Message-ID, and marked as repeated.
 //
@@ -30,6 +32,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail"
 )
 
@@ -94,6 +97,9 @@ type Parts struct {
 	Now     func() time.Time
 	Runs    *prometheus.CounterVec // by result
 	Holder  string                 // names this reporter among the living
+	// Judge says whether the owner of a job may have it made now; *guard.Refused: not. It is asked when a run of a schedule
+	// is due, when a job is begun, before its file is named, and before mails are sent.
+	Judge func(context.Context, guard.Made) error
 }
 
 // Desk is where jobs are asked for and looked at, and the reporter's share in making them. Its methods may be

@@ -21,6 +21,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/localstack"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/reporttest"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail/mailtest"
@@ -44,6 +45,7 @@ type house struct {
 	log   *zap.Logger
 	n     int
 	ticks int
+	judge func(context.Context, guard.Made) error // as guard.Owners; open lets everybody
 }
 
 func open(t *testing.T, at string) *house {
@@ -55,6 +57,7 @@ func open(t *testing.T, at string) *house {
 	}
 	t.Cleanup(nats.Stop)
 	h := &house{T: t, nats: nats.URL(), log: zap.NewNop(), cfg: jobs.DefaultConfig(), post: mail.DefaultConfig()}
+	h.judge = func(context.Context, guard.Made) error { return nil }
 	if testing.Verbose() {
 		h.log = zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel))
 	}
@@ -134,6 +137,7 @@ func (h *house) reporter() *reporter {
 	r := &reporter{runs: counter("runs")}
 	r.Desk, err = jobs.Start(h.Context(), h.cfg, jobs.Parts{
 		Reports: report.New(h.world.W, h.now), Control: store, Mail: mail.New(h.post, counter("sent")), Now: h.now, Runs: r.runs, Holder: fmt.Sprint("reporter-", h.n),
+		Judge: func(ctx context.Context, m guard.Made) error { return h.judge(ctx, m) },
 	}, h.log)
 	if err != nil {
 		h.Fatal(err)

@@ -62,6 +62,9 @@ func reason(err error) string {
 // make writes the file of a job and its manifest under names that nobody else uses. The job's cut is settled
 // first, and written, so that every later try is about the same.
 func (d *Desk) make(ctx context.Context, j *control.Job, w *work) (*control.JobFile, *control.JobCut, error) {
+	if err := d.judge(ctx, j); err != nil {
+		return nil, nil, err
+	}
 	ctx = warehouse.Bounded(ctx, warehouse.Bounds{Time: d.cfg.Time})
 	q := report.Query{Tenant: j.Tenant, Report: j.Report, Values: j.Parameters, Version: j.Version, AsOf: directory.Latest, Export: j.Format != string(sheet.FormatJSON)}
 	if err := d.settleCut(ctx, j, q); err != nil {
@@ -110,6 +113,10 @@ func (d *Desk) make(ctx context.Context, j *control.Job, w *work) (*control.JobF
 	}
 	f.Manifest = manifest.Name
 	faultpoint.Hit("jobs/manifest-stored")
+	if err := d.judge(ctx, j); err != nil { // it may have taken an hour
+		d.drop(context.WithoutCancel(ctx), &f)
+		return nil, j.Cut, err
+	}
 	return &f, j.Cut, nil
 }
 

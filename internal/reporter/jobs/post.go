@@ -14,6 +14,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/reporter/mail"
 )
 
@@ -30,7 +31,7 @@ func mailTries(j *control.Job) int {
 
 // post sends the mails of a job that are still to be sent, each once this turn.
 func (d *Desk) post(ctx context.Context, j control.Job) {
-	letter, err := d.letter(ctx, &j)
+	letter, err := d.allowed(ctx, &j)
 	if err != nil {
 		if ctx.Err() != nil {
 			return // the reporter stops, or the job is another's: it was no try
@@ -58,7 +59,7 @@ func (d *Desk) post(ctx context.Context, j control.Job) {
 }
 
 // postOne sends one mail: noted before, noted after. false: the job is no longer this reporter's.
-func (d *Desk) postOne(ctx context.Context, j *control.Job, i int, letter mail.Letter) bool {
+func (d *Desk) postOne(ctx context.Context, j *control.Job, i int, letter *mail.Letter) bool {
 	m := &j.Mails[i]
 	m.Repeated = m.Repeated || m.State == control.MailSending
 	m.State, m.Tries, m.At = control.MailSending, m.Tries+1, d.now()
@@ -68,7 +69,7 @@ func (d *Desk) postOne(ctx context.Context, j *control.Job, i int, letter mail.L
 	faultpoint.Hit("jobs/mail-noted")
 	m = &j.Mails[i]
 	letter.ID, letter.To, letter.Repeated = m.MessageID, m.Recipient, m.Repeated
-	err := d.parts.Mail.Send(ctx, &letter)
+	err := d.parts.Mail.Send(ctx, letter)
 	faultpoint.Hit("jobs/mail-sent")
 	var refused *mail.Refused
 	change := "mail sent"
@@ -102,6 +103,14 @@ func (d *Desk) note(ctx context.Context, j *control.Job, change string) bool {
 	return true
 }
 
+// allowed is the letter of a job whose owner may still have it.
+func (d *Desk) allowed(ctx context.Context, j *control.Job) (*mail.Letter, error) {
+	if err := d.judge(ctx, j); err != nil {
+		return nil, err
+	}
+	return d.letter(ctx, j)
+}
+
 // undone notes that no mail of the job could be tried.
 func (d *Desk) undone(ctx context.Context, j *control.Job, err error) {
 	for i := range j.Mails {
@@ -112,7 +121,10 @@ func (d *Desk) undone(ctx context.Context, j *control.Job, err error) {
 		m.Repeated = m.Repeated || m.State == control.MailSending
 		m.State, m.Tries, m.At, m.Error = control.MailWaiting, m.Tries+1, d.now(), "the file could not be read: "+reason(err)
 		var bad *report.Error
-		if m.Tries >= d.parts.Mail.Config().Tries || errors.As(err, &bad) {
+		var refused *guard.Refused
+		if errors.As(err, &refused) {
+			m.State, m.Error = control.MailFailed, "not sent: "+refused.Reason
+		} else if m.Tries >= d.parts.Mail.Config().Tries || errors.As(err, &bad) {
 			m.State = control.MailFailed
 		}
 	}
@@ -124,15 +136,15 @@ func (d *Desk) undone(ctx context.Context, j *control.Job, err error) {
 
 // letter is what the recipients of a job get, but for whom it is to. The file is read to its end and compared
 // with its SHA-256 before any of it is sent.
-func (d *Desk) letter(ctx context.Context, j *control.Job) (mail.Letter, error) {
+func (d *Desk) letter(ctx context.Context, j *control.Job) (*mail.Letter, error) {
 	if err := fileOf(j); err != nil {
-		return mail.Letter{}, err
+		return nil, err
 	}
 	m, err := d.manifest(ctx, j)
 	if err != nil {
-		return mail.Letter{}, err
+		return nil, err
 	}
-	l := mail.Letter{
+	l := &mail.Letter{
 		Subject: "Usage report: " + j.Name, Title: j.Name, Description: j.Description, Chart: m.Chart, Link: d.parts.Mail.Link("/archive/" + j.ID),
 		Facts: []mail.Fact{{Label: "Report", Value: j.Report}},
 	}
@@ -164,7 +176,7 @@ func (d *Desk) letter(ctx context.Context, j *control.Job) (mail.Letter, error) 
 	}
 	content, err := d.content(ctx, j)
 	if err != nil {
-		return l, err
+		return nil, err
 	}
 	l.Note = "The file is attached. Its manifest, with the sums above, is kept with it."
 	l.File = &mail.File{Name: m.File, MediaType: sheet.Format(j.Format).MediaType(), Content: content}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 )
 
 // lookEvery is how long a turn that comes by the clock, such as another try, may be overlooked.
@@ -277,9 +278,13 @@ func (d *Desk) ended(ctx context.Context, j *control.Job, file *control.JobFile,
 	}
 	change, result := "done", "ok"
 	var bad *report.Error
+	var refused *guard.Refused
 	switch {
 	case errors.Is(context.Cause(ctx), errTaken):
 		return false
+	case errors.As(err, &refused):
+		change, result = "refused", "refused"
+		j.State, j.EndedAt, j.Runner, j.Error = control.JobRefused, now, "", refused.Reason
 	case err == nil:
 		j.State, j.File, j.EndedAt, j.Error, j.Parameter = control.JobDone, file, now, "", ""
 		if !j.Unsent() {

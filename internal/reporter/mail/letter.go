@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Letter is a report as its reader gets it.
+// Letter is a report as its reader gets it. One that goes to several is rendered once, and once more for those whom an
+// earlier try may have reached; it is not for concurrent use.
 type Letter struct {
 	ID      string // Message-ID
 	To      string
@@ -23,7 +24,13 @@ type Letter struct {
 	Note        string // about the file: attached, or why not
 	Repeated    bool   // an earlier try may have arrived
 	File        *File  // attached; nil: not
+
+	picture  []byte            // drawn already
+	rendered map[bool]rendered // by Repeated
 }
+
+// rendered is what all recipients get.
+type rendered struct{ text, html string }
 
 // Fact is a label and its value.
 type Fact struct{ Label, Value string }
@@ -48,10 +55,15 @@ type letterPage struct {
 
 // render is the letter as text, as HTML, and its picture, which the HTML shows.
 func (l *Letter) render() (text, html string, picture []byte, err error) {
+	if have, made := l.rendered[l.Repeated]; made {
+		return have.text, have.html, l.picture, nil
+	}
 	page := letterPage{Letter: l}
 	if l.Chart != nil && len(l.Chart.Bars) > 0 {
-		if picture, err = l.Chart.PNG(); err != nil {
-			return "", "", nil, fmt.Errorf("chart: %w", err)
+		if l.picture == nil {
+			if l.picture, err = l.Chart.PNG(); err != nil {
+				return "", "", nil, fmt.Errorf("chart: %w", err)
+			}
 		}
 		page.Bars, page.Picture = l.Chart.Bars, true
 	}
@@ -63,7 +75,11 @@ func (l *Letter) render() (text, html string, picture []byte, err error) {
 	if err := parsed.Execute(&b, page); err != nil {
 		return "", "", nil, fmt.Errorf("letter: %w", err)
 	}
-	return l.plain(), b.String(), picture, nil
+	if l.rendered == nil {
+		l.rendered = map[bool]rendered{}
+	}
+	l.rendered[l.Repeated] = rendered{l.plain(), b.String()}
+	return l.rendered[l.Repeated].text, l.rendered[l.Repeated].html, l.picture, nil
 }
 
 // plain is the letter without markup.

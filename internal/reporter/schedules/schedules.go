@@ -8,6 +8,8 @@
 //   - Runs that became due while a schedule was disabled, or before it was there, are not made up. After a time
 //     in which no reporter ran, exactly the run that was due last is made.
 //   - A run covers days that are over, and begins when everything recorded in them is counted.
+//   - A run is made with the rights that the schedule's owner, who saved it last, has at that moment. One that they may not
+//     have any more is there, refused, with the reason; the schedule stays, and whoever may saves it to take it over.
 //   - A wall clock that jumps back repeats nothing. One that jumps ahead makes runs early, which then wait for
 //     their days to be over by the clock of the log.
 package schedules
@@ -102,7 +104,7 @@ func (b *Book) Stop() {
 // Create makes a schedule.
 func (b *Book) Create(ctx context.Context, tenant, who string, spec Spec) (Schedule, error) {
 	now := b.now()
-	one := control.Schedule{Tenant: tenant, ID: uuid.Must(uuid.NewV7()).String(), CreatedAt: now, CreatedBy: who, Since: now, Enabled: !spec.Disabled}
+	one := control.Schedule{Tenant: tenant, ID: uuid.Must(uuid.NewV7()).String(), CreatedAt: now, CreatedBy: who, Since: now, Owner: who, Enabled: !spec.Disabled}
 	if err := b.shape(ctx, &one, spec); err != nil {
 		return Schedule{}, err
 	}
@@ -186,14 +188,14 @@ func (b *Book) change(ctx context.Context, tenant, who, id, change string, edit 
 	return Schedule{}, &report.Error{Code: jobs.CodeBusy, Detail: "others change schedule " + id + " all the time; ask again"}
 }
 
-// Replace makes a schedule what spec says. A change of its times counts from now: no run of before is made up.
+// Replace makes a schedule what spec says, and who does it its owner. A change of its times counts from now: no run of before is made up.
 func (b *Book) Replace(ctx context.Context, tenant, who, id string, spec Spec) (Schedule, error) {
 	return b.change(ctx, tenant, who, id, "replaced", func(one *control.Schedule) (bool, error) {
 		before := *one
 		if err := b.shape(ctx, one, spec); err != nil {
 			return false, err
 		}
-		one.Enabled = !spec.Disabled
+		one.Owner, one.Enabled = who, !spec.Disabled
 		if one.Enabled && (!before.Enabled || before.Recurrence != one.Recurrence || before.Weekday != one.Weekday || before.MonthDay != one.MonthDay ||
 			before.At != one.At || before.Zone != one.Zone) {
 			one.Since = b.now()

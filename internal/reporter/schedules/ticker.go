@@ -131,6 +131,6 @@ func (b *Book) submit(ctx context.Context, one *control.Schedule, rule Rule, run
 	if err != nil {
 		return err
 	}
-	_, err = b.desk.SubmitRun(ctx, one.Tenant, one.ID, run.Name, periodOf(rule.Every, run).to, request)
+	_, err = b.desk.SubmitRun(ctx, one, run.Name, periodOf(rule.Every, run).to, request)
 	return err
 }

@@ -91,12 +91,12 @@ func (s *Service) check(r *http.Request, login, password string) (o control.Oper
 	if len(login) > 128 || len(password) > 1024 {
 		return o, 0, control.ErrSignIn
 	}
-	if wait := s.brake.try(login, address); wait > 0 {
+	if wait := s.brake.try(r.Context(), login, address); wait > 0 {
 		return o, wait, control.ErrSignIn
 	}
 	o, err = s.people.CheckPassword(r.Context(), login, password)
 	if err == nil {
-		s.brake.succeeded(login, address)
+		s.brake.succeeded(r.Context(), login, address)
 		return o, 0, nil
 	}
 	if errors.Is(err, control.ErrSignIn) && o.Tenant != "" { // how often is bounded by the brake

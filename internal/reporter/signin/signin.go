@@ -8,8 +8,8 @@
 //     with the prefix __Host-.
 //   - A request that changes something comes from a page of this site and carries the token of its session, or is
 //     refused (Protect, and FromAPI for the API).
-//   - Guessing is slowed down per login and per address, whether the login exists or not, and takes as long for one
-//     as for the other.
+//   - Guessing is slowed down per login and per address, by all reporters together, whether the login exists or not, and
+//     takes as long for one as for the other.
 //   - No password, token, code or claim is logged.
 package signin
 
@@ -96,7 +96,7 @@ type Service struct {
 func New(cfg Config, people *control.People, store *control.Store, key []byte, log *zap.Logger) *Service {
 	s := &Service{
 		cfg: cfg, people: people, store: store, log: log, now: time.Now,
-		brake: newBrake(cfg.Failures, time.Now), cross: http.NewCrossOriginProtection(), flowKey: flowKey(key),
+		brake: newBrake(cfg.Failures, time.Now, store.Guesses(), log), cross: http.NewCrossOriginProtection(), flowKey: flowKey(key),
 	}
 	if cfg.BaseURL != "" {
 		_ = s.cross.AddTrustedOrigin(strings.TrimSuffix(cfg.BaseURL, "/")) // checked by Validate

@@ -42,19 +42,28 @@ func (s *Site) mayHaveMade(v *visit, name string, parameters map[string]string) 
 	return guard.Job(v.Context(), s.Reports, v.viewer, name, parameters)
 }
 
-// within drops what the viewer may not have from a list.
+// within drops what the viewer may not see from a list.
 func within[T any](s *Site, v *visit, all []T, of func(*T) (string, map[string]string)) ([]T, error) {
 	kept := all[:0]
 	for i := range all {
 		name, parameters := of(&all[i])
-		switch err := s.mayHaveMade(v, name, parameters); {
+		switch err := s.seen(v, name, parameters); {
 		case err == nil:
 			kept = append(kept, all[i])
-		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrForbidden):
+		case !errors.Is(err, ErrNotFound):
 			return nil, err
 		}
 	}
 	return kept, nil
+}
+
+// seen is ErrNotFound for a job or schedule that the viewer may not see.
+func (s *Site) seen(v *visit, name string, parameters map[string]string) error {
+	ok, err := guard.Sees(v.Context(), s.Reports, v.viewer, name, parameters)
+	if err == nil && !ok {
+		err = ErrNotFound
+	}
+	return err
 }
 
 type archiveView struct {
@@ -66,7 +75,7 @@ type archiveView struct {
 }
 
 func archiveStates() []tab {
-	return []tab{{"All", "", false}, {"Being made", "running", false}, {"Done", "done", false}, {"Failed", "failed", false}, {"Cancelled", "cancelled", false}}
+	return []tab{{"All", "", false}, {"Being made", "running", false}, {"Done", "done", false}, {"Failed", "failed", false}, {"Cancelled", "cancelled", false}, {"Refused", "refused", false}}
 }
 
 func (s *Site) archive(v *visit) (templ.Component, error) {
@@ -134,7 +143,7 @@ func jobTone(state control.JobState) string {
 	switch state {
 	case control.JobDone:
 		return "good"
-	case control.JobFailed:
+	case control.JobFailed, control.JobRefused:
 		return "bad"
 	case control.JobRunning, control.JobQueued:
 		return "accent"
@@ -159,7 +168,7 @@ func (s *Site) job(v *visit) (jobs.Job, error) {
 		return j, err
 	}
 	v.title, v.crumbs = j.Name, []crumb{{"Report Archive", "/archive"}}
-	return j, s.mayHaveMade(v, j.Report, j.Parameters)
+	return j, s.seen(v, j.Report, j.Parameters)
 }
 
 type jobView struct {
@@ -206,6 +215,9 @@ func jobFacts(j *jobs.Job) []fact {
 	}
 	add("Description", j.Description)
 	add("Asked for", minute(j.CreatedAt)+" by "+j.CreatedBy)
+	if j.Owner != j.CreatedBy {
+		add("Made in the name of", j.Owner)
+	}
 	for _, name := range slices.Sorted(maps.Keys(j.Parameters)) {
 		value := j.Parameters[name]
 		if name == "tenants" {

@@ -132,13 +132,16 @@ func (s *Site) jobsCaution(ctx context.Context, v *visit) ([]caution, error) {
 		return nil, nil
 	}
 	jobs, err := s.Jobs.List(ctx, v.viewer.Tenant)
-	failed, unsent, since := 0, 0, v.now.AddDate(0, 0, -lettersDays)
+	failed, refused, unsent, since := 0, 0, 0, v.now.AddDate(0, 0, -lettersDays)
 	for i := range jobs {
 		if jobs[i].CreatedAt.Before(since) {
 			continue
 		}
-		if jobs[i].State == control.JobFailed {
+		switch jobs[i].State {
+		case control.JobFailed:
 			failed++
+		case control.JobRefused:
+			refused++
 		}
 		for _, m := range jobs[i].Mails {
 			if m.State == control.MailFailed {
@@ -149,6 +152,9 @@ func (s *Site) jobsCaution(ctx context.Context, v *visit) ([]caution, error) {
 	var all []caution
 	if failed > 0 {
 		all = append(all, caution{"warn", plural(failed, "report") + " of the last seven days failed.", "", "/archive?state=failed", "See why"})
+	}
+	if refused > 0 {
+		all = append(all, caution{"warn", plural(refused, "report") + " of the last seven days refused: the owner may not have it any more.", "", "/archive?state=refused", "See why"})
 	}
 	if unsent > 0 {
 		all = append(all, caution{"warn", plural(unsent, "mail") + " of the last seven days could not be sent.", "", "/archive", "See which"})

@@ -231,7 +231,7 @@ func (s *Site) theSchedule(v *visit) (schedules.Schedule, error) {
 		return one, err
 	}
 	v.crumbs = []crumb{{"Scheduled Reports", "/schedules"}}
-	return one, s.mayHaveMade(v, one.Report, one.Parameters)
+	return one, s.seen(v, one.Report, one.Parameters)
 }
 
 func (s *Site) schedule(v *visit) (templ.Component, error) {
@@ -280,7 +280,10 @@ func (s *Site) scheduleShown(v *visit, one schedules.Schedule, f *form) (templ.C
 	if v.viewer.May(access.Schedules, access.Remove) {
 		v.actions = append(v.actions, action{title: "Delete", href: "/schedules/" + one.ID + "/delete"})
 	}
-	v.lead = nextText(one)
+	v.lead = nextText(one) + " It is made with the rights of " + jobs.OwnerOf(&one.Schedule) + ", who saved it last."
+	if len(runs) > 0 && runs[0].State == control.JobRefused {
+		v.lead += " The last run was refused: " + runs[0].Error + ". Who may have the report saves the schedule to take it over."
+	}
 	return s.scheduleForm(v, view)
 }
 
