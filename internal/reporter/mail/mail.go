@@ -194,8 +194,13 @@ func (s *Sender) deliver(ctx context.Context, msg *gomail.Msg) error {
 		return nil // whatever went wrong when saying goodbye
 	}
 	var fault *gomail.SendError
-	if !errors.As(err, &fault) {
-		return fmt.Errorf("mail server %s: %w", s.cfg.Host, err) // not even asked
+	if !errors.As(err, &fault) { // not even asked
+		err = fmt.Errorf("mail server %s: %w", s.cfg.Host, err)
+		var reply *textproto.Error
+		if errors.As(err, &reply) && reply.Code >= 500 {
+			return &Refused{Code: reply.Code, Err: err} // such as a wrong password, which trying again makes no better
+		}
+		return err
 	}
 	switch code := replyOf(err, fault); {
 	case code >= 500:
@@ -248,9 +253,18 @@ func (s *Sender) client(ctx context.Context) (*gomail.Client, error) {
 		options = append(options, gomail.WithSSL())
 	}
 	if s.cfg.User != "" {
-		options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(s.cfg.User), gomail.WithPassword(s.cfg.Password))
+		options = append(options, gomail.WithOpportunisticSMTPAuth(proofs()...), gomail.WithUsername(s.cfg.User), gomail.WithPassword(s.cfg.Password))
 	}
 	return gomail.NewClient(s.cfg.Host, options...)
+}
+
+// proofs are the ways to prove a password, the best first. The library's own choice leaves the last two out over a
+// connection that was made for it, as it does not see that it is encrypted; Validate makes sure that it is.
+func proofs() []gomail.SMTPAuthType {
+	return []gomail.SMTPAuthType{
+		gomail.SMTPAuthSCRAMSHA256PLUS, gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1PLUS, gomail.SMTPAuthSCRAMSHA1, gomail.SMTPAuthCramMD5,
+		gomail.SMTPAuthPlain, gomail.SMTPAuthLogin,
+	}
 }
 
 // Recipients takes a list of addresses apart, each element of which may be several separated by commas.

@@ -154,7 +154,7 @@ func (s *Site) jobsCaution(ctx context.Context, v *visit) ([]caution, error) {
 		all = append(all, caution{"warn", plural(failed, "report") + " of the last seven days failed.", "", "/archive?state=failed", "See why"})
 	}
 	if refused > 0 {
-		all = append(all, caution{"warn", plural(refused, "report") + " of the last seven days refused: the owner may not have it any more.", "", "/archive?state=refused", "See why"})
+		all = append(all, caution{"warn", plural(refused, "report") + " of the last seven days could not be made: the owner may not have it any more.", "", "/archive?state=refused", "See why"})
 	}
 	if unsent > 0 {
 		all = append(all, caution{"warn", plural(unsent, "mail") + " of the last seven days could not be sent.", "", "/archive", "See which"})

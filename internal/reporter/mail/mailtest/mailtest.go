@@ -3,11 +3,23 @@
 package mailtest
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
+	"log"
+	"math/big"
 	"net"
+	"os"
 	"sync"
+	"time"
 
+	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 )
 
@@ -32,8 +44,37 @@ type Mail struct {
 	Said bool // the client was told
 }
 
+// Config is how the server is reached.
+type Config struct {
+	Certificate *tls.Certificate // nil: no TLS at all
+	Implicit    bool             // TLS from the first byte; otherwise STARTTLS is offered
+	User        string           // mails are taken from nobody else; "": from everybody
+	Password    string
+}
+
+// Certify makes a certificate for 127.0.0.1, and writes it, who signed it being itself, into a file.
+func Certify(file string) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	body := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mail server of a test"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, body, body, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, os.WriteFile(file, text, 0o600)
+}
+
 // Server is a running mail server.
 type Server struct {
+	cfg    Config
 	server *smtp.Server
 	listen net.Listener
 	served chan struct{}
@@ -44,14 +85,25 @@ type Server struct {
 	hangs chan struct{}
 }
 
-// Start listens on loopback.
-func Start() (*Server, error) {
-	s := &Server{served: make(chan struct{}), hangs: make(chan struct{})}
+// Start listens on loopback, in the clear, for everybody.
+func Start() (*Server, error) { return StartAs(Config{}) }
+
+// StartAs listens on loopback.
+func StartAs(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg, served: make(chan struct{}), hangs: make(chan struct{})}
 	s.server = smtp.NewServer(s)
-	s.server.Domain, s.server.EnableSMTPUTF8 = "localhost", true
+	s.server.Domain, s.server.EnableSMTPUTF8, s.server.ErrorLog = "localhost", true, log.New(io.Discard, "", 0)
 	var err error
 	if s.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
+	}
+	if cfg.Certificate != nil {
+		secure := &tls.Config{Certificates: []tls.Certificate{*cfg.Certificate}, MinVersion: tls.VersionTLS12}
+		if cfg.Implicit {
+			s.listen = tls.NewListener(s.listen, secure)
+		} else {
+			s.server.TLSConfig = secure
+		}
 	}
 	go func() {
 		defer close(s.served)
@@ -105,12 +157,34 @@ type session struct {
 	server *Server
 	conn   *smtp.Conn
 	act    Act
+	known  bool // proved to be the user
 	from   string
 	to     []string
 }
 
+// AuthMechanisms are those that the server offers.
+func (s *session) AuthMechanisms() []string {
+	if s.server.cfg.User == "" {
+		return nil
+	}
+	return []string{sasl.Plain}
+}
+
+// Auth takes the user's password.
+func (s *session) Auth(string) (sasl.Server, error) {
+	return sasl.NewPlainServer(func(_, user, password string) error {
+		if s.known = user == s.server.cfg.User && password == s.server.cfg.Password; !s.known {
+			return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: "wrong user or password"}
+		}
+		return nil
+	}), nil
+}
+
 // Mail begins a mail.
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
+	if s.server.cfg.User != "" && !s.known {
+		return smtp.ErrAuthRequired
+	}
 	s.from, s.to, s.act = from, nil, s.server.next()
 	return nil
 }
