@@ -47,7 +47,7 @@ func (h *house) members(t *testing.T) (sent int) {
 			continue
 		}
 		for _, member := range []string{"closed", "price", "revision", "system", "created_by"} {
-			about := h.things("acme", "A-2", 10_000+100*n+sent)
+			about := h.things("acme", "A-2", op.path, 10_000+100*n+sent)
 			about.job = schedule.ID
 			path, body := op.request(about)
 			body = strings.Replace(body+"{}", "{}", "", 1)
