@@ -203,6 +203,27 @@ func rapidUsage(t *testing.T, b bench, tenant string, h *history, seed int) {
 		if want := h.usage(q); !slices.Equal(got, want) {
 			t.Fatalf("%+v:\n got %q\nwant %q", q, got, want)
 		}
+		if a := u.Meter.Aggregation; a == "sum" || a == "count" {
+			checkSums(t, b, q, u)
+		}
+	}
+}
+
+// checkSums: a meter asked about with others is what it is alone.
+func checkSums(t *testing.T, b bench, q report.UsageQuery, alone *report.Usage) {
+	t.Helper()
+	together := []string{q.Meter}
+	for _, other := range []string{"tokens", "sms_credits", "nobody's"} {
+		if other != q.Meter {
+			together = append(together, other)
+		}
+	}
+	all, err := b.reports.SumsUsage(t.Context(), q, together)
+	if err != nil {
+		t.Fatalf("%+v: %v", q, err)
+	}
+	if got, want := fmt.Sprint(all[q.Meter].Rows), fmt.Sprint(alone.Rows); got != want {
+		t.Fatalf("%+v with %v:\n got %s\nwant %s", q, together, got, want)
 	}
 }
 
