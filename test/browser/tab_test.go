@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
@@ -212,4 +213,10 @@ func session(t *testing.T) *http.Client {
 func (b *tab) press(keys string) {
 	b.Helper()
 	b.do(chromedp.KeyEvent(keys))
+}
+
+// quoted is a text as a script has it.
+func quoted(text string) string {
+	b, _ := json.Marshal(text) // a text: never fails
+	return string(b)
 }

@@ -1,11 +1,14 @@
 package web
 
 import (
+	"encoding/json"
 	"math/big"
 	"strconv"
 	"strings"
 
 	"github.com/a-h/templ"
+
+	"github.com/countinghouse/countinghouse/internal/report"
 )
 
 // chart is a series of exact decimals over labels, drawn on the server. Heights are worked out in integers:
@@ -20,6 +23,11 @@ type chart struct {
 	before string   // what past is called
 	hrefs  []string // where a bar leads; may be empty
 	line   bool     // drawn as a line: zeros are points of it
+
+	// For the drawing that scripts make of it.
+	names  []string         // of the points, in full; empty: the labels
+	starts []report.Instant // of the points, and the end of the last; empty: the period cannot be narrowed
+	narrow string           // the address that from and to are added to
 }
 
 // Sizes of the drawing in its own units, which the browser scales.
@@ -114,6 +122,11 @@ func short(n *big.Int, scale int) string {
 func (c chart) draw() drawing {
 	numbers, scale := scaled(c.values, c.past)
 	now, past := numbers[0], numbers[1]
+	for i, text := range c.values {
+		if text == "" {
+			now[i] = nil
+		}
+	}
 	most, least := new(big.Int), new(big.Int)
 	for _, list := range numbers {
 		for _, n := range list {
@@ -203,6 +216,34 @@ func (c chart) attributes() templ.Attributes {
 		return templ.Attributes{"aria-hidden": "true"}
 	}
 	return templ.Attributes{"role": "img", "aria-label": c.says()}
+}
+
+// script is the chart for the script that draws it anew: the same texts, so that it says the same numbers.
+func (c chart) script() string {
+	one := struct {
+		Title  string   `json:"title"`
+		Unit   string   `json:"unit"`
+		Line   bool     `json:"line"`
+		Labels []string `json:"labels"`
+		Names  []string `json:"names"`
+		Values []string `json:"values"`
+		Past   []string `json:"past,omitempty"`
+		Now    string   `json:"now,omitempty"`
+		Before string   `json:"before,omitempty"`
+		Starts []int64  `json:"starts,omitempty"` // Unix seconds
+		Narrow string   `json:"narrow,omitempty"`
+	}{Title: c.title, Unit: c.unit, Line: c.line, Labels: c.labels, Names: c.names, Values: c.values, Past: c.past, Now: c.now, Before: c.before}
+	if len(c.names) == 0 {
+		one.Names = c.labels
+	}
+	if len(c.starts) == len(c.labels)+1 {
+		one.Narrow = c.narrow
+		for _, at := range c.starts {
+			one.Starts = append(one.Starts, int64(at)/1000)
+		}
+	}
+	b, _ := json.Marshal(one) // texts and numbers: never fails
+	return string(b)
 }
 
 func asLine(c chart) chart { c.line = true; return c }

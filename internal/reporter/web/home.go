@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 
@@ -84,19 +85,14 @@ func (s *Site) homeUsage(v *visit, view *homeView) error {
 	}
 	meters = slices.DeleteFunc(meters, func(one report.MeterInfo) bool { return one.Events == 0 })
 	meters = meters[:min(len(meters), homeMeters)]
-	days := make([]course, len(meters))
-	var asking sync.WaitGroup
-	for i, one := range meters {
-		asking.Go(func() { days[i] = s.course(v, one, m, accounts, int64(view.until)) })
+	days, err := s.courses(v, meters, m, accounts, int64(view.until))
+	if err != nil {
+		return err
 	}
-	asking.Wait()
 	for i, c := range days {
-		if c.err != nil {
-			return c.err
-		}
 		view.tiles = append(view.tiles, c.tile(meters[i].Meter, m))
 		if view.chart == nil && len(c.now) > 0 {
-			view.chart = c.chart(meters[i].Meter, m)
+			view.chart, v.charts = c.chart(meters[i].Meter, m), true
 		}
 	}
 	return nil
@@ -106,50 +102,57 @@ func (s *Site) homeUsage(v *visit, view *homeView) error {
 type course struct {
 	now, past []string // by day; empty where days do not add up
 	sum, then string   // this month so far, and the last at the same point
-	err       error
 }
 
-// course asks for the days of both months. The last day of this month ends at the hour, and so does the same
-// day of the month before, so that equal stretches are compared.
-func (s *Site) course(v *visit, meter report.MeterInfo, m usage.Month, accounts []string, until int64) course {
+// courses asks for both months of meters. The last day of this month ends at the hour, and so does the same day of the
+// month before, so that equal stretches are compared. All meters whose days add up are one question a month; each of
+// the others is one of its own.
+func (s *Site) courses(v *visit, meters []report.MeterInfo, m usage.Month, accounts []string, until int64) ([]course, error) {
 	q := report.UsageQuery{
-		Tenant: v.viewer.Tenant, Meter: meter.Name, Accounts: accounts, AsOf: directory.Latest, Window: "total",
+		Tenant: v.viewer.Tenant, Accounts: accounts, AsOf: directory.Latest, Window: "day",
 		From: m.Start().Millis(), To: max(until, m.Start().Millis()+hourMillis),
 	}
 	before := q
 	before.From, before.To = m.Prev().Start().Millis(), min(m.Prev().Start().Millis()+q.To-q.From, m.Start().Millis())
-	var c course
-	if adds(meter.Meter) {
-		q.Window, before.Window = "day", "day"
-		if c.now, c.err = s.days(v, q); c.err == nil {
-			c.past, c.err = s.days(v, before)
+	all := make([]course, len(meters))
+	var adding []string
+	var asking sync.WaitGroup
+	failed := make([]error, 2*len(meters)+2)
+	for i, one := range meters {
+		if adds(one.Meter) {
+			adding = append(adding, one.Name)
+			continue
 		}
-		c.sum, c.then = sumOf(c.now), sumOf(c.past)
-		return c
+		asking.Go(func() { all[i].sum, failed[2*i] = s.total(v, one.Name, q) })
+		asking.Go(func() { all[i].then, failed[2*i+1] = s.total(v, one.Name, before) })
 	}
-	if c.sum, c.err = s.total(v, q); c.err == nil {
-		c.then, c.err = s.total(v, before)
-	}
-	return c
-}
-
-// days are a meter's quantities by day.
-func (s *Site) days(v *visit, q report.UsageQuery) ([]string, error) {
-	u, err := s.Reports.MeterUsage(v.Context(), q)
-	if err != nil {
+	var now, past map[string]*report.Usage
+	asking.Go(func() { now, failed[2*len(meters)] = s.Reports.SumsUsage(v.Context(), q, adding) })
+	asking.Go(func() { past, failed[2*len(meters)+1] = s.Reports.SumsUsage(v.Context(), before, adding) })
+	asking.Wait()
+	if err := cmp.Or(failed...); err != nil {
 		return nil, err
 	}
-	days := make([]string, (q.To-q.From+dayMillis-1)/dayMillis)
-	for i := range days {
-		days[i] = "0"
+	for i, one := range meters {
+		if c := &all[i]; adds(one.Meter) {
+			c.now, c.past = daysOf(q, now[one.Name]), daysOf(before, past[one.Name])
+			c.sum, c.then = sumOf(c.now), sumOf(c.past)
+		}
 	}
+	return all, nil
+}
+
+// daysOf are a meter's quantities by day.
+func daysOf(q report.UsageQuery, u *report.Usage) []string {
+	days := slices.Repeat([]string{"0"}, int((q.To-q.From+dayMillis-1)/dayMillis))
 	for _, r := range u.Rows {
 		days[(int64(r.Start)-q.From)/dayMillis] = r.Quantity
 	}
-	return days, nil
+	return days
 }
 
-func (s *Site) total(v *visit, q report.UsageQuery) (string, error) {
+func (s *Site) total(v *visit, meter string, q report.UsageQuery) (string, error) {
+	q.Meter, q.Window = meter, "total"
 	u, err := s.Reports.MeterUsage(v.Context(), q)
 	if err != nil || len(u.Rows) == 0 {
 		return "0", err
@@ -169,9 +172,13 @@ func (c course) tile(meter directory.Meter, m usage.Month) tile {
 // chart shows the running totals: the question of the first page is where this month is heading.
 func (c course) chart(meter directory.Meter, m usage.Month) *chart {
 	one := chart{title: meterTitle(meter) + ", running total of the month", unit: meter.Unit, now: monthTitle(m.String()), before: monthTitle(m.Prev().String()) + " to the same point"}
+	day := m.Start().Time()
 	for i := range max(len(c.now), len(c.past)) {
-		one.labels = append(one.labels, whole(i+1))
+		one.labels, one.names, one.starts = append(one.labels, whole(i+1)), append(one.names, day.Format("Mon 2 Jan 2006")), append(one.starts, report.Instant(day.UnixMilli()))
+		day = day.AddDate(0, 0, 1)
 	}
+	one.starts = append(one.starts, report.Instant(day.UnixMilli()))
+	one.narrow = href("/usage", "meter", meter.Name, "month", chosenPeriod)
 	one.values, one.past = running(c.now), running(c.past)
 	return &one
 }

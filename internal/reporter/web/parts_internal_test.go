@@ -2,6 +2,8 @@ package web
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -110,6 +112,24 @@ func TestMarks(t *testing.T) {
 	for _, bad := range []string{"", "1.2.3", "a.1.2.3", "1.70000.2.3", "1.2.3.-4", "1.2.3.4.5"} {
 		if _, err := parseMark(bad); err == nil {
 			t.Errorf("%q is taken for a place", bad)
+		}
+	}
+}
+
+// TestVendored holds what others wrote to what npm has of that version: the checksums are of the files in the package
+// whose integrity the registry publishes.
+func TestVendored(t *testing.T) {
+	for name, want := range map[string]string{ // uplot-1.6.32.tgz, sha512-KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==
+		"static/uplot/uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+		"static/uplot/uPlot.min.css":     "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+		"static/uplot/LICENSE":           "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+	} {
+		content, err := assets.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%x", sha256.Sum256(content)); got != want {
+			t.Errorf("%s has checksum %s, want %s", name, got, want)
 		}
 	}
 }

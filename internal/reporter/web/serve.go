@@ -1,12 +1,8 @@
 package web
 
 import (
-	"crypto/sha256"
 	"crypto/subtle"
-	"embed"
-	"encoding/hex"
 	"errors"
-	"io/fs"
 	"net/http"
 	"net/url"
 
@@ -20,22 +16,12 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-//go:embed static
-var assets embed.FS
-
 // policy lets a page load what this server embeds, and nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 func (s *Site) static() {
-	files := http.FileServerFS(assets)
-	s.mux.HandleFunc("GET /static/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("v") == s.edition {
-			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-		}
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		files.ServeHTTP(w, r)
-	})
+	s.mux.HandleFunc("GET /static/", s.serveAsset)
 	s.mux.HandleFunc("POST /theme", s.theme)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if viewer, _ := s.SignIn.Viewer(r); viewer == nil {
@@ -44,20 +30,6 @@ func (s *Site) static() {
 		}
 		s.render(w, r, http.StatusNotFound, "Not found", message("There is nothing at this address, or nothing you may see."))
 	})
-}
-
-// edition names the content of the assets: their addresses carry it, so that a browser keeps them until they change.
-func edition() string {
-	sum := sha256.New()
-	_ = fs.WalkDir(assets, ".", func(path string, entry fs.DirEntry, err error) error { // embedded: cannot fail
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		content, err := assets.ReadFile(path)
-		_, _ = sum.Write(content)
-		return err
-	})
-	return hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 func toSignIn(w http.ResponseWriter, r *http.Request) {
@@ -172,7 +144,7 @@ func (s *Site) show(v *visit, body templ.Component) {
 		s.write(v.w, v.Request, body)
 		return
 	}
-	around := surroundings{edition: s.edition, title: v.title, theme: themeOf(v.Request), visit: v, menu: menuOf(v.viewer, v.URL.Path), fresh: s.freshLine(v)}
+	around := surroundings{edition: s.edition, charts: v.charts, title: v.title, theme: themeOf(v.Request), visit: v, menu: menuOf(v.viewer, v.URL.Path), fresh: s.freshLine(v)}
 	around.tone, around.flash = v.flashed()
 	v.w.WriteHeader(status)
 	s.write(v.w, v.Request, frame(around, body))

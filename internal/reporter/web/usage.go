@@ -22,7 +22,6 @@ func usagePages() []page {
 }
 
 const (
-	yearPeriod  = "12-months"
 	usageRows   = 20_000 // rows of an answer that a page adds up
 	belowMost   = 200    // accounts of a drill-down that are listed
 	groupsMost  = 200
@@ -54,6 +53,7 @@ type usageAsk struct {
 	account string
 	inside  []report.AccountInfo // the account looked at and all below it, or all within reach
 	whole   bool                 // of the whole tenant
+	now     int64                // Unix ms
 }
 
 func (s *Site) usage(v *visit) (templ.Component, error) {
@@ -65,13 +65,17 @@ func (s *Site) usage(v *visit) (templ.Component, error) {
 		return nothing(empty{text: "No meter was used or defined yet. A meter appears with its first event.", do: "How to send events", href: "/api/v1/docs"}), nil
 	}
 	v.title = meterTitle(ask.meter.Meter)
-	v.crumbs = []crumb{{"Usage", "/usage"}}
+	v.crumbs, v.charts = []crumb{{"Usage", "/usage"}}, true
+	if ask.period == chosenPeriod {
+		v.lead = spanTitle(ask.From, ask.To) + ", UTC."
+	}
 	series, err := s.Reports.MeterUsage(v.Context(), ask.UsageQuery)
 	if err != nil {
 		view.notice = s.trouble(v, err)
 		return usageBody(view), nil
 	}
 	view.show(ask, series)
+	view.chart.narrow = v.with("month", chosenPeriod, "window", "", "from", "", "to", "")
 	if err := s.usageBelow(v, ask, view); err != nil {
 		view.notice = s.trouble(v, err)
 	}
@@ -95,28 +99,15 @@ func (s *Site) usageAsk(v *visit) (*usageAsk, *usageView, error) {
 			return nil, nil, err
 		}
 	}
-	ask := &usageAsk{account: v.query("account"), period: v.queryOr("month", v.thisMonth().String()), group: v.query("group"), inside: inside, whole: within == nil}
-	m := v.thisMonth()
-	if ask.period != yearPeriod {
-		if m, err = parseMonth(ask.period); err != nil {
-			return nil, nil, err
-		}
-		ask.month = m.String()
+	ask := &usageAsk{account: v.query("account"), period: v.query("month"), group: v.query("group"), inside: inside, whole: within == nil, now: v.now.UnixMilli()}
+	ask.UsageQuery = report.UsageQuery{Tenant: v.viewer.Tenant, Accounts: within, AsOf: directory.Latest, RowsMax: usageRows}
+	m, err := ask.span(v)
+	if err != nil {
+		return nil, nil, err
 	}
 	meters, err := s.Reports.Meters(v.Context(), v.viewer.Tenant, m, within)
 	if err != nil {
 		return nil, nil, err
-	}
-	ask.UsageQuery = report.UsageQuery{
-		Tenant: v.viewer.Tenant, Accounts: within, AsOf: directory.Latest, Window: v.queryOr("window", "day"), RowsMax: usageRows,
-		From: m.Start().Millis(), To: m.End().Millis(),
-	}
-	if ask.month == "" {
-		for range 11 {
-			m = m.Prev()
-		}
-		ask.From = m.Start().Millis()
-		ask.Window = "month"
 	}
 	if err := ask.narrow(); err != nil {
 		return nil, nil, err
@@ -165,6 +156,9 @@ func usageForm(v *visit, ask *usageAsk, meters []report.MeterInfo) *usageView {
 	if ask.month != "" && !slices.ContainsFunc(months, func(o option) bool { return o.value == ask.month }) {
 		months = append(months, option{ask.month, monthTitle(ask.month)})
 	}
+	if ask.period == chosenPeriod {
+		months = append(months, option{chosenPeriod, spanTitle(ask.From, ask.To)})
+	}
 	by := []option{{"", "Accounts only"}, {"plan", "Plan"}, {"region", "Region"}, {"platform", "Platform"}, {"trial", "Trial"}, {"consumer_id", "Consumer"}, {"item", "Item"}}
 	view := &usageView{fields: []field{
 		f.choice("meter", "Meter", names), f.choice("month", "Period", months),
@@ -172,6 +166,9 @@ func usageForm(v *visit, ask *usageAsk, meters []report.MeterInfo) *usageView {
 	}}
 	if ask.account != "" {
 		view.keep = []option{{"account", ask.account}}
+	}
+	if ask.period == chosenPeriod {
+		view.keep = append(view.keep, option{"from", report.Instant(ask.From).String()}, option{"to", report.Instant(ask.To).String()})
 	}
 	view.path = accountCrumbs(v, ask)
 	query := url.Values{"from": {report.Instant(ask.From).String()}, "to": {report.Instant(ask.To).String()}, "window": {ask.Window}, "format": {"csv"}}
@@ -220,14 +217,19 @@ func (view *usageView) show(ask *usageAsk, u *report.Usage) {
 	}
 	for start := range windowsOf(ask) {
 		r, ok := byStart[start]
-		label := windowLabel(ask.Window, start)
+		label, name := windowLabel(ask.Window, start), windowName(ask.Window, start)
 		value := "0"
+		if int64(start) > ask.now { // nobody knows yet
+			value = ""
+		}
 		if ok {
 			value = r.Quantity
-			view.series.rows = append(view.series.rows, row{txt(windowName(ask.Window, start)), txt(r.Quantity), txt(whole(r.Events))})
+			view.series.rows = append(view.series.rows, row{txt(name), txt(r.Quantity), txt(whole(r.Events))})
 		}
 		view.chart.labels, view.chart.values = append(view.chart.labels, label), append(view.chart.values, value)
+		view.chart.names, view.chart.starts = append(view.chart.names, name), append(view.chart.starts, start)
 	}
+	view.chart.starts = append(view.chart.starts, report.Instant(ask.To))
 	if adds(u.Meter) {
 		total := sumOf(quantities)
 		view.series.foot = []row{{txt("Total"), txt(total), txt(grouped(whole(events)))}}
@@ -253,26 +255,6 @@ func quantitiesOf(u *report.Usage) []string {
 func mostOf(quantities []string) string {
 	all, scale := scaled(quantities)
 	return plainDecimal(slices.MaxFunc(all[0], (*big.Int).Cmp), scale)
-}
-
-// windowsOf are the starts of the windows asked for, those without usage too.
-func windowsOf(ask *usageAsk) func(yield func(report.Instant) bool) {
-	return func(yield func(report.Instant) bool) {
-		at := time.UnixMilli(ask.From).UTC()
-		for range windowsMost {
-			if at.UnixMilli() >= ask.To || !yield(report.Instant(at.UnixMilli())) {
-				return
-			}
-			switch ask.Window {
-			case "hour":
-				at = at.Add(time.Hour)
-			case "month":
-				at = at.AddDate(0, 1, 0)
-			default:
-				at = at.AddDate(0, 0, 1)
-			}
-		}
-	}
 }
 
 func windowLabel(window string, start report.Instant) string {

@@ -27,7 +27,8 @@ type visit struct {
 	lead    string
 	crumbs  []crumb // above the title, without the page itself
 	actions []action
-	status  int // of the answer; 0 is 200
+	status  int  // of the answer; 0 is 200
+	charts  bool // the page has one: what draws it is loaded
 }
 
 // action is something to do about the whole page, beside its title.

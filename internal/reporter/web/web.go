@@ -98,6 +98,7 @@ type Site struct {
 	Parts
 	mux     *http.ServeMux
 	fresh   freshness
+	assets  map[string]asset
 	edition string // of the assets
 	audits  audits
 }
@@ -105,7 +106,7 @@ type Site struct {
 // New builds the site. It serves every path that is not of the API, behind signin.Protect: that is where a POST is read and
 // bounded.
 func New(p Parts) *Site {
-	s := &Site{Parts: p, mux: http.NewServeMux(), edition: edition(), audits: audits{last: map[string]lastAudit{}}}
+	s := &Site{Parts: p, mux: http.NewServeMux(), assets: assetsPacked(), edition: edition(), audits: audits{last: map[string]lastAudit{}}}
 	s.static()
 	s.SignIn.Register(s.mux, s.render)
 	for _, one := range pages() {
