@@ -2,7 +2,7 @@
 // imports events, and answers questions about what became of them.
 //
 // It exits 0 when done, 1 when the answer is "no", 64 for wrong usage, 69 when a server is unreachable
-// and 78 for a bad configuration (interfaces.md 5); errors are one line on stderr that says what to do.
+// and 78 for a bad configuration; errors are one line on stderr that says what to do.
 package main
 
 import (

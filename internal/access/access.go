@@ -5,7 +5,7 @@
 //
 //   - Deny by default: what no role allows is refused, and an entity, a verb or an operation that is not in
 //     the tables of this package allows nothing.
-//   - What an operator may do is fixed when the session begins (reports.md B-07): a change of a role is in
+//   - What an operator may do is fixed when the session begins: a change of a role is in
 //     force at the next sign-in.
 //   - A right holds within the subtree of accounts it was granted for. What concerns the whole tenant (Whole)
 //     takes a grant without an account.
@@ -16,7 +16,7 @@ import (
 	"slices"
 )
 
-// Entity is a thing of the system that a role gives rights to ("System Entity", reports.md B-04).
+// Entity is a thing of the system that a role gives rights to ("System Entity").
 type Entity string
 
 // The entities there are.
@@ -52,7 +52,7 @@ func (e Entity) Whole() bool {
 	return slices.Contains([]Entity{Months, DeadLetters, DataHealth, Roles, Operators, Keys, AuditLog}, e)
 }
 
-// Verb is what is done to an entity (reports.md B-05); "all" is the four of them.
+// Verb is what is done to an entity; "all" is the four of them.
 type Verb string
 
 // The verbs there are.

@@ -16,7 +16,7 @@ var (
 	ErrProof = errors.New("prove who you are again")
 )
 
-// Scopes of API keys (interfaces.md 1). None implies another.
+// Scopes of API keys. None implies another.
 const (
 	ScopeUsage        = "usage:read"
 	ScopeReports      = "reports:read"
@@ -119,7 +119,7 @@ func Operations() map[string]Need {
 	return all
 }
 
-// ReportNeeds is what each report asks (reports.md 2.7): Rights to see it, Export to have it as a file, to generate
+// ReportNeeds is what each report asks: Rights to see it, Export to have it as a file, to generate
 // and to schedule it.
 func ReportNeeds() map[string]Need {
 	of := func(e Entity, root string, export ...Right) Need {

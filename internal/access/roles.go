@@ -18,7 +18,7 @@ const (
 	managesMax     = 200 // roles
 )
 
-// Role is a set of rights with a name (reports.md B-04).
+// Role is a set of rights with a name.
 type Role struct {
 	Name        string   `json:"name"`
 	Description string   `json:"description"`

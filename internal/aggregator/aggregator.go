@@ -3,7 +3,7 @@
 // Guarantee: every event of the log is decided exactly once — stored, duplicate, conflict or quarantined —
 // and what follows from it is in every target table exactly once (I2). The position an event came from is
 // stored in the same part as its rows, so that a crash at any instruction leaves tables that say
-// themselves how far they got (architecture, 3). The decision is a pure function of the log: the same log
+// themselves how far they got (ADR 0002). The decision is a pure function of the log: the same log
 // gives the same tables, whatever the batches and whatever died in between.
 //
 // The package never loses, doubles or reorders, never trusts a second store with "already counted", and

@@ -12,7 +12,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// watermarks is W of architecture 3: for each target and partition the highest sequence stored, as read
+// watermarks are, for each target and partition the highest sequence stored, as read
 // at takeover. Within a session a batch only ever moves past it.
 type watermarks map[warehouse.Target]map[warehouse.Partition]uint64
 

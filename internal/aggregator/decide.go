@@ -43,7 +43,7 @@ type history interface {
 	// Lookup returns every row, of either sign, of the given identities in this partition.
 	Lookup(ctx context.Context, keys []Key) ([]Evidence, error)
 	// Negatable returns the stored rows (sign 1) of the given originals, ready to be written again
-	// with the other sign: row and pieces copied, never recomputed (architecture, 6).
+	// with the other sign: row and pieces copied, never recomputed (I17).
 	Negatable(ctx context.Context, originals []Evidence) ([]eventRow, error)
 }
 
@@ -379,7 +379,7 @@ func (d *decision) original(k ident, seen bool, tenant string, id usage.Identity
 
 // void decides an event.voided whose own identity is new and whose row is made. The first void naming a
 // target acts; a void of a void is quarantined and consumes no identity; a void before its target waits
-// (architecture, 6).
+// (I17).
 func (d *decision) void(c *chunk, it *item, l *ledgerRow) error {
 	row, t := &d.row, it.event.Target
 	target, ok := d.original(d.memory.hash.of(c.tenant, t), true, c.tenant, t, row.pos)

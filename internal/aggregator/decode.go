@@ -34,7 +34,7 @@ const rejectCost = 512
 
 var errManyEvents = fmt.Errorf("more than %d events in one message; publish smaller ones", eventlog.DirectEventsMax)
 
-// The window for direct producers, as at the door of ingest (architecture, 10).
+// The window for direct producers, as at the door of ingest.
 const (
 	windowPast   = 35 * 24 * time.Hour
 	windowFuture = 5 * time.Minute
@@ -192,7 +192,7 @@ func mediaType(s string) string {
 }
 
 // correlationOf is the correlation id of events that came from NATS without one: a UUID derived from the
-// position, so that a replay agrees with itself (events.md 2).
+// position, so that a replay agrees with itself.
 func correlationOf(shard uint16, seq uint64) string {
 	var b [10]byte
 	binary.BigEndian.PutUint16(b[:], shard)

@@ -12,7 +12,7 @@ import (
 )
 
 // TestDecodePoison: whatever a direct producer publishes, decoding answers, books every element once, and
-// good neighbours count (faults.md 19).
+// good neighbours count (row 19 of docs/explanation/what-we-survived.md).
 func TestDecodePoison(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2025, 11, 20, 12, 0, 0, 0, time.UTC)
@@ -76,7 +76,7 @@ func TestDecodePoison(t *testing.T) {
 	}
 }
 
-// TestLoggedAtNeverDecreases: the server's clock may step back, logged_at does not (architecture, 7).
+// TestLoggedAtNeverDecreases: the server's clock may step back, logged_at does not (ADR 0013).
 func TestLoggedAtNeverDecreases(t *testing.T) {
 	t.Parallel()
 	d := newDecoder(0, 5_000, newHasher())

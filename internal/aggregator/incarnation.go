@@ -14,7 +14,7 @@ import (
 
 // A log that ends before what was counted has lost data (a power cut under lazy sync, a restored backup)
 // or is still catching up after a leader election: it gets this long before it is believed
-// (architecture 3, point 7).
+// (I14).
 const (
 	behindWait = 30 * time.Second
 	behindPoll = 500 * time.Millisecond

@@ -79,7 +79,7 @@ func (e *entry) pos(partition uint16) Position {
 }
 
 // memory is every identity decided since progress, kept until the covering ledger row is committed
-// (architecture 4 a), and the youngest of those committed: a retry comes soon, and is then known without
+// (I8), and the youngest of those committed: a retry comes soon, and is then known without
 // asking the warehouse. It holds no strings, so nothing of a message outlives its batch. What is in flight
 // is one generation per batch; of what is committed the oldest is forgotten first, so what is known of an
 // identity is never older than what was forgotten. What there is no room for goes to disk, where it is still

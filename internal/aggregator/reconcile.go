@@ -14,7 +14,7 @@ import (
 )
 
 // What is lost below the watermark, a damaged part that ClickHouse has put aside, cannot heal by itself
-// (architecture 3, point 9): the tables are compared with each other whenever a session of partition 0
+// (I16): the tables are compared with each other whenever a session of partition 0
 // begins, and hourly. A difference is an alarm, a metric and a degraded /readyz; nothing is repaired.
 const reconcileEvery = time.Hour
 

@@ -10,7 +10,7 @@ import (
 )
 
 // TestRollupSumsAreExact: a hundred thousand of the largest quantities there can be, in one cell, and as
-// many cells as a batch can have, sum to what big.Int says (faults.md 30).
+// many cells as a batch can have, sum to what big.Int says (row 30 of docs/explanation/what-we-survived.md).
 func TestRollupSumsAreExact(t *testing.T) {
 	t.Parallel()
 	largest, err := usage.ParseQuantity([]byte("99999999999999999999.999999999"))

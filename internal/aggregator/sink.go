@@ -154,7 +154,7 @@ func (r *eventRow) directory() *warehouse.DirectoryRow {
 	}
 }
 
-// elastic is a line as a row of elastic_lines. A line that was not granted was charged to nobody (reports.md 2.6, 16).
+// elastic is a line as a row of elastic_lines. A line that was not granted was charged to nobody.
 func (r *eventRow) elastic(op *usage.ElasticOperation, i int) *warehouse.ElasticRow {
 	e := r.event
 	row := &warehouse.ElasticRow{

@@ -155,7 +155,7 @@ func (w *walk) decide(d *doubt, first originals) oddity {
 	}
 }
 
-// event decides one event (architecture 4 and 6).
+// event decides one event (I8).
 func (w *walk) event(d *doubt, e *event, first originals, v *verdict, said map[content]saying) {
 	here := warehouse.Position{Shard: w.number, Seq: d.seq, Idx: e.idx}
 	id := identity{d.tenant, e.Source, e.ID}

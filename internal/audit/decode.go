@@ -40,7 +40,7 @@ func (m *message) accepted() uint32 { return uint32(len(m.events) + len(m.reject
 
 var errManyEvents = errors.New("too many events in one message")
 
-// The window of direct producers (architecture 10): ingest has checked the times of what it packed.
+// The window of direct producers (docs/reference/configuration.md): ingest has checked the times of what it packed.
 const (
 	windowPast   = 35 * 24 * time.Hour
 	windowFuture = 5 * time.Minute

@@ -14,7 +14,7 @@ import (
 )
 
 // The low ten bits of a shard number are the partition of the log, the rest is the incarnation of its
-// stream (architecture 3, point 7).
+// stream (I14).
 const (
 	incarnationShift = 10
 	partitionMask    = 1<<incarnationShift - 1

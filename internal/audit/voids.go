@@ -12,7 +12,7 @@ import (
 )
 
 // voids compares, tenant by tenant, every negation with the void and the row it must come from, and every
-// void with the effect it must have had (architecture 6):
+// void with the effect it must have had (I17):
 //
 //   - The first void naming a target acts; it is `acted` where the target came before it, else `waiting`.
 //     Later ones are `already_voided`.

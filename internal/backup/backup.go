@@ -2,7 +2,7 @@
 //
 // Guarantee: what is restored is the log byte for byte, with its sequences and timestamps, so every
 // position, recorded_at and identity is what it was; the warehouse is a projection and is built from it
-// again by the aggregator (architecture, 1). A backup whose file exists is whole: it is written under
+// again by the aggregator (docs/ARCHITECTURE.md). A backup whose file exists is whole: it is written under
 // another name, flushed, and renamed. A restore touches nothing before every checksum in the file has
 // been verified, and nothing that exists already.
 //

@@ -2,7 +2,7 @@
 //
 // Guarantee: what was sent is sent again, byte for byte with the same ids, until ingest has answered for
 // it: a time-out or a 503 says nothing about whether the log has the events, and identity makes the
-// repeat safe (interfaces.md 2). Only an answer that no repeat would change ends a send: a refusal, or
+// repeat safe. Only an answer that no repeat would change ends a send: a refusal, or
 // the caller's context. A server that was never there at all is ErrUnreachable at once, because that is
 // a wrong address far more often than a restart.
 //

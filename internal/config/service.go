@@ -16,7 +16,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 )
 
-// Exit codes of interfaces.md 5.
+// Exit codes of every program.
 const (
 	ExitOK          = 0
 	ExitNo          = 1
@@ -55,7 +55,7 @@ type App interface {
 	Close(ctx context.Context) error // drain and stop; ctx bounds the drain
 }
 
-// CloseWait bounds a graceful stop (interfaces.md 1: SIGTERM stops within 10 s).
+// CloseWait bounds a graceful stop.
 const CloseWait = 9 * time.Second
 
 // Service is the command of a service: flags, file and environment → T, logger, start, wait; SIGTERM

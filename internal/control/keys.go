@@ -24,7 +24,7 @@ var (
 	ErrExpired    = errors.New("API key expired")
 )
 
-// Scopes lists every scope there is (interfaces.md 1). None implies another.
+// Scopes lists every scope there is. None implies another.
 func Scopes() []string {
 	return []string{
 		"events:write", "events:backfill", "usage:read", "reports:read", "reports:write",

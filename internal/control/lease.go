@@ -50,7 +50,7 @@ func (e *HeldError) Error() string {
 func (e *HeldError) Is(target error) bool { return target == ErrHeld }
 
 // Lease is the right to be the one who moves a partition. It is for liveness; safety is the fence in the
-// warehouse (architecture 3, points 2, 5 and 6).
+// warehouse (I11).
 type Lease struct {
 	Partition int
 	Revision  uint64 // grows with every lease ever given: the floor of the owner's epoch

@@ -244,7 +244,7 @@ func (p *People) Grant(ctx context.Context, by Actor, tenant, id string, g acces
 	})
 }
 
-// Revoke takes a role from an operator, from the next sign-in on (reports.md B-07); DisableOperator is in force at once.
+// Revoke takes a role from an operator, from the next sign-in on; DisableOperator is in force at once.
 func (p *People) Revoke(ctx context.Context, by Actor, tenant, id string, g access.Grant) (Operator, error) {
 	return p.change(ctx, by, tenant, id, access.Edit, "revoked", grantText(g), func(o *Operator) error {
 		i := slices.IndexFunc(o.Grants, func(have access.Grant) bool { return strings.EqualFold(have.Role, g.Role) && have.Account == g.Account })

@@ -2,8 +2,8 @@
 // say, as of any instant.
 //
 // Guarantee: State is a pure function of the set of events and the as_of given to Fold. The order in
-// which events arrive, and how often, changes nothing: they are folded in the canonical order of
-// events.md 1 (when it happened; within one instant meters, accounts with parents first, services with parents
+// which events arrive, and how often, changes nothing: they are folded in the canonical
+// order (when it happened; within one instant meters, accounts with parents first, services with parents
 // first; then source, source_seq, id). A State is immutable and safe for concurrent use.
 //
 // An event that would break a rule (rules.go) has no effect at all; Rulings lists it. Because it is judged anew

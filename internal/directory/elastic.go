@@ -14,7 +14,7 @@ import (
 //
 // An instance is known from its creation, or from the first line item mapped to it, whichever happened first;
 // its account is that of its first creation. A line item is known from its first mapping; what changes it
-// before has no effect. OBSOLETE is for ever (reports.md D-39).
+// before has no effect. OBSOLETE is for ever.
 type elastic struct {
 	instances map[string]*instance
 	items     map[string]*lineItem

@@ -12,7 +12,7 @@ import (
 // those whose first creation that source sent.
 //
 // Gaps are no part of a state at an instant: what is known to be missing of March is known whenever it was
-// said (reports.md 2.9). Of two that were said in one instant, the declaration comes first.
+// said. Of two that were said in one instant, the declaration comes first.
 type gaps struct {
 	accounts map[string][]gapStep
 	sources  map[string][]gapStep

@@ -67,7 +67,7 @@ func read(e directory.Event) refEvent {
 	return r
 }
 
-// refFold folds in the order of events.md 1, said slowly: of what is left of an instant and a rank, the first that
+// refFold folds in canonical order, said slowly: of what is left of an instant and a rank, the first that
 // is not below another one that is left.
 func refFold(events []directory.Event) *reference {
 	s := &reference{accounts: map[string]*refAccount{}, early: map[string][]refEvent{}}

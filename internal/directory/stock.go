@@ -101,7 +101,7 @@ func months(raw json.RawMessage) int {
 
 func dayOf(ms int64) int64 { return ms - ((ms%dayMillis)+dayMillis)%dayMillis }
 
-// lastDay is the first instant of a term's last day (reports.md 3, 47): start + months − 1 day. Some say the first
+// lastDay is the first instant of a term's last day: start + months − 1 day. Some say the first
 // instant after the term as its end, some its last day; both lie within a day of that and mean it. An end that is
 // elsewhere is taken as it stands, as the first instant after the term.
 func lastDay(start, end int64, months int) int64 {

@@ -12,7 +12,7 @@ import (
 // renewal_inventory.changed.
 //
 // The renewal inventory follows the current one until somebody changes it; such a change is kept as a difference
-// to the current inventory and used up by the next renewal (reports.md 3, 57). What concerns a subscription that
+// to the current inventory and used up by the next renewal. What concerns a subscription that
 // nobody has ordered yet has no effect and breaks no rule.
 type subscriptions struct {
 	all          map[string]*subscription
@@ -22,7 +22,7 @@ type subscriptions struct {
 	certificates certificates
 }
 
-// Actions of transactions (reports.md E-05).
+// Actions of transactions.
 const (
 	ActionInventory        = "Inventory"
 	ActionRenewalInventory = "Renewal Inventory"

@@ -54,7 +54,7 @@ type Target struct {
 const (
 	checkWait = 10 * time.Second
 	lagWarn   = 30 * time.Second // of pending events: freshness is promised within 2 s
-	diskWarn  = 70               // per cent used (architecture 2)
+	diskWarn  = 70               // per cent used
 	diskFail  = 90
 	clockWarn = 2 * time.Second
 )

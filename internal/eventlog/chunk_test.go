@@ -285,7 +285,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// One rotten event does not take its neighbours with it (faults.md 19).
+// One rotten event does not take its neighbours with it (row 19 of docs/explanation/what-we-survived.md).
 func TestDecodeKeepsNeighbours(t *testing.T) {
 	t.Parallel()
 	want := sample(3, 1)

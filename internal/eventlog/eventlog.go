@@ -11,7 +11,7 @@
 //     nothing through that the warehouse could refuse.
 //
 // The package never deletes, purges or rewrites. It holds no state that the log does not: a reader's
-// position is its caller's business, because progress lives in the warehouse (architecture, 3).
+// position is its caller's business, because progress lives in the warehouse (ADR 0002).
 //
 // Together with package control it is the only importer of nats.go.
 package eventlog

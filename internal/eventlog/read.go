@@ -16,7 +16,7 @@ type Gap struct{ From, To uint64 }
 
 // BehindError: the last sequence of the log is below what was read from it before. After a power cut of
 // a server with lazy sync that is what lost data looks like; it can also be a leader that is still
-// catching up, so wait a little before believing it (architecture 3, point 7).
+// catching up, so wait a little before believing it (I14).
 type BehindError struct {
 	Partition int
 	Next      uint64 // the sequence that would have been read next

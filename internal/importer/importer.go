@@ -3,7 +3,7 @@
 // Guarantee: the events of a file are a pure function of the file's bytes, its base name and the
 // mapping. Ids come from file and line, never from a clock or a counter of the run, so importing a file
 // again, or going on after a kill, can only produce duplicates, which the log's identity rule
-// (architecture, 4) counts once. Quantities stay decimal text from the file to the wire; no float
+// (ADR 0003) counts once. Quantities stay decimal text from the file to the wire; no float
 // touches them. A line that cannot be mapped is reported with its number and stops nothing else.
 //
 // It never guesses: a value that is missing, a civil time that a clock change skipped or doubled, a
@@ -31,7 +31,7 @@ type Sender interface {
 	SendEvents(ctx context.Context, batch []byte) (client.Receipt, error)
 }
 
-// Limits of one batch; ingest refuses more than 1,000 events or 5 MiB (architecture, 10).
+// Limits of one batch; ingest refuses more than 1,000 events or 5 MiB (docs/reference/configuration.md).
 const (
 	batchEventsMax = 1000
 	batchBytesMax  = 4 << 20

@@ -47,7 +47,7 @@ type HTTPConfig struct {
 	DrainWait   time.Duration `koanf:"drain_wait" help:"on SIGTERM, how long requests may take to finish"`
 }
 
-// LimitConfig bounds events, requests and tenants (architecture, 10).
+// LimitConfig bounds events, requests and tenants (docs/reference/configuration.md).
 type LimitConfig struct {
 	BodyBytes      int64         `koanf:"body_bytes" unit:"bytes" help:"largest body, compressed or not"`
 	Events         int           `koanf:"events" help:"most events in one request"`
@@ -87,7 +87,7 @@ func (c CommitConfig) abreast(replicas int) int {
 	return 8
 }
 
-// DefaultConfig is a service on its usual ports with the limits of architecture 10.
+// DefaultConfig is a service on its usual ports with the limits of docs/reference/configuration.md.
 func DefaultConfig() Config {
 	return Config{
 		Listen:      "127.0.0.1:8080",

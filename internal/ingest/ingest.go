@@ -12,7 +12,7 @@
 //   - One request's end, by time-out or a client that hung up, never harms another's events.
 //
 // It never talks to ClickHouse, keeps nothing on its own disk, and judges no event by another: what
-// needs state is decided behind the log (events.md 5).
+// needs state is decided behind the log (docs/reference/event-codes.md).
 package ingest
 
 import (

@@ -22,7 +22,7 @@ import (
 )
 
 // Producers publish to MappingFrom; the server's mapping alone picks the partition, by a hash
-// of the tenant, the first wildcard (architecture, 2).
+// of the tenant, the first wildcard.
 const (
 	MappingFrom = "usage.in.*.*"
 	mappingTo   = "usage.log.{{partition(%d,1)}}.{{wildcard(1)}}.{{wildcard(2)}}"

@@ -16,7 +16,7 @@ type Change struct {
 	valueZero, costsZero bool
 }
 
-// quantityDigits and costDigits are what quantities with a cost, and costs, print at least (reports.md 2.9).
+// quantityDigits and costDigits are what quantities with a cost, and costs, print at least.
 const (
 	quantityDigits = 6
 	costDigits     = 2

@@ -1,4 +1,4 @@
-// Package months closes months, and states them anew when something became known later (architecture 7, ADR
+// Package months closes months, and states them anew when something became known later (ADR
 // 0013).
 //
 // Guarantees:

@@ -1,4 +1,4 @@
-// Package repair makes rows again that ClickHouse has lost (architecture 3, 9): a part whose files are damaged is put
+// Package repair makes rows again that ClickHouse has lost (I29): a part whose files are damaged is put
 // aside without a word, the watermark does not notice, and no aggregator ever writes below it.
 //
 // Guarantees:

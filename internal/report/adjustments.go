@@ -10,8 +10,7 @@ import (
 // AdjustmentSystem is the type of adjustments that come from events; MANUAL is reserved.
 const AdjustmentSystem = "SYSTEM"
 
-// Adjustment is what a version of a month changed of one figure, by the month in which that became known
-// (reports.md 2.5).
+// Adjustment is what a version of a month changed of one figure, by the month in which that became known.
 type Adjustment struct {
 	ProcessingMonth string `json:"processing_month" doc:"Month in which the late events were recorded"`
 	UsageMonth      string `json:"usage_month" doc:"Month the usage belongs to"`

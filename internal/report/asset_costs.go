@@ -12,7 +12,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// costMonthsMax bounds a question for the costs of several months (reports.md C-23).
+// costMonthsMax bounds a question for the costs of several months.
 const costMonthsMax = 18
 
 func assetCostColumns() []sheet.Column {

@@ -14,8 +14,8 @@ import (
 // The history of assets is folded in SQL, like that of users: there may be as many. An asset is known from its
 // first registration on; its name, its type and its trial's end are those that were said last. What an event says
 // itself about its trial wins. A record is cut at UTC midnights and where the trial in force ends, whole records
-// anew where the asset's own trial ends inside of one, so that the last piece takes the remainder (reports.md 2.6,
-// 13 and 14). Everything is added up with its sign: what was voided leaves nothing behind.
+// anew where the asset's own trial ends inside of one, so that the last piece takes the remainder.
+// Everything is added up with its sign: what was voided leaves nothing behind.
 //
 // The view usage_api.asset_usage_v1 says the same in the same way; a test compares them row by row.
 

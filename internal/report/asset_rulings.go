@@ -14,7 +14,7 @@ import (
 // assetRulingsMax bounds a listing of usage of assets that breaks a rule.
 const assetRulingsMax = 10_000
 
-// Rules of the usage of assets. Ingest refuses what says the type of its asset (reports.md C11); of the rest only
+// Rules of the usage of assets. Ingest refuses what says the type of its asset; of the rest only
 // the kind of the meter, or the registration of the asset, says that the rule is there. Such a record is in no report
 // of assets.
 const (

@@ -62,7 +62,7 @@ func (b bench) lines(t testing.TB, tenant, name string, asOf int64, values map[s
 }
 
 // Detail and costs are those of the oracle for any history, month and as_of, and the sums of the one are the
-// quantities of the other (reports.md, C9). The view says what the report says.
+// quantities of the other. The view says what the report says.
 func TestAssetsEqualTheOracle(t *testing.T) {
 	b := setUp(t)
 	generator := rapid.Custom(drawEstate)

@@ -8,7 +8,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/directory"
 )
 
-// Balance is what is left of a line item of elastic tokens (reports.md 2.5, D balance).
+// Balance is what is left of a line item of elastic tokens.
 type Balance struct {
 	ActivationID, InstanceID   string
 	Account, AccountName       string // of the instance

@@ -315,7 +315,7 @@ func (c *cells) instant(account string, segment uint32) int64 {
 	return c.at[account][segment-1]
 }
 
-// place orders occurrences for "latest" as events.md 1 does: never by when they arrived.
+// place orders occurrences for "latest" as the canonical order does: never by when they arrived.
 type place struct {
 	at     int64
 	source string

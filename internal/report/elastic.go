@@ -167,7 +167,7 @@ func (e *elasticReport) read(ctx context.Context, after elasticKey, skip int) (l
 	return e.stream(ctx, after), false, nil
 }
 
-// resolve says whether everything the line is about was known when it happened (reports.md 2.6, 5), and whose it is.
+// resolve says whether everything the line is about was known when it happened, and whose it is.
 func (e *elasticReport) resolve(l *elasticLine) (account string, item directory.LineItem, ok bool) {
 	account, since, ok := e.state.Instance(l.instance)
 	if !ok || since > l.key.at {

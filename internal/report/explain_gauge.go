@@ -8,7 +8,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// gaugeRows are the samples of a gauge before the period's end, by series and in the order of events.md 1. Of what was
+// gaugeRows are the samples of a gauge before the period's end, by series and in canonical order. Of what was
 // before the period only the last of each series says anything about it.
 const gaugeRows = `
 SELECT CAST(source, 'String') AS source_, id, CAST(type, 'String'), CAST(account, 'String') AS account_, toUnixTimestamp64Milli(at), toUnixTimestamp64Milli(recorded_at),

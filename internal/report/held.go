@@ -16,7 +16,7 @@ const timeWeighted = "time_weighted"
 // A series is what one gauge says: the samples of a meter with the same account, region, platform and asset. A
 // sample's value holds from its instant until the next one of its series, whatever month or year that is, and the
 // last one until the instant up to which the answer knows everything. Of several samples of one instant the last in
-// the order of events.md 1 holds. What a sample holds falls under trial until the sample's trial_expiry, and
+// the canonical order holds. What a sample holds falls under trial until the sample's trial_expiry, and
 // under the sample's own plan, else the account's at each instant.
 
 type series struct{ meter, account, region, platform, asset string }

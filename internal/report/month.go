@@ -11,14 +11,14 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// Month states (architecture 7).
+// Month states.
 const (
 	StateOpen        = "open"
 	StateProvisional = "provisional"
 	StateClosed      = "closed"
 )
 
-// MonthRow is one row of the per-plan, per-tenant monthly aggregates (events.md 6). A row whose own
+// MonthRow is one row of the per-plan, per-tenant monthly aggregates. A row whose own
 // columns are 0 without first and last instant exists because accounts below this one have usage.
 type MonthRow struct {
 	Account      string  `json:"account"`

@@ -13,10 +13,10 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// tenantMonthsMax bounds the period of a usage report (reports.md 3, 19).
+// tenantMonthsMax bounds the period of a usage report.
 const tenantMonthsMax = 18
 
-// Contract modes. One that nobody set, or that says UNKNOWN, is treated as production (reports.md B-19).
+// Contract modes. One that nobody set, or that says UNKNOWN, is treated as production.
 const (
 	modeTrial      = "TRIAL"
 	modeProduction = "PRODUCTION"

@@ -18,7 +18,7 @@ type Watermark struct {
 	Positions map[string]uint64 `json:"positions" doc:"Per shard of the log the sequence up to which everything is in the answer"`
 }
 
-// Progress of a shard is max(seq) of its ledger and nothing else (architecture 3, point 3).
+// Progress of a shard is max(seq) of its ledger and nothing else (I9).
 const ledgerProgress = `
 SELECT shard, max(seq), toUnixTimestamp64Milli(max(logged_at))
 FROM {{db}}.ledger

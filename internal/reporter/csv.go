@@ -8,7 +8,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 )
 
-// csvType is the media type of tables; interfaces.md 3 promises the same rows as in JSON.
+// csvType is the media type of tables; they have the same rows as in JSON.
 const csvType = "text/csv"
 
 // table is an answer that has rows.

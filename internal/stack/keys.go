@@ -25,7 +25,7 @@ func (s *Stack) prepare(ctx context.Context) error {
 	}
 	cfg := eventlog.DefaultConfig()
 	cfg.URL, cfg.Name = s.natsURL(), "countinghouse-up"
-	cfg.MaxBytes = disk / 10 * 8 / int64(cfg.Partitions) // 80 % of the disk: a full disk refuses, it drops nothing (architecture 2)
+	cfg.MaxBytes = disk / 10 * 8 / int64(cfg.Partitions) // 80 % of the disk: a full disk refuses, it drops nothing
 	l, err := eventlog.Dial(cfg, s.log)
 	if err != nil {
 		return err

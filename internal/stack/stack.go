@@ -1,7 +1,7 @@
 // Package stack is `countinghouse up`: all of Countinghouse on one machine, as separate processes kept
 // running by this one.
 //
-// Guarantees (interfaces.md 1):
+// Guarantees:
 //   - endpoints.json exists exactly while everything in it answers or is being restarted: it is written
 //     by rename once every part is ready, rewritten when a part got another pid, removed on exit.
 //   - One `up` at a time uses a directory; another one is told the pid of the first.

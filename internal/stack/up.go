@@ -18,7 +18,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// stopWithin leaves a second of the ten that SIGTERM grants (interfaces.md 1).
+// stopWithin leaves a second of the ten that SIGTERM grants.
 const stopWithin = 9 * time.Second
 
 // Names of the parts, as in endpoints.json and DIR/logs.

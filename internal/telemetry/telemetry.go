@@ -1,7 +1,7 @@
 // Package telemetry is what a service says about itself: its log lines, its metrics and whether it is
 // ready.
 //
-// Guarantee: metric names and labels are those of interfaces.md 6 and live here only, so that two
+// Guarantee: metric names and labels are those of docs/reference/metrics.md and live here only, so that two
 // services cannot spell one differently; no metric carries a tenant label except the two that the
 // contract names. /livez touches no dependency, ever: a server that waits for its database is alive.
 package telemetry

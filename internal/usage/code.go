@@ -6,7 +6,7 @@ package usage
 type Code struct{ Name, Meaning, Action string }
 
 // Codes of a single event. The same code is a fault in a 422 over HTTP and the reason of a dead letter
-// for an event published straight to NATS (events.md 5).
+// for an event published straight to NATS (docs/reference/event-codes.md).
 const (
 	CodeBadJSON         = "bad-json"
 	CodeBadUTF8         = "bad-utf8"

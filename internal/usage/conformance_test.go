@@ -15,7 +15,7 @@ import (
 )
 
 // Every invalid document of CloudEvents 1.0 is refused, every valid one is taken or refused only because
-// its type is unknown (events.md 7). The cases here are our own, one for each of the public suite's, so
+// its type is unknown. The cases here are our own, one for each of the public suite's, so
 // that the rule is tested wherever the suite's files are not at hand.
 func TestCloudEventsRules(t *testing.T) {
 	const base = `"specversion":"1.0","id":"i","source":"https://example.com","type":"com.example.test"`

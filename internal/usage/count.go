@@ -7,7 +7,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Meters that types other than usage.metered count on (events.md 2).
+// Meters that types other than usage.metered count on (docs/reference/events.md).
 const (
 	MeterSMS      = "sms_credits"
 	MeterVoice    = "voice_credits"

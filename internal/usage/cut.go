@@ -14,8 +14,8 @@ const (
 	pieceUnits = 1000 // billionths in the last digit of a piece's quantity: six decimals
 )
 
-// Cut divides usage with start and end at UTC midnights and at trial_expiry (reports.md 2.6, 13 and
-// 14). Each piece but the last gets quantity × part/whole rounded half-even to six decimals; the last
+// Cut divides usage with start and end at UTC midnights and at trial_expiry.
+// Each piece but the last gets quantity × part/whole rounded half-even to six decimals; the last
 // takes the remainder, so the pieces sum to the quantity exactly. nil without a span.
 func (m *Metered) Cut() []Piece {
 	if !m.Start.Known() || !m.End.Known() || m.End.ns <= m.Start.ns {

@@ -20,7 +20,7 @@ func IdentityHash(tenant string, id Identity) uint64 {
 	return xxh3.Hash(b)
 }
 
-// ContentHash tells a retry from a conflict (events.md 1). It covers what the producer sent about the
+// ContentHash tells a retry from a conflict (I6). It covers what the producer sent about the
 // fact itself: type, subject, time, data. It leaves out what a retry may carry differently
 // (correlationid, causationid, traceparent, recordedtime, other extensions) and everything assigned.
 // Spelling does not matter because the fields it reads are already canonical. Every field is

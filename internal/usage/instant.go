@@ -12,7 +12,7 @@ type Instant struct {
 	known bool
 }
 
-// The storable range (architecture 3, point 10): what ClickHouse's DateTime64 and an int64 of
+// The storable range: what ClickHouse's DateTime64 and an int64 of
 // nanoseconds both hold with room to spare.
 var (
 	minInstant = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
@@ -31,7 +31,7 @@ func (i Instant) Known() bool { return i.known }
 // Nanos is nanoseconds since the Unix epoch; 0 when absent.
 func (i Instant) Nanos() int64 { return i.ns }
 
-// Millis is milliseconds since the Unix epoch, finer digits cut (events.md 1).
+// Millis is milliseconds since the Unix epoch, finer digits cut.
 func (i Instant) Millis() int64 {
 	if i.ns < 0 {
 		return (i.ns - 999_999) / 1_000_000

@@ -14,7 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Limits bound one event (architecture 10). A field left zero takes its default.
+// Limits bound one event (docs/reference/configuration.md). A field left zero takes its default.
 type Limits struct {
 	EventBytes     int           // longest event, in bytes as sent
 	Dimensions     int           // most dimensions of one event
@@ -23,7 +23,7 @@ type Limits struct {
 	MaxSpan        time.Duration // longest end - start
 }
 
-// DefaultLimits is what architecture 10 and events.md 7 promise.
+// DefaultLimits is what docs/reference/configuration.md promises.
 func DefaultLimits() Limits {
 	return Limits{EventBytes: 64 << 10, Dimensions: 64, DimensionBytes: 256, MaxSpan: 400 * 24 * time.Hour}
 }

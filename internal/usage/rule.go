@@ -66,8 +66,8 @@ func (r *reading) metered(data int32, at *path) {
 
 // checkMetered holds the rules of usage.metered. The fast path calls it without refuse.
 //
-// Ingest knows no meters, so it cannot know that one is of kind secure_connect (reports.md C-09 to C-13,
-// C11). A record whose asset has a type says so itself: then region, platform and sign are checked.
+// Ingest knows no meters, so it cannot know that one is of kind secure_connect.
+// A record whose asset has a type says so itself: then region, platform and sign are checked.
 func (l *Limits) checkMetered(m *Metered, refuse func(name, code, detail string)) (ok bool) {
 	ok = true
 	fail := func(name, code, detail string) {
@@ -176,7 +176,7 @@ func (r *reading) elasticLine(line int32, at *path, seen map[string]bool) {
 	r.event.Credits = r.event.Credits.Add(quantity)
 }
 
-// chargeAgrees reports |cost × count − quantity| <= 1e-6 + |cost| × 5e-10 (events.md 2: quantities have
+// chargeAgrees reports |cost × count − quantity| <= 1e-6 + |cost| × 5e-10 (quantities have
 // six decimals, counts nine). Everything is doubled and in units of 1e-18, so there is no fraction.
 func chargeAgrees(cost, count, quantity Quantity) bool {
 	c := cost.Big()

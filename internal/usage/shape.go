@@ -19,7 +19,7 @@ func Directory(typ string) bool {
 	return s != nil && s.directory
 }
 
-// Types lists the known types in the order of events.md.
+// Types lists the known types in the order of docs/reference/events.md.
 func Types() []string {
 	all := make([]string, len(shapes))
 	for i := range shapes {
@@ -65,7 +65,7 @@ func need(f field) field {
 	return f
 }
 
-// AssetTypes are the kinds of asset of Secure Connect (reports.md C-09).
+// AssetTypes are the kinds of asset of Secure Connect.
 func AssetTypes() []string { return []string{"USER", "TRANSPORT", "TENANT", "GATEWAY", "ENDPOINT"} }
 
 var (
@@ -83,7 +83,7 @@ var (
 	}
 )
 
-// shapes is the reference of event types (events.md 2 to 4). schema/event is generated from it.
+// shapes is the reference of event types (docs/reference/events.md). schema/event is generated from it.
 var shapes = []shape{
 	{name: TypeMetered, doc: "Something was used: a quantity of a meter, at an instant or over a span.", fields: []field{
 		need(text("meter")), need(dec("quantity")), text("unit"),

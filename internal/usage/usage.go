@@ -2,7 +2,7 @@
 //
 // Guarantee: parsing is strict and lossless. An event that Parse accepts means exactly what the
 // producer wrote: decimals are never rounded, times keep their instant, unknown fields and duplicate
-// keys are refused (events.md 2 and 7). The same event has the same content hash whatever spelling it
+// keys are refused. The same event has the same content hash whatever spelling it
 // arrived in, over HTTP or NATS, before or after it went through the chunk codec.
 //
 // The package does no I/O, reads no clock and imports nothing of ours.
@@ -48,10 +48,10 @@ const (
 	FilledCausation                      // CausationID was assigned
 )
 
-// Identity names an event within a tenant, unique for ever (architecture, 4).
+// Identity names an event within a tenant, unique for ever.
 type Identity struct{ Source, ID string }
 
-// Metered is the payload of usage.metered (events.md 2).
+// Metered is the payload of usage.metered.
 type Metered struct {
 	Meter        string
 	Quantity     Quantity
@@ -84,7 +84,7 @@ const (
 	TypeVoided         = "event.voided"
 )
 
-// Occurred is the business time of the event (events.md 1): start if given, else time, else the
+// Occurred is the business time of the event: start if given, else time, else the
 // receipt, which the caller supplies.
 func (e *Event) Occurred(receipt Instant) Instant {
 	if e.Metered != nil && e.Metered.Start.Known() {

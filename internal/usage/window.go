@@ -2,12 +2,12 @@ package usage
 
 import "time"
 
-// Window says how far from now the times of an event may lie (architecture 10: 35 days back, 5 minutes
+// Window says how far from now the times of an event may lie (35 days back, 5 minutes
 // ahead). Past 0 means unlimited, which is what the scope events:backfill buys.
 type Window struct{ Past, Future time.Duration }
 
 // Check reports the times of an event that lie outside the window: time, recordedtime, and start and
-// end of a metered span. Nothing is recorded long before it happens (reports.md 2.6, 4): that is a fault of
+// end of a metered span. Nothing is recorded long before it happens: that is a fault of
 // recordedtime. What else carries times (trial_expiry, a term's end) is meant to be far away.
 func (w Window) Check(e *Event, now Instant) []Fault {
 	var faults []Fault

@@ -21,7 +21,7 @@ type Key struct {
 }
 
 // Stored is a row of `events` with a wanted identity, of either sign. Whether it is evidence is the
-// caller's rule: sign 1 and a position before the event's own (architecture 4).
+// caller's rule: sign 1 and a position before the event's own (ADR 0003).
 type Stored struct {
 	Key // the caller's, equal to the row's
 	Position

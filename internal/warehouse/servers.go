@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Servers are the ClickHouse servers of an installation (architecture 9, ADR 0008). Where there is one,
+// Servers are the ClickHouse servers of an installation (ADR 0008). Where there is one,
 // it is read and written, and nothing stands in between. Where there are several, each holds the rows of
 // some partitions of the log, in tables and views of its own; a partition's inserts, fence, KILL, watermarks
 // and look-ups go to its server, and readers ask the reader, whose tables of the same names are

@@ -14,7 +14,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// Progress is the tail of a shard's ledger: everything up to Seq is in every target (architecture 3, 3).
+// Progress is the tail of a shard's ledger: everything up to Seq is in every target (I9).
 type Progress struct {
 	Found    bool // the ledger has a row of this shard
 	Seq      uint64

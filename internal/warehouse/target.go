@@ -10,7 +10,7 @@ import (
 // Target is a table that is a projection of the log and carries its positions.
 type Target uint8
 
-// The targets, in the order a batch is inserted: the ledger is last, always (architecture 3, point 3).
+// The targets, in the order a batch is inserted: the ledger is last, always (I9).
 const (
 	Events Target = iota
 	Pieces

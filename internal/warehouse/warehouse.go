@@ -1,7 +1,7 @@
 // Package warehouse is ClickHouse: its tables, its writers and the typed questions asked of it.
 //
 // Guarantee: a block handed to Writer.Insert is in its table once or not at all, whatever happens to
-// the writer, the server or the wire in between. The order that makes it so is fixed (architecture 3):
+// the writer, the server or the wire in between. The order that makes it so is fixed (ADR 0002):
 // a new owner row, KILL of the previous owner's inserts, then the watermark read; every insert is one
 // native block fenced by the owner row, and one block into one partition is one part, which ClickHouse
 // commits atomically. An error of an insert never says that the block is absent: drop the Writer, take
@@ -63,7 +63,7 @@ func Open(_ context.Context, cfg Config, log *zap.Logger) (*Warehouse, error) {
 	}
 	db, remote := options.Auth.Database, ""
 	options.Auth.Database = ""      // statements name the database, which may not exist yet
-	options.Addr = options.Addr[:1] // a shard's writer is one server (architecture 9)
+	options.Addr = options.Addr[:1] // a shard's writer is one server (ADR 0008)
 	if host, _, err := net.SplitHostPort(options.Addr[0]); err == nil {
 		if t := cfg.tls(host); t != nil {
 			options.TLS = t

@@ -200,7 +200,7 @@ func (wr *Writer) statement(b *block) string {
 		" FORMAT Native")
 }
 
-// insertSettings are pinned (architecture 3, point 4): a server's own profile must not be able to cut a
+// insertSettings are pinned (I10): a server's own profile must not be able to cut a
 // block into several parts per partition, to acknowledge before the part is committed, or to drop a
 // block that looks like an earlier one.
 func insertSettings() []ch.Setting {

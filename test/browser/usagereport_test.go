@@ -15,7 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// fixtureA is the tree of four of the acceptance scenarios (reports.md 4), told once.
+// fixtureA is the tree of four of the acceptance scenarios, told once.
 func fixtureA(t *testing.T) {
 	t.Helper()
 	var events []map[string]any

@@ -16,7 +16,7 @@ import (
 )
 
 // conformance posts every JSON document of the CloudEvents suites: what the specification calls invalid
-// is refused with a 4xx, what it calls valid is taken (events.md 7).
+// is refused with a 4xx, what it calls valid is taken.
 func conformance(t *testing.T, s *system) {
 	n := s.tenant(t, "conformance")
 	files := s.summary(t, "cloudevents-conformance")

@@ -74,7 +74,7 @@ func (e *Event) name() string { return e.Source + "\x00" + e.ID }
 type History struct {
 	Tenant string
 	AsOf   int64
-	events []*Event // not voided, in the order of events.md 1
+	events []*Event // not voided, in canonical order
 }
 
 // Known is the history of a tenant as of an instant: what was recorded by then and not voided by then. A void acts when

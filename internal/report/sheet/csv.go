@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// CSV is how a table is written as text (reports.md 2.5).
+// CSV is how a table is written as text.
 type CSV struct {
 	Delimiter byte // ',' or '|'; 0 is a comma
 	Raw       bool // names that a spreadsheet would run as formulas are not guarded

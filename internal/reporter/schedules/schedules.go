@@ -42,7 +42,7 @@ const ReportDefault = "tenant-usage"
 // CodeFull is the code of a tenant that has as many schedules as it may.
 const CodeFull = "too-many-schedules"
 
-// Spec is what a schedule is to be. What is left empty has the default of the page (reports.md 3, 21).
+// Spec is what a schedule is to be. What is left empty has the default of the page.
 type Spec struct {
 	Name        string // required
 	Description string
@@ -360,7 +360,7 @@ func requestOf(one *control.Schedule, every Recurrence, run Run) (jobs.Request, 
 // period is what a run covers: [from, to) of UTC.
 type period struct{ from, to time.Time }
 
-// periodOf is what reports.md 3, 21 says: the day before, the seven days before, the month before.
+// periodOf is what a run reports on: the day before, the seven days before, the month before.
 func periodOf(every Recurrence, run Run) period {
 	month := time.Date(run.Day.Year(), run.Day.Month(), 1, 0, 0, 0, 0, time.UTC)
 	switch every {

@@ -298,7 +298,7 @@ func (s *Site) archiveManifest(v *visit) (templ.Component, error) {
 	return nil, nil
 }
 
-// archiveAsk asks before a job is cancelled (reports.md B-12).
+// archiveAsk asks before a job is cancelled.
 func (s *Site) archiveAsk(v *visit) (templ.Component, error) {
 	j, err := s.job(v)
 	if err != nil {

@@ -46,7 +46,7 @@ func taskTypes(v *visit) []option {
 	return all
 }
 
-// taskTitle is what a scheduled report is called; that of tenants is the Usage Report (reports.md B-13).
+// taskTitle is what a scheduled report is called; that of tenants is the Usage Report.
 func taskTitle(name string) string {
 	switch name {
 	case "tenant-usage":
@@ -315,7 +315,7 @@ func (s *Site) scheduleSave(v *visit) (templ.Component, error) {
 	return s.scheduleShown(v, one, f)
 }
 
-// askSchedule asks before a schedule is changed (reports.md B-14).
+// askSchedule asks before a schedule is changed.
 func (s *Site) askSchedule(v *visit, do, detail string) (templ.Component, error) {
 	one, err := s.theSchedule(v)
 	if err != nil {

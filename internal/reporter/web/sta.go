@@ -22,7 +22,7 @@ func staPages() []page {
 	}
 }
 
-// staMeasures are what the screen counts, in the asked order (reports.md A-11).
+// staMeasures are what the screen counts, in the asked order.
 func staMeasures() []option {
 	return []option{{"activity", "Users with Activity"}, {"token", "Users with Token"}, {"registered", "Registered Users"}}
 }

@@ -198,7 +198,7 @@ func (v *visit) paged(t table) templ.Component {
 	return joined(sheet(t), pager)
 }
 
-// periods are the presets of a usage report (reports.md 3, 19).
+// periods are the presets of a usage report.
 func periods() []option {
 	return []option{{"last_month", "Last Month"}, {"current_month", "Current Month"}, {"last_7_days", "Last 7 Days"}, {"last_30_days", "Last 30 Days"}, {"custom", "Custom"}}
 }
