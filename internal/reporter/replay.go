@@ -16,6 +16,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
+	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 const (
@@ -41,20 +42,53 @@ func (a *App) replay(now func() time.Time) func(ctx context.Context, who *access
 	return (&resender{ingest: strings.TrimSuffix(a.cfg.Ingest, "/"), control: a.control.Store, now: now}).send
 }
 
-// send sends one event again. It is in the audit log whether it was taken or not.
+// send sends one event again. It is in the audit log whether it was taken or not. What lies too far in the past for a
+// sender is sent as backfill for who may give that right away (access.ScopeRights), and recorded now, whatever it says of
+// itself.
 func (r *resender) send(ctx context.Context, who *access.Viewer, at report.Position, event []byte) error {
 	position := fmt.Sprintf("%d:%d:%d", at.Shard, at.Seq, at.Idx)
-	by := who.Actor()
-	if err := r.control.Record(ctx, control.Actor{By: by, Viewer: who}, who.Tenant, "dead-letter.replayed", position, nil); err != nil {
+	if err := r.control.Record(ctx, control.Actor{By: who.Actor(), Viewer: who}, who.Tenant, "dead-letter.replayed", position, nil); err != nil {
 		return fmt.Errorf("write the audit log: %w", err)
-	}
-	key := control.NewToken()
-	spec := control.Spec{Tenant: who.Tenant, Name: "replay of " + position, Scopes: []string{"events:write", access.ScopeDLQWrite}, Expires: r.now().Add(replayKeyLife), By: by}
-	if _, err := r.control.CreateWithSecret(ctx, key, spec); err != nil {
-		return fmt.Errorf("make a key for it: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, replayWait)
 	defer cancel()
+	scopes := []string{"events:write", access.ScopeDLQWrite}
+	err := r.as(ctx, who, scopes, position, event)
+	var refused *refusal
+	if !errors.As(err, &refused) || !refused.past {
+		return err
+	}
+	if !who.ManagesAll() {
+		return fmt.Errorf("%w; an event of that time takes the scope %s, which no role of yours may give: ask an operator who manages all roles, or use countinghouse dlq replay with a key that has it", err, scopeBackfill)
+	}
+	if event, err = recordedNow(event); err != nil {
+		return err
+	}
+	return r.as(ctx, who, append(scopes, scopeBackfill), position, event)
+}
+
+const scopeBackfill = "events:backfill"
+
+// recordedNow is an event without the member that backfill would believe. An event is one object by now: ingest read it.
+func recordedNow(event []byte) ([]byte, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(event, &members); err != nil {
+		return nil, fmt.Errorf("read the event: %w", err)
+	}
+	if _, has := members["recordedtime"]; !has {
+		return event, nil
+	}
+	delete(members, "recordedtime")
+	return json.Marshal(members)
+}
+
+// as sends an event with a key of these scopes, which nobody else has and which ends soon.
+func (r *resender) as(ctx context.Context, who *access.Viewer, scopes []string, position string, event []byte) error {
+	key := control.NewToken()
+	spec := control.Spec{Tenant: who.Tenant, Name: "replay of " + position, Scopes: scopes, Expires: r.now().Add(replayKeyLife), By: who.Actor()}
+	if _, err := r.control.CreateWithSecret(ctx, key, spec); err != nil {
+		return fmt.Errorf("make a key for it: %w", err)
+	}
 	for {
 		status, err := r.post(ctx, key, position, event)
 		if status != http.StatusUnauthorized {
@@ -69,6 +103,14 @@ func (r *resender) send(ctx context.Context, who *access.Viewer, at report.Posit
 		}
 	}
 }
+
+// refusal is what ingest said.
+type refusal struct {
+	text string
+	past bool // it lies outside the times that are taken of everybody
+}
+
+func (r *refusal) Error() string { return "ingest refused it: " + r.text }
 
 func (r *resender) post(ctx context.Context, key, position string, event []byte) (status int, err error) {
 	target := r.ingest + "/api/v1/events?replay_of=" + url.QueryEscape(position)
@@ -89,11 +131,12 @@ func (r *resender) post(ctx context.Context, key, position string, event []byte)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))
 	var p problem.Problem
 	if err != nil || json.Unmarshal(body, &p) != nil || p.Detail == "" {
-		return resp.StatusCode, fmt.Errorf("ingest refused it: %s", resp.Status)
+		return resp.StatusCode, &refusal{text: resp.Status}
 	}
-	text := p.Detail
+	refused := &refusal{text: p.Detail}
 	for _, item := range p.Errors {
-		text += "; " + item.Pointer + " " + item.Detail
+		refused.text += "; " + item.Pointer + " " + item.Detail
+		refused.past = refused.past || item.Code == usage.CodeTimeWindow
 	}
-	return resp.StatusCode, fmt.Errorf("ingest refused it: %s", text)
+	return resp.StatusCode, refused
 }
