@@ -49,7 +49,7 @@ type options struct {
 // commands by their first argument; without one it is load.
 func commands() map[string]func(context.Context, options, io.Writer) error {
 	return map[string]func(context.Context, options, io.Writer) error{
-		"load": load, "fill": fill, "store": store, "reports": reports, "drain": drain, "dedup": dedup, "all": all,
+		"load": load, "fill": fill, "store": store, "reports": reports, "pages": pages, "pages-store": storePages, "drain": drain, "dedup": dedup, "all": all,
 	}
 }
 
@@ -57,7 +57,7 @@ func flags(args []string, errs io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(errs)
-	f.StringVar(&o.dir, "dir", "", "load: directory of a running `countinghouse up`; without it one is started, ephemeral, and removed")
+	f.StringVar(&o.dir, "dir", "", "load, pages: directory of a running `countinghouse up`; without it one is started, ephemeral, and removed")
 	f.StringVar(&o.exe, "countinghouse", "bin/countinghouse", "program to start")
 	f.StringVar(&o.out, "out", "bench/results", "folder of latest.json and history.jsonl; empty writes nothing")
 	f.BoolVar(&o.record, "record", false, "append this run to history.jsonl")
@@ -71,7 +71,7 @@ func flags(args []string, errs io.Writer) (options, error) {
 	f.IntVar(&o.rate, "rate", 0, "load, store: events per second, at most; 0 is as fast as it goes, for store 50,000")
 	f.IntVar(&o.fresh, "fresh", -1, "load: seconds of the freshness phase at half load; default half of --seconds, 0 leaves it out")
 	f.StringVar(&o.profile, "profile", "", "load, drain: folder for profiles of the parts at work: pprof of ours, perf of NATS and ClickHouse")
-	f.StringVar(&o.store, "store", defaultStore(), "fill, store, reports: directory of the large store")
+	f.StringVar(&o.store, "store", defaultStore(), "fill, store, reports, pages-store: directory of the large store")
 	f.IntVar(&o.population, "population", 10_000, "reports: accounts of each kind that are put into the store, once, and reported on")
 	f.Int64Var(&o.events, "events", 100_000_000, "fill: events of the store; drain, dedup: of a backlog, instead of their own numbers")
 	f.BoolVar(&o.weigh, "weigh", false, "fill: weigh the tables of a store again")

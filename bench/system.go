@@ -32,6 +32,7 @@ type system struct {
 	ended     chan error // what up ended with
 	dir       string
 	keep      bool
+	more      []string // flags of up
 
 	baseline ledger // before the first event
 	sent     tally
@@ -45,19 +46,24 @@ const (
 
 func openStack(ctx context.Context, o options, out io.Writer) (*system, error) {
 	s := &system{dir: o.dir, keep: o.keep || o.dir != ""}
+	return s, s.open(ctx, o, out)
+}
+
+// open starts the stack in a directory of its own, unless one runs already, and connects to it.
+func (s *system) open(ctx context.Context, o options, out io.Writer) error {
 	if o.dir == "" {
 		var err error
 		if s.dir, err = os.MkdirTemp("", "countinghouse-bench-"); err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.start(ctx, o.exe, startWait, out); err != nil {
-			return nil, errors.Join(err, s.close())
+			return errors.Join(err, s.close())
 		}
 	}
 	if err := s.connect(ctx); err != nil {
-		return nil, errors.Join(err, s.close())
+		return errors.Join(err, s.close())
 	}
-	return s, nil
+	return nil
 }
 
 // openStore starts the stack of a store, which stays.
@@ -77,7 +83,7 @@ func (s *system) start(ctx context.Context, exe string, wait time.Duration, out 
 	dir := s.dir
 	fmt.Fprintf(out, "starting %s up --ephemeral --dir %s …\n", exe, dir)
 	began := time.Now()
-	s.up = exec.Command(exe, "up", "--ephemeral", "--dir", dir)
+	s.up = exec.Command(exe, append([]string{"up", "--ephemeral", "--dir", dir}, s.more...)...)
 	s.up.Stderr = os.Stderr
 	s.up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := s.up.Start(); err != nil {
