@@ -2,4 +2,8 @@
 
 package scenario
 
-const historiesInShort = 100
+const (
+	historiesInShort = 100
+	provedPercent    = 30
+	closesInShort    = 6
+)

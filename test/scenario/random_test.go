@@ -52,7 +52,7 @@ func TestReportsOfRandomLogs(t *testing.T) {
 				all = all[n:]
 			}
 			second.marker()
-			rows := map[string]int{}
+			rows, proofs := map[string]int{}, 0
 			for _, asOf := range []string{historyLast, historyMidway} {
 				known := h.known(first.tenant, asOf)
 				for _, q := range historyQuestions(known) {
@@ -67,6 +67,7 @@ func TestReportsOfRandomLogs(t *testing.T) {
 					}
 					report, _, _ := strings.Cut(q.path, "?")
 					rows[report] += strings.Count(one, "\n") - 1
+					proofs += first.proveSome(h, q.path+"&as_of="+asOf, one, provedPercent)
 					if q.want != nil {
 						q.check(t, path, one)
 					}
@@ -74,7 +75,7 @@ func TestReportsOfRandomLogs(t *testing.T) {
 			}
 			first.want("what the rules of the tree leave without effect", first.ruled(), strings.Join(h.known(first.tenant, historyLast).Refused(), "\n"))
 			first.want("the same, shuffled", second.ruled(), first.ruled())
-			t.Logf("%d events, rows: %v", len(h.events), rows)
+			t.Logf("%d events, %d numbers proved, rows: %v", len(h.events), proofs, rows)
 		})
 	}
 }
