@@ -19,8 +19,9 @@ const (
 	provisionalOK = 5                       // days after its end in which a month may well be provisional
 )
 
-// cautions is what needs attention, the worst first, and one line if nothing does.
-func (s *Site) cautions(v *visit) []caution {
+// cautions is what needs attention, the worst first, and one line if nothing does. months asks for the months, once for
+// all of the page.
+func (s *Site) cautions(v *visit, months func() ([]report.MonthInfo, error)) []caution {
 	ctx, cancel := context.WithTimeout(v.Context(), cautionsWait)
 	defer cancel()
 	questions := []struct {
@@ -28,7 +29,7 @@ func (s *Site) cautions(v *visit) []caution {
 		ask    func(ctx context.Context, v *visit) ([]caution, error)
 	}{
 		{access.DataHealth, s.ledgerCaution}, {access.DataHealth, s.auditCaution}, {access.DataHealth, s.lagCaution}, {access.DeadLetters, s.lettersCaution},
-		{access.Months, s.monthsCaution}, {access.Archive, s.jobsCaution},
+		{access.Months, func(_ context.Context, v *visit) ([]caution, error) { return monthsCaution(v, months) }}, {access.Archive, s.jobsCaution},
 	}
 	found := make([][]caution, len(questions))
 	asked, failed := 0, make([]bool, len(questions))
@@ -110,8 +111,8 @@ func (s *Site) lettersCaution(ctx context.Context, v *visit) ([]caution, error) 
 	return []caution{{"warn", plural(n, "dead letter") + " in the last seven days:", strings.Join(reasons, ", ") + ".", "/dead-letters", "Look at them"}}, nil
 }
 
-func (s *Site) monthsCaution(ctx context.Context, v *visit) ([]caution, error) {
-	months, err := s.Reports.Months(ctx, v.viewer.Tenant)
+func monthsCaution(v *visit, ask func() ([]report.MonthInfo, error)) ([]caution, error) {
+	months, err := ask()
 	var all []caution
 	for _, m := range months {
 		end, parseErr := time.Parse("2006-01", m.Month)
