@@ -82,7 +82,8 @@ type assetStory struct {
 	ends  []said[int64] // of trials
 }
 
-// cuts are the instants within a record at which it is cut: midnights, and where a trial that was in force ends.
+// cuts are the instants within a record at which it is cut: midnights, and where a trial that was in force ends. One
+// that is set anew exactly where it ended does not end there: what is said at an instant holds from that instant on.
 func (a *assetStory) cuts(r *assetRecord) []int64 {
 	var all []int64
 	if r.expiry != 0 {
@@ -92,7 +93,7 @@ func (a *assetStory) cuts(r *assetRecord) []int64 {
 		all = append(all, day)
 	}
 	for i, end := range a.ends {
-		inForce := end.value > end.at && (i+1 == len(a.ends) || a.ends[i+1].at >= end.value)
+		inForce := end.value > end.at && (i+1 == len(a.ends) || a.ends[i+1].at > end.value)
 		if inForce && end.value > r.begins && end.value < r.stops && !slices.Contains(all, end.value) {
 			all = append(all, end.value)
 		}

@@ -80,16 +80,17 @@ func (r *Reports) Settle(ctx context.Context, q Query) (Settled, error) {
 	}
 	s := Settled{Cut: cut, Version: q.Version}
 	if m, err := usage.ParseMonth(q.Values["month"]); err == nil {
-		info, err := r.Month(ctx, q.Tenant, m)
+		// The versions are read once: one that is published meanwhile is in neither the state nor the cut.
+		all, err := r.Versions(ctx, q.Tenant, m)
 		if err != nil {
 			return Settled{}, err
 		}
-		s.State = info.State
+		if s.State = monthState(m, r.now()); len(all) > 0 {
+			s.State = StateClosed
+		}
 		if q.Report == "monthly-usage" {
 			ask := monthAsk{tenant: q.Tenant, month: m, cut: cut}
-			if err := r.monthVersion(ctx, &ask); err != nil {
-				return Settled{}, err
-			}
+			ask.settle(all)
 			s.Cut, s.Version = ask.cut, ask.version
 		}
 	}

@@ -151,16 +151,18 @@ func monthScope(ask Ask, tree *directory.Tree) ([]string, error) {
 // the one whose cut was.
 func (r *Reports) monthVersion(ctx context.Context, q *monthAsk) error {
 	all, err := r.Versions(ctx, q.tenant, q.month)
-	if err != nil || len(all) == 0 {
-		return err
-	}
+	q.settle(all)
+	return err
+}
+
+// settle is monthVersion, of versions that are known.
+func (q *monthAsk) settle(all []Version) {
 	for i, v := range slices.Backward(all) {
 		if q.cut.Now && i == len(all)-1 || int64(v.AsOf) == q.cut.AsOf && maps.Equal(v.Positions, q.cut.positions()) {
 			q.version, q.cut = v.Version, v.cut
 			break
 		}
 	}
-	return nil
 }
 
 // monthAnswer is the rows, stored ones where they can answer.
