@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -151,37 +150,7 @@ func (t *tool) certificateTables(format listing.Format, c *audit.Certificate) er
 	return nil
 }
 
-// rowsOf makes a table of objects: a column for every member that any of them has.
-func rowsOf(list []any) listing.Rows {
-	var rows listing.Rows
-	for _, item := range list {
-		object, ok := item.(map[string]any)
-		if !ok {
-			object = map[string]any{"value": item}
-		}
-		for _, key := range sortedKeys(object) {
-			if !slices.Contains(rows.Columns, key) {
-				rows.Columns = append(rows.Columns, key)
-			}
-			if _, number := object[key].(float64); number && !slices.Contains(rows.Numbers, key) {
-				rows.Numbers = append(rows.Numbers, key)
-			}
-		}
-	}
-	for _, item := range list {
-		object, ok := item.(map[string]any)
-		if !ok {
-			object = map[string]any{"value": item}
-		}
-		cells := make([]string, len(rows.Columns))
-		for i, key := range rows.Columns {
-			cells[i] = cell(object[key])
-		}
-		rows.Add(cells...)
-	}
-	return rows
-}
-
+// cell is a member of a JSON object, in a table.
 func cell(v any) string {
 	switch v := v.(type) {
 	case nil:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -236,13 +237,12 @@ Without an event: per shard, the newest position of the log, the newest counted 
 			}
 			if len(args) == 0 {
 				var fresh struct {
-					Rows []any `json:"rows"`
+					Rows []map[string]any `json:"rows"`
 				}
 				if err := c.Get(cmd.Context(), "/freshness", nil, &fresh); err != nil {
 					return err
 				}
-				rows := rowsOf(fresh.Rows)
-				return rows.Print(t.out, format)
+				return freshnessRows(fresh.Rows).Print(t.out, format)
 			}
 			var answer map[string]any
 			if err := c.Get(cmd.Context(), "/events", url.Values{"source": {args[0]}, "id": {args[1]}}, &answer); err != nil {
@@ -252,6 +252,20 @@ Without an event: per shard, the newest position of the log, the newest counted 
 		},
 	}
 	return t.listingFlag(t.clientFlags(cmd))
+}
+
+// freshnessRows has the columns in the order in which they are read: the log, what is counted of it, the rest.
+func freshnessRows(shards []map[string]any) *listing.Rows {
+	numbers := []string{"shard", "log_seq", "warehouse_seq", "lag_events"}
+	rows := &listing.Rows{Columns: append(slices.Clone(numbers), "oldest_pending_at", "watermark_at", "seen_at"), Numbers: numbers}
+	for _, shard := range shards {
+		var cells []string
+		for _, column := range rows.Columns {
+			cells = append(cells, cell(shard[column]))
+		}
+		rows.Add(cells...)
+	}
+	return rows
 }
 
 // document prints one JSON object: as it is, or its members as rows.

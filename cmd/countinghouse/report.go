@@ -2,17 +2,13 @@ package main
 
 import (
 	"cmp"
-	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/countinghouse/countinghouse/internal/config"
 	"github.com/countinghouse/countinghouse/internal/listing"
-	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/report/sheet"
 )
@@ -48,7 +44,7 @@ and --dir, --url, --reporter-url and --token may stand here as with show, withou
 			}
 			d, ok := report.Define(args[0])
 			if !ok {
-				return usageError("no report %q; there are %s", args[0], strings.Join(reportNames(), ", "))
+				return noReport(args[0])
 			}
 			rows := &listing.Rows{Columns: []string{"what", "name", "kind", "doc"}}
 			for _, p := range d.Parameters {
@@ -69,6 +65,10 @@ and --dir, --url, --reporter-url and --token may stand here as with show, withou
 		ValidArgs: reportNames(),
 	}
 	return t.listingFlag(t.clientFlags(cmd))
+}
+
+func noReport(name string) error {
+	return usageError("no report %q; there are %s", name, strings.Join(reportNames(), ", "))
 }
 
 func reportNames() []string {
@@ -124,6 +124,19 @@ name that the report suggests.`,
 	for _, d := range report.Definitions() {
 		cmd.AddCommand(t.reportShowOne(d))
 	}
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return noReport(args[0])
+		}
+		return nil
+	}
+	// The flags are those of the reports: behind a name that is none, the name is what is wrong, not the flag.
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if c == cmd && c.Flags().NArg() > 0 {
+			return noReport(c.Flags().Arg(0))
+		}
+		return err
+	})
 	return cmd
 }
 
@@ -214,13 +227,4 @@ func (q *reportQuestion) query(d report.Definition) (url.Values, error) {
 		query.Set("version", q.version)
 	}
 	return query, nil
-}
-
-// reportError gives a refused question the exit code of wrong usage.
-func reportError(err error) error {
-	var refused *problem.Problem
-	if errors.As(err, &refused) && refused.Status == http.StatusBadRequest {
-		return &config.ExitError{Code: config.ExitUsage, Err: err}
-	}
-	return err
 }

@@ -44,7 +44,7 @@ func (t *tool) showReport(ctx context.Context, d report.Definition, q *reportQue
 		case listing.JSON:
 			q.format = string(sheet.FormatJSON)
 		default:
-			return reportError(t.tableOfReport(ctx, c, path, query, q.limit))
+			return t.tableOfReport(ctx, c, path, query, q.limit)
 		}
 	}
 	format, err := q.fileFormat()
@@ -52,7 +52,7 @@ func (t *tool) showReport(ctx context.Context, d report.Definition, q *reportQue
 		return err
 	}
 	query.Set("format", string(format))
-	return reportError(t.export(ctx, c, path, query, format, q.out))
+	return t.export(ctx, c, path, query, format, q.out)
 }
 
 // fileFormat is --format, else what the ending of --out says, else CSV.

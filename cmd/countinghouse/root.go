@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/config"
 	"github.com/countinghouse/countinghouse/internal/importer"
 	"github.com/countinghouse/countinghouse/internal/listing"
+	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/stack"
 )
 
@@ -51,6 +53,7 @@ func (t *tool) exitCode(err error) int {
 	var exit *config.ExitError
 	var mapping *importer.MappingError
 	var inUse *stack.InUseError
+	var refused *problem.Problem
 	switch {
 	case errors.As(err, &exit):
 		return exit.Code
@@ -60,6 +63,8 @@ func (t *tool) exitCode(err error) int {
 		return config.ExitUnreachable
 	case errors.As(err, &mapping):
 		return config.ExitConfig
+	case errors.As(err, &refused) && refused.Status == http.StatusBadRequest:
+		return config.ExitUsage // what the server could not read was given here
 	}
 	return config.ExitCode(err)
 }

@@ -35,6 +35,14 @@ If no clickhouse is on PATH its engine is fetched once with npm (178 MB, checksu
   countinghouse up --ephemeral --dir "$(mktemp -d)"   # free ports, for tests`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, p := range cfg.Ports.List() {
+				switch given := cmd.Flags().Changed(p.Flag); {
+				case given && cfg.Ephemeral:
+					return usageError("--ephemeral chooses every port: leave out --%s", p.Flag)
+				case *p.Value < 1 || *p.Value > 65535:
+					return usageError("--%s %d is no port: want 1 to 65535", p.Flag, *p.Value)
+				}
+			}
 			cfg.Dir, cfg.Operator = t.where.dir, withDemo
 			return t.runUp(cmd.Context(), cfg, withDemo)
 		},

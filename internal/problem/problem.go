@@ -65,7 +65,7 @@ func (p *Problem) Error() string {
 	b.WriteString(p.Detail)
 	for _, e := range p.Errors {
 		place := e.Pointer + e.Parameter
-		if strings.Contains(p.Detail, e.Detail) && strings.Contains(p.Detail, place) {
+		if strings.Contains(p.Detail, e.Detail) && (strings.Contains(p.Detail, place) || len(p.Errors) == 1 && p.Detail == e.Detail) {
 			continue // the detail has said it
 		}
 		b.WriteString("; " + place + " " + e.Detail)

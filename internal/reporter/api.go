@@ -121,18 +121,30 @@ func newServer(s *server) http.Handler {
 	s.registerOperators()
 	s.registerAuditLog()
 	s.registerDocs()
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if s.site != nil && !strings.HasPrefix(r.URL.Path, "/api/") {
-			s.site.ServeHTTP(w, r)
-			return
-		}
-		if allowed(s.mux, r) {
-			problem.Write(w, refuse(codeMethod, "the path does not take "+r.Method).Correlated(correlationOf(r.Context())))
-			return
-		}
-		problem.Write(w, refuse(codeNotFound, "no such path; the API is described at "+prefix+"/docs").Correlated(correlationOf(r.Context())))
-	})
+	s.mux.HandleFunc("/", s.elsewhere)
 	return http.HandlerFunc(s.serve)
+}
+
+// elsewhere answers what no operation does: the pages, the other methods of a path, and paths that do not exist.
+func (s *server) elsewhere(w http.ResponseWriter, r *http.Request) {
+	if s.site != nil && !strings.HasPrefix(r.URL.Path, "/api/") {
+		s.site.ServeHTTP(w, r)
+		return
+	}
+	if methods := allowed(s.mux, r); len(methods) > 0 {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		problem.Write(w, refuse(codeMethod, "the path does not take "+r.Method).Correlated(correlationOf(r.Context())))
+		return
+	}
+	detail := "no such path; the API is described at " + prefix + "/docs"
+	if name, isReport := strings.CutPrefix(r.URL.Path, prefix+"/reports/"); isReport {
+		var names []string
+		for _, d := range report.Definitions() {
+			names = append(names, d.Name)
+		}
+		detail = "no report " + name + "; there are " + strings.Join(names, ", ")
+	}
+	problem.Write(w, refuse(codeNotFound, detail).Correlated(correlationOf(r.Context())))
 }
 
 const apiDescription = "Usage, months and the fate of events. Decimals are strings, times RFC 3339 in UTC. " +
@@ -187,16 +199,17 @@ func (s *server) traced(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// allowed reports whether the path exists under another method.
-func allowed(mux *http.ServeMux, r *http.Request) bool {
+// allowed are the methods that the path takes: none where there is no such path.
+func allowed(mux *http.ServeMux, r *http.Request) []string {
+	var methods []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); pattern != "" && pattern != "/" {
-			return true
+			methods = append(methods, method)
 		}
 	}
-	return false
+	return methods
 }
 
 // endpoint is an operation and who may use it.

@@ -155,6 +155,9 @@ func (d *desk) refused(method, key, path string, status int, code string) proble
 		header.Get("Content-Type") != problem.ContentType || header.Get("Cache-Control") != "no-store" {
 		d.Errorf("%s %s: %d %s %v, want %d %s", method, path, got, body, header, status, code)
 	}
+	if allow := header.Get("Allow"); (status == http.StatusMethodNotAllowed) != (allow != "") {
+		d.Errorf("%s %s: %d with Allow %q", method, path, status, allow)
+	}
 	return p
 }
 

@@ -73,10 +73,7 @@ func (s *server) monthUsage(ctx context.Context, who caller, in *monthUsageInput
 		return nil, err
 	}
 	q := report.MonthQuery{Tenant: who.Tenant, Month: m, MonthFilter: report.MonthFilter{Accounts: in.Account, Plan: in.Plan, Meter: in.Meter}}
-	if q.AsOf, err = asOf(in.AsOf); err != nil {
-		return nil, err
-	}
-	if q.Version, err = versionOf(in.Version); err != nil {
+	if q.AsOf, q.Version, err = stateOf(in.AsOf, in.Version); err != nil {
 		return nil, err
 	}
 	fallback := limitDefault

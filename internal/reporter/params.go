@@ -68,16 +68,20 @@ func limitOf(value string, fallback int) (int, error) {
 	return n, nil
 }
 
-// versionOf reads a month's version: 0 and "current" are the current one.
-func versionOf(value string) (int, error) {
-	if value == "" || value == "current" {
-		return 0, nil
+// stateOf reads which state of the log is asked for: that of an instant, or a month's version, of which 0 and
+// "current" are the current one. Both at once would be two questions.
+func stateOf(instant, value string) (at int64, version int, err error) {
+	if at, err = asOf(instant); err != nil || value == "" || value == "current" {
+		return at, 0, err
 	}
-	n, err := strconv.Atoi(value)
-	if err != nil || n < 0 {
-		return 0, wrong("version", "want a version's number, or current")
+	version, err = strconv.Atoi(value)
+	switch {
+	case err != nil || version < 0:
+		return 0, 0, wrong("version", "want a version's number, or current")
+	case version > 0 && instant != "":
+		return 0, 0, wrong("version", "give either as_of or version")
 	}
-	return n, nil
+	return at, version, nil
 }
 
 func parseUint(value string, bits int) (uint64, error) { return strconv.ParseUint(value, 10, bits) }

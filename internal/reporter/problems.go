@@ -121,7 +121,11 @@ func (s *server) answer(ctx context.Context, err error) error {
 	case errors.As(err, &p):
 	case errors.As(err, &bad):
 		p = refuse(bad.Code, bad.Detail)
-		if bad.Parameter != "" {
+		switch {
+		case bad.Parameter == "":
+		case bad.Code == codeParameter:
+			p = wrong(bad.Parameter, bad.Detail)
+		default:
 			p = p.With(problem.Item{Parameter: bad.Parameter, Code: bad.Code, Detail: bad.Detail})
 		}
 	case errors.As(err, &limit):

@@ -172,7 +172,9 @@ func TestRefusals(t *testing.T) {
 		"version":           {"GET", d.acme, "/months/2026-03/usage?version=1", 404, "no-such-version", "version"},
 		"not settled":       {"GET", d.acme, "/months/2026-03/usage?as_of=2030-01-01T00:00:00Z", 409, "not-settled", "as_of"},
 		"meter not settled": {"GET", d.acme, "/meters/tokens/usage?as_of=2030-01-01T00:00:00Z", 409, "not-settled", "as_of"},
+		"two states":        {"GET", d.acme, "/months/2026-03/usage?as_of=2026-03-20T11:00:20Z&version=1", 400, "bad-parameter", "version"},
 		"path":              {"GET", d.acme, "/nothing", 404, "not-found", ""},
+		"report":            {"GET", d.acme, "/reports/nothing", 404, "not-found", ""},
 		"method":            {"PUT", d.acme, "/months", 405, "method-not-allowed", ""},
 		"event never seen":  {"GET", d.acme, "/events/crm/none", 404, "not-found", ""},
 		"source without id": {"GET", d.acme, "/events?source=crm", 400, "bad-parameter", "source"},
@@ -188,6 +190,9 @@ func TestRefusals(t *testing.T) {
 			p := d.refused(tt.method, tt.key, tt.path, tt.status, tt.code)
 			if tt.parameter != "" && (len(p.Errors) != 1 || p.Errors[0].Parameter != tt.parameter) {
 				t.Errorf("errors = %+v, want one about %s", p.Errors, tt.parameter)
+			}
+			if tt.status == http.StatusBadRequest && !strings.Contains(p.Detail, tt.parameter) {
+				t.Errorf("detail %q does not name the parameter %s", p.Detail, tt.parameter)
 			}
 		})
 	}

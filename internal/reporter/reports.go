@@ -182,10 +182,7 @@ func (s *server) ask(ctx context.Context, who caller, name string) (q report.Que
 			q.Values[parameter] = value[0]
 		}
 	}
-	if q.AsOf, err = asOf(first(values["as_of"])); err != nil {
-		return q, nil, err
-	}
-	q.Version, err = versionOf(first(values["version"]))
+	q.AsOf, q.Version, err = stateOf(first(values["as_of"]), first(values["version"]))
 	return q, values, err
 }
 
