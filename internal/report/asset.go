@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/big"
 	"strings"
 
@@ -99,6 +100,10 @@ func assetDetail(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	meters := assetMeters(state)
 	organization := state.Tree(m.End().Millis()).Parent(tenant)
 	params := assetParams(ask.Tenant, m, ask.Cut, state, meters, []string{tenant})
+	name, err := r.assetName(ctx, ask.Tenant, m, ask.Cut, params)
+	if err != nil {
+		return nil, err
+	}
 	row := func(rows warehouse.Rows) (sheet.Row, error) {
 		var asset, meter, region, platform, quantity, name, kind string
 		var trial bool
@@ -112,11 +117,42 @@ func assetDetail(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 			sheet.Boolean(trial), Instant(expiry).String(),
 		}, err
 	}
-	return &Answer{
-		Table:    sheet.Table{Columns: assetDetailColumns(), Rows: stream(ctx, r, "read the usage of assets", assetDetailRows, params, row)},
-		FileName: "asset-usage-detail_" + tenant + "_" + m.String(),
-	}, nil
+	if name != "" {
+		name = fmt.Sprintf("%s %q %v", name, organization, meters)
+	}
+	rows := keptRows(&r.details, name, stream(ctx, r, "read the usage of assets", assetDetailRows, params, row))
+	return &Answer{Table: sheet.Table{Columns: assetDetailColumns(), Rows: rows}, FileName: "asset-usage-detail_" + tenant + "_" + m.String()}, nil
 }
+
+// keptRows are the rows of a name; without any they are those that come, which are kept once they have all come, if they
+// are not too many. Nothing is kept under "".
+func keptRows(s *shelf[[]sheet.Row], name string, come iter.Seq2[sheet.Row, error]) iter.Seq2[sheet.Row, error] {
+	if name == "" {
+		return come
+	}
+	if kept := s.get(name); kept != nil {
+		return sheet.Of(*kept)
+	}
+	return func(yield func(sheet.Row, error) bool) {
+		var rows []sheet.Row
+		for row, err := range come {
+			if err != nil || len(rows) > keptRowsMax {
+				rows, name = nil, ""
+			} else if name != "" {
+				rows = append(rows, row)
+			}
+			if !yield(row, err) {
+				return
+			}
+		}
+		if name != "" {
+			s.put(name, &rows, 1+len(rows))
+		}
+	}
+}
+
+// detailRowsKept bounds the rows of assets that are kept for the next question, over all tenants: about 500 bytes each.
+const detailRowsKept = 100_000
 
 const dayMillis = int64(86_400_000)
 

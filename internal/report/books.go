@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -68,29 +69,38 @@ SELECT type, source, id, account, toUnixTimestamp64Milli(at), toUnixTimestamp64M
 // directoryAt is the tenant's directory as the events of the cut tell it. A state is shared: it is read, never
 // changed.
 func (r *Reports) directoryAt(ctx context.Context, tenant string, cut Cut) (*directory.State, error) {
+	state, _, err := r.directoryNamed(ctx, tenant, cut)
+	return state, err
+}
+
+// directoryNamed also names what the directory was folded from: under the same name everything is the same in it but
+// perhaps its meters, on which usage has a say. The name is "" where it is not the whole directory.
+func (r *Reports) directoryNamed(ctx context.Context, tenant string, cut Cut) (*directory.State, string, error) {
 	b := r.books.of(tenant)
 	select {
 	case b.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, "", ctx.Err()
 	}
 	defer func() { <-b.turn }()
 	if err := r.refresh(ctx, tenant, b); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if only, ok := ctx.Value(onlyEvents{}).(func(*directory.Event) bool); ok {
-		return directory.Fold(b.some(cut, only), directory.Latest), nil
+		return directory.Fold(b.some(cut, only), directory.Latest), "", nil
 	}
 	state := b.at(cut, nil)
 	if smaller := state.Shrunk(); len(smaller) > 0 {
 		certificates, err := r.certificatesOf(ctx, tenant, cut, smaller)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		state = b.at(cut, certificates)
 	}
+	of := b.folds[0].of
 	r.books.keep(tenant, b)
-	return r.judged(ctx, tenant, cut, state)
+	state, err := r.judged(ctx, tenant, cut, state)
+	return state, fmt.Sprintf("%d %x", of.rows, of.hash), err
 }
 
 // onlyEvents is the key of a context in which the directory is folded from some of its events: what an explanation

@@ -14,7 +14,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
-// Definition is a report people ask for by name (interfaces.md 3): its parameters and how it is made.
+// Definition is a report people ask for by name: its parameters and how it is made.
 type Definition struct {
 	Name, Title, Doc string
 	Parameters       []Parameter
@@ -40,7 +40,9 @@ type Ask struct {
 	// Skip and Limit (0: none) say that only some of the rows will be looked at. A report may use them to
 	// compute less, and then says so in Answer.Seeks; others leave them alone.
 	Skip, Limit int
-	values      map[string]string
+	// Pinned says that an earlier page, or a job, settled the cut: the same one is asked for again.
+	Pinned bool
+	values map[string]string
 }
 
 // Text is a parameter's value, "" where it was not given.
@@ -128,7 +130,7 @@ type Result struct {
 	Cut       Cut
 }
 
-// Definitions are all reports, in the order of interfaces.md 3.
+// Definitions are all reports, in the order in which they are listed.
 func Definitions() []Definition {
 	return slices.Concat(staReports(), tenantReports(), assetReports(), elasticReports(), subscriptionReports(), monthlyReports())
 }
@@ -156,7 +158,7 @@ func (r *Reports) Run(ctx context.Context, q Query) (*Result, error) {
 		return nil, err
 	}
 	result := &Result{Report: d.Name, Values: q.Values, Version: q.Version}
-	ask := Ask{Tenant: q.Tenant, Export: q.Export, Now: r.now(), Skip: q.Skip, Limit: q.Limit, values: q.Values}
+	ask := Ask{Tenant: q.Tenant, Export: q.Export, Now: r.now(), Skip: q.Skip, Limit: q.Limit, Pinned: q.Cut != nil, values: q.Values}
 	var err error
 	if ask.Cut, err = r.cut(ctx, q); err != nil {
 		return nil, err
@@ -196,7 +198,7 @@ func (d Definition) check(values map[string]string) error {
 	return nil
 }
 
-// Cut is a state of the log (architecture 7): what was recorded at or before AsOf and stands at or below
+// Cut is a state of the log (ADR 0013): what was recorded at or before AsOf and stands at or below
 // the position of its shard.
 type Cut struct {
 	AsOf   int64             // Unix ms

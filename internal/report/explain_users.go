@@ -102,7 +102,7 @@ func (e *explanation) countedUsers(
 	if _, ok := state.Account(account, directory.Latest); !ok {
 		return "", nil, unknownAccount("account", account)
 	}
-	b, err := e.staRead(ctx, q, staNumbers{population: staMeasures[which] != MeasureActivity, activity: staMeasures[which] == MeasureActivity})
+	b, err := e.staRead(ctx, q, staNeed{staNumbers: staNumbers{population: staMeasures[which] != MeasureActivity, activity: staMeasures[which] == MeasureActivity}})
 	if err != nil {
 		return "", nil, err
 	}

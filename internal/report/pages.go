@@ -31,6 +31,15 @@ func monthID(tenant string, m usage.Month, f MonthFilter, mark string) string {
 	return fmt.Sprintf("%s %s %q %s", tenant, m, []any{f.Accounts, f.Plan, f.Meter}, mark)
 }
 
+// pageOf are those of all rows that a question will look at.
+func pageOf[T any](all []T, ask Ask) []T {
+	all = all[min(ask.Skip, len(all)):]
+	if ask.Limit > 0 {
+		all = all[:min(ask.Limit, len(all))]
+	}
+	return all
+}
+
 // get is the answer of a name; nil if none is kept.
 func (s *shelf[T]) get(name string) *T {
 	s.mu.Lock()

@@ -16,6 +16,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/countinghouse/countinghouse/internal/report/sheet"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -50,14 +51,21 @@ type Reports struct {
 	pages   shelf[Month]
 	answers shelf[answer]
 	tallies shelf[[]tally]
-	assets  shelf[[]assetTotal]
+	// Of reports: what follows from tallies and the directory.
+	staBooks shelf[staBook]
+	pins     shelf[string]
+	tenants  shelf[[]tenantLine]
+	details  shelf[[]sheet.Row]
+	assets   shelf[[]assetTotal]
 }
 
 // New answers from db; now is the clock that decides which months are open.
 func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
 	return &Reports{
 		db: db, now: now, books: books{tenants: map[string]*book{}}, pages: shelf[Month]{max: rowsKept}, answers: shelf[answer]{max: keptRowsTotal},
-		tallies: shelf[[]tally]{max: talliesKept}, assets: shelf[[]assetTotal]{max: assetTotalsKept},
+		tallies: shelf[[]tally]{max: talliesKept}, staBooks: shelf[staBook]{max: bookKeptMax}, pins: shelf[string]{max: pinsMax},
+		tenants: shelf[[]tenantLine]{max: tenantLinesKept}, details: shelf[[]sheet.Row]{max: detailRowsKept},
+		assets: shelf[[]assetTotal]{max: assetTotalsKept},
 	}
 }
 

@@ -64,17 +64,19 @@ func staReports() []Definition {
 type staAsk struct {
 	tenant, account string
 	cut             Cut
+	pinned          bool // the cut, by an earlier page of the same answer
 	state           *directory.State
+	directory       string // what it was folded from, "" if not known
 	months          []usage.Month
 }
 
 func staQuestion(ctx context.Context, r *Reports, ask Ask) (*staAsk, error) {
-	q := &staAsk{tenant: ask.Tenant, account: ask.Text("account"), cut: ask.Cut}
+	q := &staAsk{tenant: ask.Tenant, account: ask.Text("account"), cut: ask.Cut, pinned: ask.Pinned}
 	var err error
 	if q.months, err = ask.completedMonths(); err != nil {
 		return nil, err
 	}
-	if q.state, err = r.directoryAt(ctx, ask.Tenant, ask.Cut); err != nil {
+	if q.state, q.directory, err = r.directoryNamed(ctx, ask.Tenant, ask.Cut); err != nil {
 		return nil, err
 	}
 	if _, ok := q.state.Account(q.account, directory.Latest); !ok {
@@ -143,7 +145,7 @@ func staUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 		}
 	}
 	if view == "export" {
-		return r.staExport(ctx, q, ask.Text("scope"))
+		return r.staExport(ctx, q, ask)
 	}
 	if len(q.months) > 1 {
 		return nil, wrong("view", "the screen shows one month: give month, or view=export")

@@ -113,7 +113,7 @@ func grown(of []fingerprint) []fingerprint {
 }
 
 // populations are the users registered and those with an active token at each of the ends, of all accounts.
-func (r *Reports) populations(ctx context.Context, tenant string, cut Cut, ends []int64) ([]*[]tally, error) {
+func (r *Reports) populations(ctx context.Context, tenant string, cut Cut, ends []int64) (*counting, error) {
 	of, err := r.prints(ctx, userPrints, tenant, cut, []string{"user.registered", "user.removed", "token.state_set"}, 0, ends)
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (r *Reports) populations(ctx context.Context, tenant string, cut Cut, ends 
 			}
 			c.set(i, all)
 		}
-		return c.have, nil
+		return c, nil
 	}
 	for first := 0; first < len(missing); first += populationMonths {
 		places := missing[first:min(first+populationMonths, len(missing))]
@@ -144,7 +144,7 @@ func (r *Reports) populations(ctx context.Context, tenant string, cut Cut, ends 
 			c.set(place, counts[i])
 		}
 	}
-	return c.have, nil
+	return c, nil
 }
 
 // population counts the users at one end.
@@ -202,7 +202,7 @@ func (r *Reports) populationsInOne(ctx context.Context, tenant string, cut Cut, 
 }
 
 // activities are the users with activity in each of the months, of all accounts.
-func (r *Reports) activities(ctx context.Context, tenant string, cut Cut, months []usage.Month) ([]*[]tally, error) {
+func (r *Reports) activities(ctx context.Context, tenant string, cut Cut, months []usage.Month) (*counting, error) {
 	ends := make([]int64, len(months))
 	for i, m := range months {
 		ends[i] = m.End().Millis()
@@ -221,7 +221,7 @@ func (r *Reports) activities(ctx context.Context, tenant string, cut Cut, months
 		}
 		c.set(i, all)
 	}
-	return c.have, nil
+	return c, nil
 }
 
 func (r *Reports) activity(ctx context.Context, tenant string, cut Cut, m usage.Month) ([]tally, error) {

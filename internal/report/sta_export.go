@@ -16,24 +16,23 @@ type staRecord struct {
 	status, data string
 }
 
-// staRecords calls yield for the accounts of a scope, in order, and their months: one record each, but for
-// months at whose end the account exists outside the scope (reports.md 2.9).
-func (b *staBook) staRecords(q *staAsk, scope string, yield func(staRecord) bool) {
+// placesOf are the accounts of a scope, in order, and their months: one each, but for months at whose end the account
+// exists outside the scope (reports.md 2.9).
+func (b *staBook) placesOf(q *staAsk, scope string) []staPlace {
 	root := b.index[q.account]
 	from, to := q.months[0].Start().Millis(), q.months[len(q.months)-1].End().Millis()
-	in := staScopeOf(b, q.state, root, scope, from, to)
-	for _, x := range in.inOrder(b, q.state, root, to-1) {
+	order := staScopeOf(b, q.state, root, scope, from, to).inOrder(b, q.state, root, to-1)
+	places := make([]staPlace, 0, len(order)*len(q.months))
+	for _, x := range order {
 		for i := range q.months {
 			m := &b.months[i]
 			outside := x != root && (scope == "children" && m.parent[x] != root || !m.below[x])
-			if m.exists[x] && outside {
-				continue
-			}
-			if !yield(b.record(q, int(x), i)) {
-				return
+			if !m.exists[x] || !outside {
+				places = append(places, staPlace{x, int32(i)})
 			}
 		}
 	}
+	return places
 }
 
 // record is an account in a month. Where it does not exist it has the name and the parent that it is going to
@@ -66,7 +65,8 @@ func nearest(state *directory.State, id string, at int64) directory.Account {
 	return a
 }
 
-func (r *Reports) staExport(ctx context.Context, q *staAsk, scope string) (*Answer, error) {
+func (r *Reports) staExport(ctx context.Context, q *staAsk, ask Ask) (*Answer, error) {
+	scope := ask.Text("scope")
 	if scope == "" {
 		scope = "children"
 	}
@@ -77,12 +77,18 @@ func (r *Reports) staExport(ctx context.Context, q *staAsk, scope string) (*Answ
 		a.Rows = sheet.Of(q.unborn())
 		return a, nil
 	}
-	b, err := r.staRead(ctx, q, staNumbers{population: true, activity: true})
+	b, err := r.staRead(ctx, q, staNeed{staNumbers{population: true, activity: true}, scope})
 	if err != nil {
 		return nil, err
 	}
+	// Of a page, only its rows are made.
+	a.Seeks = true
 	a.Rows = func(yield func(sheet.Row, error) bool) {
-		b.staRecords(q, scope, func(r staRecord) bool { return yield(b.exportRow(q, r), nil) })
+		for _, p := range pageOf(b.places, ask) {
+			if !yield(b.exportRow(q, b.record(q, int(p.x), int(p.month))), nil) {
+				return
+			}
+		}
 	}
 	incomplete := b.incomplete(q)
 	a.Extra = func(row sheet.Row) map[string]any {

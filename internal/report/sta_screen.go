@@ -9,7 +9,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
-// kindSubscriber is an account that sees its own rows only (reports.md A-13).
+// kindSubscriber is an account that sees its own rows only.
 const kindSubscriber = "subscriber"
 
 // staScreen is the account and its direct children at the month's end, a row per plan.
@@ -29,7 +29,7 @@ func (r *Reports) staScreen(ctx context.Context, q *staAsk, measure string, ownO
 	if !ok || self.Deleted {
 		return a, nil
 	}
-	b, err := r.staRead(ctx, q, staNumbers{population: measure != MeasureActivity, activity: measure == MeasureActivity})
+	b, err := r.staRead(ctx, q, staNeed{staNumbers: staNumbers{population: measure != MeasureActivity, activity: measure == MeasureActivity}})
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func staSummaryColumns() []sheet.Column {
 	}
 }
 
-// staSummary is users with an active token of the account and its direct children (reports.md A-26).
+// staSummary is users with an active token of the account and its direct children.
 func staSummary(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	q, err := staQuestion(ctx, r, ask)
 	if err != nil {
@@ -111,15 +111,14 @@ func staSummary(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 		doc.Months[i] = staDocumentPart{Month: m.String(), Accounts: []staDocumentAccount{}}
 	}
 	if _, ok := q.state.Account(q.account, q.months[len(q.months)-1].End().Millis()-1); ok {
-		b, err := r.staRead(ctx, q, staNumbers{population: true})
+		b, err := r.staRead(ctx, q, staNeed{staNumbers{population: true}, "children"})
 		if err != nil {
 			return nil, err
 		}
-		b.staRecords(q, "children", func(r staRecord) bool {
-			part := &doc.Months[r.month]
-			part.Accounts = append(part.Accounts, b.summary(r))
-			return true
-		})
+		for _, p := range b.places {
+			part := &doc.Months[p.month]
+			part.Accounts = append(part.Accounts, b.summary(b.record(q, int(p.x), int(p.month))))
+		}
 	} else {
 		for i, row := range q.unborn() {
 			doc.Months[i].Accounts = []staDocumentAccount{{
@@ -178,7 +177,7 @@ func (r *Reports) staFigures(ctx context.Context, tenant string, m usage.Month, 
 		return nil, err
 	}
 	q := &staAsk{tenant: tenant, cut: cut, state: state, months: []usage.Month{m}}
-	b, err := r.staRead(ctx, q, staNumbers{population: true, activity: true})
+	b, err := r.staReadAll(ctx, q)
 	if err != nil {
 		return nil, err
 	}

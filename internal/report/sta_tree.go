@@ -1,7 +1,6 @@
 package report
 
 import (
-	"context"
 	"slices"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
@@ -19,6 +18,7 @@ type staBook struct {
 	ids    []string
 	index  map[string]int32
 	months []staMonth
+	places []staPlace // rows of an export, in order, where they were asked for
 }
 
 // staMonth is the accounts at the end of a month, by index. Users of an account of which usage is missing are
@@ -35,36 +35,39 @@ type staMonth struct {
 	order           []int32               // accounts that exist, children before parents
 }
 
-// staRead folds the months and counts their users. Without an account, numbers are of all accounts.
-func (r *Reports) staRead(ctx context.Context, q *staAsk, need staNumbers) (*staBook, error) {
+// fold reads the accounts of the months, whose users are not counted yet.
+func (q *staAsk) fold() *staBook {
 	end := q.months[len(q.months)-1].End().Millis()
 	b := &staBook{ids: q.state.Accounts(end - 1), index: map[string]int32{}, months: make([]staMonth, len(q.months))}
 	for i, id := range b.ids {
 		b.index[id] = int32(i)
 	}
-	anyone, planned := false, false
 	for i, m := range q.months {
 		b.months[i].fold(b, q.state, q.account, m.Start().Millis(), m.End().Millis())
-		for x, below := range b.months[i].below {
-			anyone = anyone || below
-			planned = planned || b.months[i].plan[x] >= 0
+	}
+	return b
+}
+
+// planned reports whether any account has a plan.
+func (b *staBook) planned() bool {
+	for i := range b.months {
+		if slices.ContainsFunc(b.months[i].plan, func(p int8) bool { return p >= 0 }) {
+			return true
 		}
 	}
-	// Numbers of all accounts are by plan only: where nobody has one, there is nothing to count.
-	if anyone && (planned || q.account != "") {
-		err := r.countUsers(ctx, q, need, func(account string, month, measure int, n uint64) {
-			if x, ok := b.index[account]; ok && b.months[month].exists[x] && !b.months[month].missing[x] {
-				b.months[month].own[x][measure] = uint32(min(n, 1<<32-1))
-			}
-		})
-		if err != nil {
-			return nil, err
+	return false
+}
+
+// count puts the numbers of users in.
+func (b *staBook) count(users staUsers) {
+	users.each(func(account string, month, measure int, n uint64) {
+		if x, ok := b.index[account]; ok && b.months[month].exists[x] && !b.months[month].missing[x] {
+			b.months[month].own[x][measure] = uint32(min(n, 1<<32-1))
 		}
-	}
+	})
 	for i := range b.months {
 		b.months[i].rise()
 	}
-	return b, nil
 }
 
 // fold reads the accounts as they were at the end of the month.

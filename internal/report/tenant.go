@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -12,6 +13,10 @@ import (
 	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
+
+// tenantLinesKept bounds the tenants of reports that are kept for the next page and question, over all who ask: about 600
+// bytes each.
+const tenantLinesKept = 100_000
 
 // tenantMonthsMax bounds the period of a usage report.
 const tenantMonthsMax = 18
@@ -116,19 +121,14 @@ func tenantUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	state, err := r.directoryAt(ctx, ask.Tenant, ask.Cut)
-	if err != nil {
-		return nil, err
-	}
 	provider := ask.Text("account")
-	if _, ok := state.Account(provider, directory.Latest); !ok {
-		return nil, unknownAccount("account", provider)
-	}
-	lines, err := tenantLines(state, ask, provider, from, until)
+	all, err := r.tenantsKept(ctx, ask, provider, from, until)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.tenantNumbers(ctx, ask, lines, from); err != nil {
+	// Of a page, only its tenants are counted. What is kept is not written to.
+	lines := slices.Clone(pageOf(all, ask))
+	if err := r.tenantNumbers(ctx, ask, lines, from, until); err != nil {
 		return nil, err
 	}
 	first, last := time.UnixMilli(from).UTC().Format(time.DateOnly), time.UnixMilli(until-dayMillis).UTC().Format(time.DateOnly)
@@ -136,10 +136,10 @@ func tenantUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	if ask.Text("delimiter") == "pipe" {
 		a.Delimiter = '|'
 	}
-	a.Columns = tenantColumns()
+	a.Columns, a.Seeks = tenantColumns(), true
 	a.Rows = func(yield func(sheet.Row, error) bool) {
-		for _, l := range lines {
-			if !yield(l.row(first, last), nil) {
+		for i := range lines {
+			if !yield(lines[i].row(first, last), nil) {
 				return
 			}
 		}
@@ -163,22 +163,42 @@ func contractMode(a directory.Account) string {
 	return a.ContractMode
 }
 
+// tenantsKept are tenantLines, perhaps as they were kept: by the directory that they follow from.
+func (r *Reports) tenantsKept(ctx context.Context, ask Ask, provider string, from, until int64) ([]tenantLine, error) {
+	state, named, err := r.directoryNamed(ctx, ask.Tenant, ask.Cut)
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("%s %s %q %q %q %d %d", ask.Tenant, named, provider, ask.List("tenants"), ask.Text("contract_mode"), from, until)
+	if kept := r.tenants.get(name); kept != nil && named != "" {
+		return *kept, nil
+	}
+	if _, ok := state.Account(provider, directory.Latest); !ok {
+		return nil, unknownAccount("account", provider)
+	}
+	lines, err := tenantLines(state, ask, provider, from, until)
+	if err != nil || named == "" {
+		return lines, err
+	}
+	return *r.tenants.put(name, &lines, 1+len(lines)), nil
+}
+
 // tenantLines are the tenants that a question is about, by name, with what they are entitled to.
-func tenantLines(state *directory.State, ask Ask, provider string, from, until int64) ([]*tenantLine, error) {
+func tenantLines(state *directory.State, ask Ask, provider string, from, until int64) ([]tenantLine, error) {
 	asked := ask.List("tenants")
 	if len(asked) == 1 && asked[0] == "all" {
 		asked = nil
 	}
 	below := state.Tree(until).Below(provider)
 	ever := map[string]bool{}
-	var lines []*tenantLine
+	var lines []tenantLine
 	for _, id := range below {
 		ever[id] = true
 		lived := slices.ContainsFunc(state.Lives(id), func(s directory.Span) bool { return s.From < until && from < s.To })
 		if !lived || asked != nil && !slices.Contains(asked, id) {
 			continue
 		}
-		l := &tenantLine{until: until, used: new(big.Int), spent: new(big.Int), all: new(big.Int)}
+		l := tenantLine{until: until}
 		if a, _ := state.Account(id, until-1); a.Deleted {
 			l.until = a.DeletedAt
 		}
@@ -198,7 +218,7 @@ func tenantLines(state *directory.State, ask Ask, provider string, from, until i
 			}
 		}
 	}
-	slices.SortFunc(lines, func(a, b *tenantLine) int {
+	slices.SortFunc(lines, func(a, b tenantLine) int {
 		if c := strings.Compare(a.account.Name, b.account.Name); c != 0 {
 			return c
 		}
@@ -256,17 +276,16 @@ WHERE tenant = {tenant:String} AND meter IN (` + creditMeters + `) AND type IN (
 GROUP BY account`
 
 // tenantNumbers reads users and credits of all lines.
-func (r *Reports) tenantNumbers(ctx context.Context, ask Ask, lines []*tenantLine, from int64) error {
+func (r *Reports) tenantNumbers(ctx context.Context, ask Ask, lines []tenantLine, from, until int64) error {
 	if len(lines) == 0 {
 		return nil
 	}
 	of := map[string]*tenantLine{}
 	accounts, began, starts, ended, ends := []string{}, []string{}, []int64{}, []string{}, []int64{}
-	until, earliest := int64(0), from
-	for _, l := range lines {
-		until = max(until, l.until)
-	}
-	for _, l := range lines {
+	earliest := from
+	for i := range lines {
+		l := &lines[i]
+		l.used, l.spent, l.all = new(big.Int), new(big.Int), new(big.Int)
 		of[l.account.ID] = l
 		accounts = append(accounts, l.account.ID)
 		earliest = min(earliest, l.since)

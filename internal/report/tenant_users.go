@@ -48,8 +48,7 @@ FROM
     )
     GROUP BY account, user
 )
-GROUP BY account
-SETTINGS max_bytes_before_external_group_by = 400000000`
+GROUP BY account` + spill
 
 // activeUsers are active users of all accounts at an instant.
 func (r *Reports) activeUsers(ctx context.Context, tenant string, cut Cut, until int64) ([]tally, error) {
