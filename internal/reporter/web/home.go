@@ -43,13 +43,18 @@ type caution struct{ tone, title, text, href, do string }
 func (s *Site) home(v *visit) (templ.Component, error) {
 	view := homeView{month: v.thisMonth().String(), until: report.Instant(v.now.UnixMilli() / hourMillis * hourMillis)}
 	v.lead = monthTitle(view.month) + " so far, against the same point of " + monthTitle(v.thisMonth().Prev().String()) + "."
-	if err := s.homeUsage(v, &view); err != nil {
-		view.usage = s.trouble(v, err)
-	}
+	months := sync.OnceValues(func() ([]report.MonthInfo, error) { return s.Reports.Months(v.Context(), v.viewer.Tenant) })
+	var making sync.WaitGroup
+	making.Go(func() {
+		if err := s.homeUsage(v, &view); err != nil {
+			view.usage = s.trouble(v, err)
+		}
+	})
+	making.Go(func() { view.caution = s.cautions(v, months) })
 	if v.viewer.May(access.Months, access.View) {
-		view.months = s.homeMonths(v)
+		view.months = s.homeMonths(v, months)
 	}
-	view.caution = s.cautions(v)
+	making.Wait()
 	return homeBody(view), nil
 }
 
@@ -191,8 +196,8 @@ func meterTitle(m directory.Meter) string {
 	return m.Name
 }
 
-func (s *Site) homeMonths(v *visit) templ.Component {
-	months, err := s.Reports.Months(v.Context(), v.viewer.Tenant)
+func (s *Site) homeMonths(v *visit, ask func() ([]report.MonthInfo, error)) templ.Component {
+	months, err := ask()
 	if err != nil {
 		return s.trouble(v, err)
 	}
