@@ -31,8 +31,7 @@ SELECT shard, toUnixTimestamp64Milli(max(at)), argMax(log_seq, at), argMax(wareh
 FROM {{db}}.shard_status
 GROUP BY shard`
 
-// Watermark is what the warehouse has of the log, now.
-func (r *Reports) Watermark(ctx context.Context) (Watermark, error) {
+func (r *Reports) watermark(ctx context.Context) (Watermark, error) {
 	type progress struct {
 		seq     uint64
 		settled int64

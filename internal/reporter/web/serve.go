@@ -47,7 +47,11 @@ func (s *Site) serve(p page, w http.ResponseWriter, r *http.Request) {
 		toSignIn(w, r)
 		return
 	}
-	r = r.WithContext(guard.For(r.Context(), s.Reports, viewer))
+	ctx := guard.For(r.Context(), s.Reports, viewer)
+	if r.Method == http.MethodGet {
+		ctx = report.OneLook(ctx)
+	}
+	r = r.WithContext(ctx)
 	v := &visit{Request: r, w: w, page: p, viewer: viewer, token: token, from: s.SignIn.Address(r), now: s.Now(), title: p.title}
 	if !p.open(viewer) {
 		s.fail(v, ErrForbidden)
