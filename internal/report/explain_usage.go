@@ -23,6 +23,7 @@ type metered struct {
 	meter    string
 	asset    string // "": any
 	accounts []string
+	root     string            // "": accounts are given; else they are all at or below this one, as the state has it
 	filters  map[string]string // of plan, region, platform, trial: those asked for
 }
 
@@ -73,7 +74,7 @@ func (e *explanation) usage(ctx context.Context) error {
 		}
 	}
 	if strings.HasSuffix(e.out.Measure, "_tree") {
-		m.accounts = append(m.accounts, e.state.Tree(m.to).Below(account)...)
+		m.root = account
 	}
 	if err := e.measure(ctx, m); err != nil {
 		return err
@@ -84,24 +85,25 @@ func (e *explanation) usage(ctx context.Context) error {
 // measure computes a number as reports do, and again from the rows it lists.
 func (e *explanation) measure(ctx context.Context, m *metered) error {
 	aggregation := e.state.Meter(m.meter).Aggregation
+	m = m.in(e.state)
 	number, accounts, err := e.reported(ctx, m, e.cut, e.state, aggregation)
 	if err != nil {
 		return err
-	}
-	if e.older != nil && !summable(aggregation) {
-		return e.measureTwice(ctx, m, number)
 	}
 	if e.older != nil {
 		state, err := e.directoryAt(ctx, e.q.Tenant, *e.older)
 		if err != nil {
 			return err
 		}
-		before, others, err := e.reported(ctx, m, *e.older, state, aggregation)
+		before, others, err := e.reported(ctx, m.in(state), *e.older, state, aggregation)
 		if err != nil {
 			return err
 		}
 		if number, err = minus(number, before); err != nil {
 			return err
+		}
+		if !summable(aggregation) {
+			return e.measureTwice(ctx, m, number)
 		}
 		accounts = slices.Compact(slices.Sorted(slices.Values(slices.Concat(accounts, others))))
 	}
@@ -121,36 +123,56 @@ func (e *explanation) measure(ctx context.Context, m *metered) error {
 	}
 	if e.older != nil {
 		if e.out.Number != e.out.Evidence {
-			e.out.Late, err = e.LateEvents(ctx, e.q.Tenant, e.month, *e.older, e.cut, e.limit())
+			return e.measureTwice(ctx, m, number)
 		}
-		return err
+		return nil
 	}
 	return e.listCells(ctx, params)
 }
 
-// measureTwice explains how the number of a meter that does not add up changed: it is computed from its rows at both
-// versions.
+// in is the question with the accounts that a state has at or below its root.
+func (m *metered) in(state *directory.State) *metered {
+	if m.root == "" {
+		return m
+	}
+	asked := *m
+	asked.accounts = append([]string{m.root}, state.Tree(m.to).Below(m.root)...)
+	return &asked
+}
+
+// comparedMax bounds the rows of each of two versions that are compared one by one.
+const comparedMax = 100_000
+
+// measureTwice explains a difference that is not the sum of the rows that came since: it is computed from all rows at
+// both versions. So it is with meters that do not add up, and where what came since says under which plan or meter the
+// rows count that were there.
 func (e *explanation) measureTwice(ctx context.Context, m *metered, number string) error {
-	before := *e
-	before.out, before.cut, before.older = &Explanation{Measure: e.out.Measure}, *e.older, nil
-	var err error
-	if before.state, err = e.directoryAt(ctx, e.q.Tenant, before.cut); err != nil {
+	older, err := e.directoryAt(ctx, e.q.Tenant, *e.older)
+	if err != nil {
 		return err
 	}
-	now := *e
-	now.older = nil
+	before, now := *e, *e
+	before.cut, before.state = *e.older, older
 	for _, side := range []*explanation{&before, &now} {
+		side.out, side.older = &Explanation{Measure: e.out.Measure}, nil
+		side.q.Skip, side.q.Limit = 0, comparedMax
 		if err := side.measure(ctx, m); err != nil {
 			return err
 		}
 	}
-	if e.out.Number, err = minus(number, before.out.Number); err != nil {
+	e.out.Number = number
+	if e.out.Evidence, err = minus(now.out.Evidence, before.out.Evidence); err != nil {
 		return err
 	}
-	if e.out.Evidence, err = minus(e.out.Evidence, before.out.Evidence); err != nil {
-		return err
+	all := now.out.Events
+	e.out.How = now.out.How + "; the difference of the two versions, and the rows of the newer one"
+	if max(before.out.Total, now.out.Total) <= comparedMax {
+		e.out.How = now.out.How + "; the difference of the two versions, and the rows that count in only one of them"
+		if all, err = changed(before.out.Events, all); err != nil {
+			return err
+		}
 	}
-	e.out.How += "; the difference of the two versions, and the rows of the newer one"
+	e.list(all)
 	e.out.Late, err = e.LateEvents(ctx, e.q.Tenant, e.month, *e.older, e.cut, e.limit())
 	return err
 }
