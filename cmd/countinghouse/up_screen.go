@@ -131,6 +131,9 @@ func howToSignIn(e stack.Endpoints) string {
 	if e.Operator == nil {
 		return "make an operator to sign in with: countinghouse operators create --help"
 	}
+	if e.Operator.Password == "" {
+		return fmt.Sprintf("sign in as %s, with the password that was set since the first start", e.Operator.Login)
+	}
 	return fmt.Sprintf("sign in as %s, password %s", e.Operator.Login, e.Operator.Password)
 }
 

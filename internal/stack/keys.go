@@ -62,10 +62,17 @@ func (s *Stack) ensureOperator(ctx context.Context, store *control.Store) error 
 		})
 		return err
 	})
-	if err != nil && !errors.Is(err, control.ErrTaken) {
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, control.ErrTaken) {
 		return fmt.Errorf("operator: %w", err)
 	}
-	return nil
+	_, err = people.CheckPassword(ctx, operatorLogin, s.secret.operator)
+	if errors.Is(err, control.ErrSignIn) { // what is written down does not hold any more, and must not be shown as if it did
+		s.secret.operatorStale, err = true, nil
+	}
+	return err
 }
 
 // everyRole: nobody but an account manager sees the Usage Report.

@@ -29,6 +29,8 @@ type secrets struct {
 	analyst string // password
 
 	operator string // password; "" until ensureOperator has made it
+
+	operatorStale bool // nobody can sign in with it any more
 }
 
 func loadSecrets(dir string) (secrets, error) {

@@ -40,7 +40,7 @@ type Endpoints struct {
 // Operator signs in to the pages, with every role of the tenant default that there is for people who look around.
 type Operator struct {
 	Login    string `json:"login"`
-	Password string `json:"password"`
+	Password string `json:"password"` // "": another one was set since
 }
 
 // Analyst is the SQL user who sees the rows of one tenant.

@@ -327,6 +327,9 @@ func (s *Stack) describe() Endpoints {
 	}
 	if s.cfg.Operator {
 		e.Operator = &Operator{Login: operatorLogin, Password: s.secret.operator}
+		if s.secret.operatorStale {
+			e.Operator.Password = ""
+		}
 	}
 	return e
 }

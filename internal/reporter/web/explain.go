@@ -21,7 +21,10 @@ func explainPages() []page {
 	}
 }
 
-const explainRows = 100 // events of a page
+const (
+	explainRows = 100 // events of a page
+	suggestMost = 500 // accounts suggested while typing
+)
 
 func (s *Site) explain(v *visit) (templ.Component, error) {
 	values := v.URL.Query()
@@ -148,11 +151,38 @@ func (s *Site) explainAsk(v *visit) (templ.Component, error) {
 	source.required, id.required = true, true
 	f.values.Set("report", report.ReportUsage)
 	month := f.choice("month", "Month", monthOptionsOf(v))
-	account, meter := f.field("account", "Account"), f.field("meter", "Meter")
-	account.required, meter.required = true, true
-	account.hint = "The account's id."
+	account, meter, err := s.explainChoices(v, f)
+	if err != nil {
+		return nil, err
+	}
 	measure := f.choice("measure", "Number", []option{{"quantity", "its own quantity"}, {"quantity_tree", "with accounts below"}, {"events", "its own events"}, {"events_tree", "events with accounts below"}})
 	return explainAskBody([]field{month, account, meter, measure}, []field{source, id}), nil
+}
+
+// explainChoices are the accounts within reach and the meters, to choose from while typing; anything else may be typed,
+// for usage of accounts that nobody created is explained as well.
+func (s *Site) explainChoices(v *visit, f *form) (account, meter field, err error) {
+	account, meter = f.field("account", "Account"), f.field("meter", "Meter")
+	account.required, meter.required = true, true
+	accounts, err := s.reach(v, access.Usage, access.View)
+	if err != nil {
+		return account, meter, err
+	}
+	for _, a := range accounts[:min(len(accounts), suggestMost)] {
+		account.suggest = append(account.suggest, option{a.ID, a.Name})
+	}
+	account.hint = "Its id; type a part of its name or id to choose."
+	var within []string // nil: the whole tenant
+	if !v.viewer.ReachesAll(access.Usage, access.View) {
+		if within, err = idsOf(accounts); err != nil {
+			return account, meter, err
+		}
+	}
+	meters, err := s.Reports.Meters(v.Context(), v.viewer.Tenant, v.thisMonth(), within)
+	for _, one := range meters {
+		meter.suggest = append(meter.suggest, option{one.Name, meterTitle(one.Meter)})
+	}
+	return account, meter, err
 }
 
 // monthOptionsOf are the last two years.

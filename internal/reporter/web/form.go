@@ -57,10 +57,10 @@ type field struct {
 	checked            bool   // of ticks
 	complete           string // autocomplete
 	placeholder        string
-	most               int    // length; 0 is none
-	min, max           string // of dates and numbers
-	list               string // id of a <datalist> with suggestions
-	id                 string // "" is the name; must differ where a page has two fields of a name
+	most               int      // length; 0 is none
+	min, max           string   // of dates and numbers
+	suggest            []option // offered while typing; anything may be typed
+	id                 string   // "" is the name; must differ where a page has two fields of a name
 }
 
 // option is a thing to choose.
@@ -113,7 +113,9 @@ func (f field) attributes() templ.Attributes {
 	set("placeholder", f.placeholder)
 	set("min", f.min)
 	set("max", f.max)
-	set("list", f.list)
+	if len(f.suggest) > 0 {
+		a["list"] = f.ident() + "-list"
+	}
 	if f.most > 0 {
 		set("maxlength", whole(f.most))
 	}
