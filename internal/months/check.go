@@ -45,7 +45,7 @@ const itemsMax = 20
 
 // settled waits until the log's clock has passed as_of, or the month's end where none was asked for.
 func (k *Keeper) settled(ctx context.Context, q Request) (report.Cut, error) {
-	deadline := time.Now().Add(settleWait)
+	deadline := time.Now().Add(k.cfg.SettleWait)
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
 	for {

@@ -18,6 +18,7 @@
 package months
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,7 @@ const (
 	// closeWait bounds a close: 100 million events take under a minute.
 	closeWait = 30 * time.Minute
 	// loserAge is how long rows lie that no version names; longer than any close may take.
-	loserAge = time.Hour
-	// settleWait is how long a close waits for the log's clock to pass its as_of.
-	settleWait = 15 * time.Second
+	loserAge   = time.Hour
 	settlePoll = 100 * time.Millisecond
 	// closeTries bounds how often a close starts over because another one came first.
 	closeTries = 5
@@ -57,11 +56,12 @@ type Config struct {
 	RestateDelay time.Duration `koanf:"restate_delay" help:"how long to wait after a late event, for more of them, before a new version of its month is made"`
 	QuietDelay   time.Duration `koanf:"quiet_delay" help:"how long a month must be unchanged before it closes by itself"`
 	RetryDelay   time.Duration `koanf:"retry_delay" help:"how long to wait before a close that was refused is tried by itself again"`
+	SettleWait   time.Duration `koanf:"settle_wait" help:"how long a close waits for the log's clock to pass the end of its month, or its as_of, before it is refused"`
 }
 
 // DefaultConfig closes on the fourth.
 func DefaultConfig() Config {
-	return Config{CloseDay: 4, RestateDelay: 15 * time.Minute, QuietDelay: 15 * time.Minute, RetryDelay: 5 * time.Minute}
+	return Config{CloseDay: 4, RestateDelay: 15 * time.Minute, QuietDelay: 15 * time.Minute, RetryDelay: 5 * time.Minute, SettleWait: 15 * time.Second}
 }
 
 // Validate lists what cannot work.
@@ -70,8 +70,8 @@ func (c Config) Validate() []error {
 	if c.CloseDay < 0 || c.CloseDay > 28 {
 		faults = append(faults, errors.New("close_day: want a day from 1 to 28, or 0 for never"))
 	}
-	if c.RestateDelay <= 0 || c.QuietDelay <= 0 || c.RetryDelay <= 0 {
-		faults = append(faults, errors.New("restate_delay, quiet_delay, retry_delay: must be positive"))
+	if c.RestateDelay <= 0 || c.QuietDelay <= 0 || c.RetryDelay <= 0 || c.SettleWait <= 0 {
+		faults = append(faults, errors.New("restate_delay, quiet_delay, retry_delay, settle_wait: must be positive"))
 	}
 	return faults
 }
@@ -112,6 +112,9 @@ type Keeper struct {
 // Start follows the closed months and begins to close by itself. NATS and ClickHouse may be down. It outlives
 // ctx until Stop.
 func Start(ctx context.Context, cfg Config, parts Parts, log *zap.Logger) (*Keeper, error) {
+	usual := DefaultConfig()
+	cfg.RestateDelay, cfg.QuietDelay = cmp.Or(cfg.RestateDelay, usual.RestateDelay), cmp.Or(cfg.QuietDelay, usual.QuietDelay)
+	cfg.RetryDelay, cfg.SettleWait = cmp.Or(cfg.RetryDelay, usual.RetryDelay), cmp.Or(cfg.SettleWait, usual.SettleWait)
 	k := &Keeper{Parts: parts, cfg: cfg, log: log, slots: make(chan struct{}, closesMax), watch: newWatch(), audits: newAudits()}
 	var err error
 	if k.leases, err = parts.Control.MonthLeases(ctx, parts.Holder, 0); err != nil {

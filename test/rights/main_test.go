@@ -102,6 +102,7 @@ func open(t testing.TB, reporters int, change func(*reporter.Config)) *house {
 	cfg := reporter.DefaultConfig()
 	cfg.Listen, cfg.AdminListen, cfg.Clock, cfg.Audit = "127.0.0.1:0", "127.0.0.1:0", now, certifier{}
 	cfg.ClickHouse.DSN, cfg.NATS.URL, cfg.CursorKey, cfg.HTTP.DrainDelay = dsn, h.stack.NATSURL, "0123456789abcdef", 0
+	cfg.Months.SettleWait = 100 * time.Millisecond // nobody moves the log's clock here: a close is refused
 	if change != nil {
 		change(&cfg)
 	}
