@@ -103,7 +103,7 @@ func TestFlagsBeatEnvironmentBeatsFileBeatsDefaults(t *testing.T) {
 }
 
 func TestEveryFaultIsNamedAtOnce(t *testing.T) {
-	file := "ingest:\n  lisen: typo\n  body_bytes: lots\n  nats: {wait: soon, wait: 1s}\nbilling: {}\n"
+	file := "ingest:\n  lisen: typo\n  body_bytes: lots\n  nats: {wait: soon, wait: 1s}\nbilling: {}\nlisten: here\n"
 	_, err := load(t, file, map[string]string{
 		"COUNTINGHOUSE_INGEST__NOPE":                "1",
 		"COUNTINGHOUSE_INGEST_LISTEN":               "x",
@@ -115,6 +115,7 @@ func TestEveryFaultIsNamedAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		":2 lisen: unknown", ":3 body_bytes: \"lots\": want a size", ":4 nats.wait: given twice", ":5 billing: unknown section",
+		":6 listen: unknown section; it is a setting of ingest: write it below \"ingest:\"",
 		"COUNTINGHOUSE_INGEST__NOPE: unknown", "COUNTINGHOUSE_INGEST_LISTEN: unknown; sections are separated",
 		"COUNTINGHOUSE_INGEST__NATS__PASSWORD_FILE: read secret", `flag --ratio: "half": want a number`, "listen: must be given",
 	} {

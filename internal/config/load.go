@@ -214,7 +214,11 @@ func fromFile(path, section string, list []Field, set map[string]setting, faults
 		case hasSection(list, k.Value):
 			file.walk(v, k.Value+".")
 		case !slices.Contains(siblings, k.Value):
-			faults.add(fmt.Sprintf("%s:%d %s", path, k.Line, k.Value), "unknown section")
+			fault := "unknown section"
+			if _, ours := byKey[k.Value]; ours {
+				fault += "; it is a setting of " + section + ": write it below \"" + section + ":\""
+			}
+			faults.add(fmt.Sprintf("%s:%d %s", path, k.Line, k.Value), "%s", fault)
 		}
 	}
 	if own != nil { // last: the service's own section wins over a shared one

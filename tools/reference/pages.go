@@ -31,7 +31,8 @@ func pages() []page {
 			"`version` (of the closed month that `month` names), `format` (json, csv, csv-pipe, parquet, xlsx) and, as JSON, `limit` and `cursor`. " +
 			"`/reports/{report}/columns` tells an export's file name and columns beforehand. How columns look in each format is [at the end](#kinds-of-columns).", reports},
 		{"configuration.md", "Configuration", "Flags beat environment, environment beats the file (`--config`), the file beats the defaults. " +
-			"A variable ending in `_FILE` names a file that holds the value. Unknown keys fail; `countinghouse config check` names every fault at once.", configuration},
+			"In the file a service's keys stand below its name (`ingest:`, then `listen:` and so on); `nats:`, `clickhouse:`, `log:` and `trace:` may also stand beside those " +
+			"names, for every service that has them. A variable ending in `_FILE` names a file that holds the value. Unknown keys fail; `countinghouse config check` names every fault at once.", configuration},
 		{"metrics.md", "Metrics", "Served on `/metrics` of each service's admin port.", metrics},
 		{"tables.md", "Tables and views", "From `schema/clickhouse`. Analysts read the views of `usage_api`; the tables are here for whoever repairs something.", tables},
 	}
