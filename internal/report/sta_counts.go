@@ -69,20 +69,29 @@ func (c *counting) set(place int, all []tally) {
 	}
 }
 
-// userPrints tells the rows about users apart, up to each of the ends.
-const userPrints = `
-SELECT toUInt32(arrayCount(e -> e <= toUnixTimestamp64Milli(at), {ends:Array(Int64)})) AS stretch, count(), groupBitXor(cityHash64(shard, seq, idx, sign))
-FROM {{db}}.directory_events
-WHERE tenant = {tenant:String} AND type IN {types:Array(String)} AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + inCut + `
-GROUP BY stretch`
+// userPrints tells the rows about users apart, up to each of the ends: these are ends of months, or there is one alone.
+const userPrints = stretchesHead + `
+    FROM {{db}}.directory_events
+    WHERE tenant = {tenant:String} AND type IN {types:Array(String)} AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + inCut + stretchesTail
 
 // activityPrints does so for the activity between the ends.
-const activityPrints = `
-SELECT toUInt32(arrayCount(e -> e <= toUnixTimestamp64Milli(at), {ends:Array(Int64)})) AS stretch, count(), groupBitXor(cityHash64(shard, seq, idx, sign))
-FROM {{db}}.events
-WHERE tenant = {tenant:String} AND meter IN {types:Array(String)}
-    AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + inCut + `
+const activityPrints = stretchesHead + `
+    FROM {{db}}.events
+    WHERE tenant = {tenant:String} AND meter IN {types:Array(String)}
+        AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({last:Int64}, 'UTC') AND ` + inCut + stretchesTail
+
+// Of a month, one row says in which stretch they all are.
+const (
+	stretchesHead = `
+SELECT toUInt32(arrayCount(e -> e <= first, {ends:Array(Int64)})) AS stretch, sum(rows), groupBitXor(hash)
+FROM
+(
+    SELECT toUnixTimestamp64Milli(min(at)) AS first, count() AS rows, groupBitXor(cityHash64(shard, seq, idx, sign)) AS hash`
+	stretchesTail = `
+    GROUP BY toYYYYMM(at)
+)
 GROUP BY stretch`
+)
 
 // prints are the fingerprints of the stretches that end at ends, in ascending order.
 func (r *Reports) prints(ctx context.Context, statement, tenant string, cut Cut, types []string, from int64, ends []int64) ([]fingerprint, error) {
