@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -37,10 +38,14 @@ var ErrFilesFull = errors.New("no room for more files")
 type Files struct {
 	conn *eventlog.Conn
 	most int64
+
+	mu    sync.Mutex // of what is looked up once
+	store jetstream.ObjectStore
+	told  jetstream.KeyValue
 }
 
 // Files opens the store; most bounds its bytes where it is made, 0 does not.
-func (s *Store) Files(most int64) *Files { return &Files{s.conn, most} }
+func (s *Store) Files(most int64) *Files { return &Files{conn: s.conn, most: most} }
 
 // StoredFile is a file as it is stored.
 type StoredFile struct {
@@ -50,7 +55,25 @@ type StoredFile struct {
 	pieces string // the subject of its pieces
 }
 
+func (f *Files) known() (jetstream.ObjectStore, jetstream.KeyValue) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.store, f.told
+}
+
+func (f *Files) know(what func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	what()
+}
+
+// forget looks the buckets up again, and makes them where they are gone: something went wrong with them.
+func (f *Files) forget() { f.know(func() { f.store, f.told = nil, nil }) }
+
 func (f *Files) bucket(ctx context.Context) (jetstream.ObjectStore, error) {
+	if store, _ := f.known(); store != nil {
+		return store, nil
+	}
 	asking, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	js := f.conn.JetStream()
@@ -70,6 +93,7 @@ func (f *Files) bucket(ctx context.Context) (jetstream.ObjectStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("files: %w: %w", ErrUnavailable, err)
 	}
+	f.know(func() { f.store = store })
 	return store, nil
 }
 
@@ -85,6 +109,7 @@ func (f *Files) Put(ctx context.Context, name string, r io.Reader) (StoredFile, 
 		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
 		_ = store.Delete(tidy, name) // else List has it, and nobody names it
+		f.forget()
 		return StoredFile{}, fmt.Errorf("store file %s: %w", name, fileFault(err))
 	}
 	return stored(info), nil
@@ -130,6 +155,7 @@ func (f *Files) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 		return nil, ErrNoFile
 	}
 	if err != nil {
+		f.forget()
 		return nil, fmt.Errorf("read file %s: %w: %w", name, ErrUnavailable, err)
 	}
 	return r, nil
@@ -157,6 +183,7 @@ func (f *Files) List(ctx context.Context) ([]StoredFile, error) {
 	}
 	infos, err := store.List(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		f.forget()
 		return nil, fmt.Errorf("list files: %w: %w", ErrUnavailable, err)
 	}
 	var all []StoredFile
@@ -205,6 +232,7 @@ func (f *Files) Progress(ctx context.Context, tenant, job string, rows int64) er
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := kv.PutString(ctx, tenant+"."+job, fmt.Sprint(rows)); err != nil {
+		f.forget()
 		return fmt.Errorf("progress: %w: %w", ErrUnavailable, err)
 	}
 	return nil
@@ -223,6 +251,7 @@ func (f *Files) Reached(ctx context.Context, tenant, job string) (rows int64, er
 		return 0, nil
 	}
 	if err != nil {
+		f.forget()
 		return 0, fmt.Errorf("progress: %w: %w", ErrUnavailable, err)
 	}
 	if _, err := fmt.Sscan(string(entry.Value()), &rows); err != nil {
@@ -232,6 +261,9 @@ func (f *Files) Reached(ctx context.Context, tenant, job string) (rows int64, er
 }
 
 func (f *Files) progress(ctx context.Context) (jetstream.KeyValue, error) {
+	if _, told := f.known(); told != nil {
+		return told, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	kv, err := f.conn.JetStream().KeyValue(ctx, progress)
@@ -243,5 +275,6 @@ func (f *Files) progress(ctx context.Context) (jetstream.KeyValue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("progress: %w: %w", ErrUnavailable, err)
 	}
+	f.know(func() { f.told = kv })
 	return kv, nil
 }

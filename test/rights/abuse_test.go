@@ -2,6 +2,7 @@ package rights_test
 
 import (
 	"fmt"
+	"math/bits"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,6 +13,9 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/reporter"
 )
+
+// failuresFree is how many sign-ins of a login may fail before the next has to wait.
+const failuresFree = 5
 
 // revokedWithin is how long a key or session may live on at another reporter.
 const revokedWithin = 5 * time.Second
@@ -246,11 +250,14 @@ func (h *house) liars(t *testing.T, i *issuer) {
 	}
 }
 
-// guess tries passwords of a login that exists and of one that does not: both wait, and look the same.
+// guess tries passwords of a login that exists and of one that does not, at one reporter and the other in turn: both
+// logins wait, look the same, and all reporters together let through what one would.
 func (h *house) guess(t *testing.T) (throttled int) {
 	for _, login := range []string{"root", "nobody-of-that-name"} {
 		c := h.nobody()
+		began, looked := time.Now(), 0
 		for n := range guesses / 2 {
+			c.app = n % len(h.apps)
 			status, header, body := c.post("/sign-in", url.Values{"login": {login}, "password": {fmt.Sprintf("canary-guess-%d", n)}})
 			switch status {
 			case http.StatusTooManyRequests:
@@ -259,9 +266,14 @@ func (h *house) guess(t *testing.T) (throttled int) {
 					t.Errorf("no Retry-After: %s", body)
 				}
 			case http.StatusUnauthorized:
+				looked++
 			default:
 				t.Fatalf("guess %d of %s: %d", n, login, status)
 			}
+		}
+		// As many as are free, and one more each time that a wait, which doubles from a second on, was over.
+		if most := failuresFree + bits.Len(uint(time.Since(began)/time.Second)); looked > most {
+			t.Errorf("%d guesses of %s were looked at by %d reporters together, want at most %d", looked, login, len(h.apps), most)
 		}
 	}
 	if least := guesses * 8 / 10; throttled < least {
