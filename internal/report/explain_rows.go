@@ -216,11 +216,14 @@ func (e *explanation) fitting(ctx context.Context, spec rowReport) (*fitting, er
 		}
 		other := slices.ContainsFunc(spec.keys, func(k rowKey) bool {
 			want, asked := e.q.Values[k.value]
+			if !asked { // the report need not have the column
+				return false
+			}
 			have := row[f.at(k.column)]
 			if k.value == "trial" {
 				want = strings.ToUpper(want)
 			}
-			return asked && want != have && (k.value != "day" && k.value != "start" || !strings.HasPrefix(have, want+"T"))
+			return want != have && (k.value != "day" && k.value != "start" || !strings.HasPrefix(have, want+"T"))
 		})
 		if !other {
 			f.rows = append(f.rows, slices.Clone(row))
