@@ -92,10 +92,19 @@ func TestKeptNumbersAreThoseOfTheLog(t *testing.T) {
 		{Report: "asset-monthly-costs", Values: map[string]string{"organization": "a0", "month": "2026-03"}},
 	}
 	var earlier []pagesLeft
-	for range 3 {
+	much := func() {
 		for range keptSteps {
 			happen()
 		}
+	}
+	end := month.Add(-time.Millisecond).UnixMilli() // of a month that is asked for
+	for _, round := range []func(){
+		much,
+		func() { add("account.renamed", "a1", end, `{"name":"another"}`) }, // of the users, nothing changes
+		much,
+		func() { add("account.reparented", "a3", end-1, `{"new_parent_account_id":"a2"}`) },
+	} {
+		round()
 		if err := b.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
