@@ -23,7 +23,7 @@ import (
 
 const (
 	terminalRows = 200  // of a table on a terminal
-	pageRows     = 1000 // most of a page (interfaces.md 3)
+	pageRows     = 1000 // most of a page
 )
 
 // showReport shows a report, or writes it to a file.

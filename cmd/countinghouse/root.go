@@ -48,7 +48,7 @@ func execute(ctx context.Context, t *tool, args []string) int {
 	return code
 }
 
-// exitCode maps an error to interfaces.md 5.
+// exitCode maps an error to the exit codes of the package comment.
 func (t *tool) exitCode(err error) int {
 	var exit *config.ExitError
 	var mapping *importer.MappingError

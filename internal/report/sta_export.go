@@ -17,7 +17,7 @@ type staRecord struct {
 }
 
 // placesOf are the accounts of a scope, in order, and their months: one each, but for months at whose end the account
-// exists outside the scope (reports.md 2.9).
+// exists outside the scope.
 func (b *staBook) placesOf(q *staAsk, scope string) []staPlace {
 	root := b.index[q.account]
 	from, to := q.months[0].Start().Millis(), q.months[len(q.months)-1].End().Millis()

@@ -29,8 +29,8 @@ const directoryLive = `tenant = {tenant:String} AND sign = 1 AND ` + inCut + `
             )`
 
 // Users registered and users with an active token, per account, at each of the ends. A user is known by
-// account and user_id, a token by account and token_id; what holds is what was said last, in the order of
-// events.md 1. Whatever is true at the end of month i is bit i: bits from the month of a change on flip with it.
+// account and user_id, a token by account and token_id; what holds is what was said last, in
+// canonical order. Whatever is true at the end of month i is bit i: bits from the month of a change on flip with it.
 // simpleJSONExtractString finds members by their text, which in canonical data is a member and nothing else.
 //
 // Comparing sources and ids of millions of events costs more than all the rest, and only two things said of one user or

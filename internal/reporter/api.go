@@ -61,7 +61,7 @@ type server struct {
 	mux *http.ServeMux
 }
 
-// Auditor compares the log with the warehouse (architecture 5).
+// Auditor compares the log with the warehouse (I15).
 type Auditor interface {
 	// Certificate is the completeness certificate as a JSON object with a member ok, which is false where
 	// a difference was found; tenant "" is every tenant, month "" every month.

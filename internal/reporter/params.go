@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	limitMax     = 1000 // rows of a page (interfaces.md 3)
+	limitMax     = 1000 // rows of a page
 	limitDefault = 1000
 	rowsMax      = 100_000 // rows of an answer without pages: 30 MB of JSON
 )

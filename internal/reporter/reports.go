@@ -18,7 +18,7 @@ import (
 // reportInput has no fields: the parameters of a report are in its definition.
 type reportInput struct{}
 
-// reportAnswer is {report, parameters, as_of, version, state, columns, rows, next} (interfaces.md 3), or a file.
+// reportAnswer is {report, parameters, as_of, version, state, columns, rows, next}, or a file.
 type reportAnswer struct {
 	*report.Result
 	rows  []sheet.Row
