@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"math/big"
 	"slices"
 	"time"
@@ -155,7 +156,7 @@ func elasticTable(v *visit, page *report.Page, rows []sheets.Row, all bool) tabl
 func (t table) only(names []string) table {
 	var places []int
 	for _, name := range names {
-		if i := slices.IndexFunc(t.columns, func(c column) bool { return c.title == name }); i >= 0 {
+		if i := slices.IndexFunc(t.columns, func(c column) bool { return cmp.Or(c.name, c.title) == name }); i >= 0 {
 			places = append(places, i)
 		}
 	}

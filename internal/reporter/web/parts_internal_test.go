@@ -133,3 +133,15 @@ func TestVendored(t *testing.T) {
 		}
 	}
 }
+
+func TestColumnTitle(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"account_name": "Account name", "tenantName": "Tenant name", "cost": "Cost", "Account Name": "Account Name", "TXN_ID": "TXN_ID", "": "", "assetId": "Asset id",
+		"SMS/Voice Credits Used": "SMS/Voice Credits Used",
+	} {
+		if got := columnTitle(name); got != want {
+			t.Errorf("columnTitle(%q) = %q, want %q", name, got, want)
+		}
+	}
+}

@@ -115,3 +115,22 @@ func windowsOf(ask *usageAsk) func(yield func(report.Instant) bool) {
 		}
 	}
 }
+
+// finer leads to a row of the series alone, by its parts; "" for what has no smaller ones.
+func finer(v *visit, ask *usageAsk, r report.UsageRow) string {
+	if ask.Window == "hour" {
+		return ""
+	}
+	return v.with("month", chosenPeriod, "window", "", "from", r.Start.String(), "to", r.End.String())
+}
+
+// explainGroup leads to where the quantity of a group comes from: of an account with all below it, in a month.
+func (ask *usageAsk) explainGroup(value string) string {
+	switch ask.group {
+	case "plan", "region", "platform", "trial":
+		if ask.account != "" && ask.month != "" {
+			return explainHref(report.ReportUsage, "month", ask.month, "account", ask.account, "meter", ask.Meter, "measure", "quantity_tree", ask.group, value)
+		}
+	}
+	return ""
+}

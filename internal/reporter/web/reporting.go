@@ -238,9 +238,27 @@ func headings(columns []sheets.Column) []column {
 		case len(columns) > 8 && c.Kind != sheets.JSON: // it is scrolled to the side: words are not broken to avoid that
 			k = asShort
 		}
-		all[i] = column{title: c.Name, kind: k, hint: c.Doc}
+		all[i] = column{title: columnTitle(c.Name), name: c.Name, kind: k, hint: c.Doc}
+		if all[i].title != c.Name {
+			all[i].hint = strings.TrimSuffix(c.Name+": "+c.Doc, ": ")
+		}
 	}
 	return all
+}
+
+// columnTitle is a column's name for people, where files have one for programs: account_name and tenantName are words.
+func columnTitle(name string) string {
+	if name == "" || name[0] < 'a' || name[0] > 'z' || strings.Contains(name, " ") {
+		return name
+	}
+	var b strings.Builder
+	for i, c := range strings.ReplaceAll(name, "_", " ") {
+		if i > 0 && c >= 'A' && c <= 'Z' {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(c)
+	}
+	return titled(strings.ToLower(b.String()))
 }
 
 // reportTable sets rows of a report as a table; explain is where a number leads, "" nowhere. Whoever may not open the

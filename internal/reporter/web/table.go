@@ -1,6 +1,7 @@
 package web
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/a-h/templ"
@@ -17,9 +18,37 @@ type table struct {
 	empty   empty
 }
 
+// width says how closely a table is set: closer where there are many columns, and broken into lines on a phone where
+// there are few.
+func (t table) width() string {
+	switch n := len(t.columns); {
+	case n > 7:
+		return "wide"
+	case n < 5:
+		return "few"
+	}
+	return ""
+}
+
+// without is the table without a column.
+func (t table) without(title string) table {
+	i := slices.IndexFunc(t.columns, func(c column) bool { return c.title == title })
+	if i < 0 {
+		return t
+	}
+	t.columns = slices.Delete(slices.Clone(t.columns), i, i+1)
+	rows := make([]row, len(t.rows))
+	for n, r := range t.rows {
+		rows[n] = slices.Delete(slices.Clone(r), i, i+1)
+	}
+	t.rows = rows
+	return t
+}
+
 // column is a heading. The zero kind is text.
 type column struct {
 	title string
+	name  string // of a report's column; "" is the title
 	kind  kind
 	hint  string // what the column is, on hovering
 }

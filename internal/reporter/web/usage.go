@@ -74,7 +74,7 @@ func (s *Site) usage(v *visit) (templ.Component, error) {
 		view.notice = s.trouble(v, err)
 		return usageBody(view), nil
 	}
-	view.show(ask, series)
+	view.show(v, ask, series)
 	view.chart.narrow = v.with("month", chosenPeriod, "window", "", "from", "", "to", "")
 	if err := s.usageBelow(v, ask, view); err != nil {
 		view.notice = s.trouble(v, err)
@@ -203,7 +203,7 @@ func accountCrumbs(v *visit, ask *usageAsk) []crumb {
 }
 
 // show fills in the series.
-func (view *usageView) show(ask *usageAsk, u *report.Usage) {
+func (view *usageView) show(v *visit, ask *usageAsk, u *report.Usage) {
 	unit := u.Meter.Unit
 	quantities, events := quantitiesOf(u), int64(0)
 	view.chart = chart{title: meterTitle(ask.meter.Meter) + " by " + ask.Window, unit: unit}
@@ -224,7 +224,7 @@ func (view *usageView) show(ask *usageAsk, u *report.Usage) {
 		}
 		if ok {
 			value = r.Quantity
-			view.series.rows = append(view.series.rows, row{txt(name), txt(r.Quantity), txt(whole(r.Events))})
+			view.series.rows = append(view.series.rows, row{linked(name, finer(v, ask, r)), txt(r.Quantity), txt(whole(r.Events))})
 		}
 		view.chart.labels, view.chart.values = append(view.chart.labels, label), append(view.chart.values, value)
 		view.chart.names, view.chart.starts = append(view.chart.names, name), append(view.chart.starts, start)
@@ -400,7 +400,7 @@ func (s *Site) usageGroups(v *visit, ask *usageAsk, view *usageView) error {
 	slices.SortStableFunc(order, func(a, b int) int { return numbers[0][b].Cmp(numbers[0][a]) })
 	for _, i := range order[:min(len(order), groupsMost)] {
 		r := u.Rows[i]
-		t.rows = append(t.rows, row{txt(cmp.Or(r.Group[0], "(none)")), txt(r.Quantity), txt(whole(r.Events))})
+		t.rows = append(t.rows, row{txt(cmp.Or(r.Group[0], "(none)")), explained(r.Quantity, ask.explainGroup(r.Group[0])), txt(whole(r.Events))})
 	}
 	view.groups = &t
 	return nil
