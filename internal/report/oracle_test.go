@@ -67,11 +67,12 @@ var definitions = []string{
 	`{"meter":"level","meter_id":"m5","element":"level","unit":"%","aggregation":"latest","scale":9,"kind":"usage"}`,
 	`{"meter":"mean","meter_id":"m6","element":"load","unit":"%","aggregation":"avg","scale":9,"kind":"usage"}`,
 	`{"meter":"gauge","meter_id":"m8","element":"asset","unit":"asset","aggregation":"time_weighted","scale":9,"kind":"usage","service":"sta"}`,
+	`{"meter":"floor","meter_id":"m9","element":"session","unit":"session","aggregation":"min","scale":9,"kind":"usage"}`,
 	`{"meter":"hits","meter_id":"m7","element":"hit","unit":"hit","aggregation":"count","scale":0,"kind":"usage"}`,
 }
 
-var aggregations = map[string]string{"peak": "max", "people": "unique", "level": "latest", "mean": "avg", "hits": "count", "gauge": "time_weighted"}
-var units = map[string]string{"tokens": "token", "gib": "GiB", "peak": "session", "people": "user", "level": "%", "mean": "%", "hits": "hit", "gauge": "asset"}
+var aggregations = map[string]string{"peak": "max", "floor": "min", "people": "unique", "level": "latest", "mean": "avg", "hits": "count", "gauge": "time_weighted"}
+var units = map[string]string{"tokens": "token", "gib": "GiB", "peak": "session", "floor": "session", "people": "user", "level": "%", "mean": "%", "hits": "hit", "gauge": "asset"}
 var services = map[string]string{"tokens": "idaas", "gib": "spp", "gauge": "sta"}
 
 // instants cluster around plan changes, hours, days and both ends of the month.
@@ -156,7 +157,7 @@ func quantity(t *rapid.T) string {
 func metered(t *rapid.T, account string) occurrence {
 	return occurrence{
 		kind: "usage.metered", account: account, at: instant(t, "at"),
-		name: rapid.SampledFrom([]string{"tokens", "gib", "calls", "peak", "people", "level", "mean", "hits"}).Draw(t, "meter"),
+		name: rapid.SampledFrom([]string{"tokens", "gib", "calls", "peak", "floor", "people", "level", "mean", "hits"}).Draw(t, "meter"),
 		doc: fmt.Sprintf(`"quantity":"%s","region":%q,"platform":%q,"plan":%q,"consumer":{"type":"user","id":%q},"dimensions":{"model":%q}`,
 			quantity(t), rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "region"), rapid.SampledFrom([]string{"", "aws"}).Draw(t, "platform"),
 			rapid.SampledFrom([]string{"", "", "Own"}).Draw(t, "own plan"), rapid.SampledFrom([]string{"u1", "u2", "u3"}).Draw(t, "consumer"),
@@ -173,7 +174,7 @@ func span(t *rapid.T, account string) occurrence {
 		doc += fmt.Sprintf(`,"trial_expiry":%q`, rfc(at+rapid.SampledFrom([]int64{-1, 0, 60_000, 90_000_000}).Draw(t, "trial")))
 	}
 	return occurrence{kind: "usage.metered", account: account, at: at, doc: doc,
-		name: rapid.SampledFrom([]string{"tokens", "gib", "calls"}).Draw(t, "meter")}
+		name: rapid.SampledFrom([]string{"tokens", "gib", "calls", "peak", "floor"}).Draw(t, "meter")}
 }
 
 // gauge is a sample of what is there, perhaps of months ago.
@@ -419,6 +420,8 @@ func value(meter string, rows []counting) (string, int64) {
 		return fmt.Sprint(n), n
 	case "max":
 		return spell(slices.MaxFunc(rows, func(a, b counting) int { return a.q.Cmp(b.q) }).q), n
+	case "min":
+		return spell(slices.MinFunc(rows, func(a, b counting) int { return a.q.Cmp(b.q) }).q), n
 	case "latest":
 		return spell(last.q), n
 	case "unique":

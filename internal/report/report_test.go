@@ -139,6 +139,11 @@ func TestAnswersEqualTheOracle(t *testing.T) {
 	}
 	b.settle(t)
 	view := b.view(t)
+	tenants := map[string]*history{}
+	for i, h := range all {
+		tenants[fmt.Sprint("tenant-", i)] = h
+	}
+	checkWindows(t, b, tenants)
 	for i, h := range all {
 		tenant := fmt.Sprint("tenant-", i)
 		t.Run(tenant, func(t *testing.T) {
@@ -169,7 +174,7 @@ func rapidUsage(t *testing.T, b bench, tenant string, h *history, seed int) {
 	question := rapid.Custom(func(t *rapid.T) report.UsageQuery {
 		q := report.UsageQuery{
 			Tenant: tenant, From: instant(t, "from"), To: instant(t, "to"), AsOf: directory.Latest,
-			Meter:  rapid.SampledFrom([]string{"tokens", "gib", "calls", "peak", "people", "level", "mean", "hits", "gauge", "gauge", "sms_credits", "credits_returned"}).Draw(t, "meter"),
+			Meter:  rapid.SampledFrom([]string{"tokens", "gib", "calls", "peak", "floor", "people", "level", "mean", "hits", "gauge", "gauge", "sms_credits", "credits_returned"}).Draw(t, "meter"),
 			Window: rapid.SampledFrom(report.Windows()).Draw(t, "window"),
 		}
 		if rapid.Bool().Draw(t, "as_of") {
