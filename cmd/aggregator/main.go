@@ -10,6 +10,6 @@ import (
 )
 
 func main() {
-	cmd := config.Service("aggregator", "move events from the log into the warehouse, each exactly once", aggregator.DefaultConfig(), aggregator.Start)
+	cmd := config.Service("aggregator", "Move events from the log into the warehouse, each exactly once", aggregator.DefaultConfig(), aggregator.Start)
 	os.Exit(config.Run(context.Background(), cmd, os.Stderr))
 }

@@ -13,6 +13,6 @@ import (
 )
 
 func main() {
-	cmd := config.Service("ingest", "take events over HTTP into the log", ingest.DefaultConfig(), ingest.Start)
+	cmd := config.Service("ingest", "Take events over HTTP into the log", ingest.DefaultConfig(), ingest.Start)
 	os.Exit(config.Run(context.Background(), cmd, os.Stderr))
 }

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -160,6 +161,9 @@ func (c *Conn) Close() { c.nc.Close() }
 func (c *Conn) unavailable(err error) error {
 	if c.nc.IsClosed() { // not nats.ErrConnectionClosed: a request that a reconnect drops ends with it too
 		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	if errors.Is(err, nats.ErrReconnectBufExceeded) { // we allow no buffer, so this only says that nobody is there
+		return fmt.Errorf("%w: not connected to NATS", ErrUnavailable)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
