@@ -300,6 +300,8 @@ func TestD17AnalystsSQL(t *testing.T) {
 	w.want("D17", answer, "30\t1000\t2023-12-01 10:00:00.000\n44\t1000\t2023-12-01 10:00:00.000")
 	_, answer = ask("SELECT activation_id, quantity, used, remaining, overage FROM usage_api.elastic_balance_v1")
 	w.want("balance", answer, "ACT01\t1000\t44\t956\t0")
+	_, answer = ask("SELECT DISTINCT database FROM system.tables UNION ALL SELECT DISTINCT database FROM system.columns")
+	w.want("names and sizes of the tables below the views, which are all tenants'", answer, "usage_api\nusage_api")
 	for _, sql := range []string{
 		"INSERT INTO usage_api.elastic_usage_v1 (ITEM) VALUES ('x')", "INSERT INTO countinghouse.elastic_lines (tenant) VALUES ('t1')",
 		"ALTER TABLE countinghouse.elastic_lines DELETE WHERE 1", "DROP VIEW usage_api.elastic_usage_v1", "SELECT count() FROM system.users", "SELECT query FROM system.query_log LIMIT 1",
