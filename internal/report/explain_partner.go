@@ -44,7 +44,7 @@ func (e *explanation) worldOf(ctx context.Context, subscriptions []string) (cont
 	for _, u := range e.state.Rulings() {
 		refused[Position(u.Position)] = true
 	}
-	of := func(v *directory.Event) (subscription string, any bool) {
+	of := func(v *directory.Event) (subscription string, told bool) {
 		domain, _, _ := strings.Cut(v.Type, ".")
 		if domain != "subscription" && domain != "inventory" && domain != "renewal_inventory" {
 			return "", false
@@ -58,13 +58,13 @@ func (e *explanation) worldOf(ctx context.Context, subscriptions []string) (cont
 		return data.SubscriptionID, true
 	}
 	only := func(v *directory.Event) bool {
-		subscription, any := of(v)
-		return !any || slices.Contains(subscriptions, subscription)
+		subscription, told := of(v)
+		return !told || slices.Contains(subscriptions, subscription)
 	}
 	all, voided := []Evidence{}, map[[2]string]bool{}
 	listed := context.WithValue(ctx, onlyEvents{}, func(v *directory.Event) bool {
-		subscription, any := of(v)
-		if !any || !slices.Contains(subscriptions, subscription) {
+		subscription, told := of(v)
+		if !told || !slices.Contains(subscriptions, subscription) {
 			return false
 		}
 		row := Evidence{
