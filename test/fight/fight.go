@@ -262,6 +262,17 @@ func (f *Fight) Check() oracle.Result {
 	return result
 }
 
+// gentle is the pause of a producer between two requests where rows are what a test costs: about 1,000 events a second.
+const gentle = 100 * time.Millisecond
+
+// Gently slows the load down in the short form, for tests that go through all rows there are again and again: what they
+// prove does not depend on how many there are.
+func (f *Fight) Gently() {
+	if !Soak {
+		f.Load.Think(gentle)
+	}
+}
+
 // While lets a fault last: it is the fault's own length, not a wait for anything.
 func (f *Fight) While(d time.Duration) {
 	ctx, cancel := context.WithTimeout(f.T.Context(), d)

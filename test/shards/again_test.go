@@ -45,13 +45,14 @@ func (b *both) months(address string) {
 	b.Note += fmt.Sprintf(" closed=%d", closed)
 }
 
-// again makes all tables of both servers again. In the full form the command dies in between: one server has begun to
-// exchange and the other has not, one has exchanged, one has said so.
+// again makes all tables of both servers again. Before that the command dies in between: one server has begun to exchange
+// and the other has not, one has exchanged, one has said so; in the short form in one of these places.
 func (b *both) again() {
 	b.T.Helper()
 	before := b.eventTables()
 	points := []string{"rebuild/announced:1", fmt.Sprintf("rebuild/exchanged:%d", 5+b.Rnd.IntN(10)), "rebuild/taken:1", "rebuild/concluded:1"}
-	for _, at := range points[:fight.Rounds(0, len(points))] {
+	b.Rnd.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
+	for _, at := range points[:fight.Rounds(1, len(points))] {
 		if _, code, stderr := b.rebuild(faultpoint.Variable + "=" + at); code != -1 {
 			b.T.Fatalf("not killed at %s: exit %d\n%s", at, code, stderr)
 		}
@@ -80,7 +81,7 @@ func (b *both) again() {
 		}
 	}
 	b.placed()
-	b.Note += " paused=" + r.PausedFor
+	b.Note += fmt.Sprintf(" died=%d paused=%s", fight.Rounds(1, len(points)), r.PausedFor)
 }
 
 // eventTables identifies the tables of events that are in use, by server.

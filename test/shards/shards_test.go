@@ -27,6 +27,7 @@ func TestShards(t *testing.T) {
 		Aggregators: []string{"one", "two"}, Partitions: partitions, ClickHouses: servers, Tenants: tenants(),
 	})
 	f.Limit(recoverWithin)
+	f.Gently()
 	b := &both{Fight: f}
 	for range fight.Rounds(1, 10) {
 		b.aggregatorGone()
