@@ -25,8 +25,8 @@ func load(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	if o.fresh > 0 {
-		fmt.Fprintf(out, "freshness: %d s at half load …\n", o.fresh)
-		if err := freshPhase(ctx, s, o, bodies, &res); err != nil {
+		fmt.Fprintf(out, "freshness: %d s at half of the rate asked for, %d s at half of this one …\n", o.fresh, o.fresh)
+		if err := freshPhases(ctx, s, o, bodies, &res); err != nil {
 			return err
 		}
 	}

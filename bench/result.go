@@ -10,7 +10,8 @@ import (
 // result is what the load found. README.md says what each figure means.
 type result struct {
 	EventsPerSecond     int
-	FreshnessMS         quantiles
+	FreshnessAskedMS    quantiles // at half of askedRate
+	FreshnessMS         quantiles // at half of the rate that was reached
 	AckMS               quantiles
 	HalfLoadAckMS       quantiles
 	CPUSecondsPerM      map[string]float64
@@ -54,16 +55,21 @@ func (r *result) load(sent tally, took time.Duration, before, after bill) {
 	}
 }
 
-// figures are the lines of issue 3's table that the load can fill.
+// askedRate is the load that the pipeline must sustain, in events per second.
+const askedRate = 200_000
+
+// figures are the lines with targets that the load can fill.
 func (r *result) figures() []figure {
 	list := []figure{
-		{"events_per_second", "events/s, POST to ledger", float64(r.EventsPerSecond), "%.0f", atLeast(200_000)},
-		{"freshness_p50_ms", "freshness at half load, p50 ms", r.FreshnessMS.P50, "%.0f", atMost(1000)},
-		{"freshness_p99_ms", "freshness at half load, p99 ms", r.FreshnessMS.P99, "%.0f", atMost(2000)},
+		{"events_per_second", "events/s, POST to ledger", float64(r.EventsPerSecond), "%.0f", atLeast(askedRate)},
+		{"freshness_asked_p50_ms", "freshness at 100,000/s, p50 ms", r.FreshnessAskedMS.P50, "%.0f", atMost(1000)},
+		{"freshness_asked_p99_ms", "freshness at 100,000/s, p99 ms", r.FreshnessAskedMS.P99, "%.0f", atMost(2000)},
+		{"freshness_p50_ms", "freshness at half of this rate, p50 ms", r.FreshnessMS.P50, "%.0f", atMost(1000)},
+		{"freshness_p99_ms", "freshness at half of this rate, p99 ms", r.FreshnessMS.P99, "%.0f", atMost(2000)},
 		{"ack_p50_ms", "202 at full load, p50 ms", r.AckMS.P50, "%.1f", target{}},
 		{"ack_p99_ms", "202 at full load, p99 ms", r.AckMS.P99, "%.1f", target{}},
-		{"half_load_ack_p50_ms", "202 at half load, p50 ms", r.HalfLoadAckMS.P50, "%.1f", target{}},
-		{"half_load_ack_p99_ms", "202 at half load, p99 ms", r.HalfLoadAckMS.P99, "%.1f", target{}},
+		{"half_load_ack_p50_ms", "202 at half of this rate, p50 ms", r.HalfLoadAckMS.P50, "%.1f", target{}},
+		{"half_load_ack_p99_ms", "202 at half of this rate, p99 ms", r.HalfLoadAckMS.P99, "%.1f", target{}},
 	}
 	cpu := map[string]target{"ingest": atMost(1.2), "nats": atMost(0.4), "aggregator": atMost(1.0), "clickhouse": atMost(1.6)}
 	for _, part := range slices.Sorted(maps.Keys(r.CPUSecondsPerM)) {
