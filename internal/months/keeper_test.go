@@ -19,6 +19,7 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/audit"
 	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/localstack"
 	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/report"
@@ -322,6 +323,34 @@ func TestRestates(t *testing.T) {
 	}}
 	if err != nil || !slices.Equal(adjustments, want) {
 		t.Errorf("adjustments %+v, %v", adjustments, err)
+	}
+}
+
+// The pages of a closed month are all of the version that the first is of, also when another reporter is asked, and more
+// is known by then.
+func TestPagesOfAVersion(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	h.add("2026-01-10T00:00:00Z", tokens("1", "a", "2026-01-10T00:00:00Z", "1"), tokens("2", "b", "2026-01-10T00:00:00Z", "2"))
+	h.add("2026-02-03T00:00:00Z", tokens("3", "a", "2026-02-03T00:00:00Z", "1"))
+	k, _, _ := h.keeper("1", byHand())
+	h.close(k, "2026-01")
+	h.add("2026-02-05T00:00:00Z", tokens("4", "b", "2026-01-11T00:00:00Z", "4"))
+	q := report.Query{Tenant: h.tenant, Report: "monthly-usage", Values: map[string]string{"month": "2026-01"}, AsOf: directory.Latest}
+	var rows []string
+	var at *report.Place
+	for first := true; first || at != nil; first = false {
+		page, err := report.New(h.servers.Reader(), h.now).Page(t.Context(), q, at, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range page.Rows {
+			rows = append(rows, strings.Join([]string{row[1], row[2], row[3], row[12]}, " ")) // version, closed, account, quantity
+		}
+		at = page.Next
+	}
+	if want := []string{"1 TRUE a 1", "1 TRUE b 2"}; !slices.Equal(rows, want) {
+		t.Errorf("pages say %q, want %q", rows, want)
 	}
 }
 

@@ -59,6 +59,8 @@ type watch struct {
 	retry    map[place]time.Time
 	activity map[string][]report.Activity // by tenant
 	counted  reached                      // positions of the watermark when activity was read
+	resolved map[place]reached            // how far the charges go of credits that were returned in a month
+	charged  reached                      // up to where they were looked at
 	swept    time.Time
 	mended   time.Time
 	versions int  // how many there were then
@@ -68,6 +70,7 @@ type watch struct {
 func newWatch() watch {
 	return watch{
 		clean: map[place]reached{}, late: map[place]late{}, quiet: map[place]quiet{}, refused: map[place]string{}, retry: map[place]time.Time{},
+		resolved: map[place]reached{},
 	}
 }
 
@@ -115,6 +118,9 @@ func (k *Keeper) pass(ctx context.Context) error {
 		return nil
 	}
 	if err := k.begin(ctx, closed); err != nil {
+		return err
+	}
+	if err := k.resolve(ctx, closed, cut); err != nil {
 		return err
 	}
 	for p, v := range closed {
@@ -213,6 +219,27 @@ func (k *Keeper) active() []report.Activity {
 	return slices.Concat(slices.Collect(maps.Values(k.watch.activity))...)
 }
 
+// resolve looks for charges that say under which meter the credits count that were returned in a month. A charge may
+// have happened long after, or before: a month's activity does not tell it. The first time all are looked at.
+func (k *Keeper) resolve(ctx context.Context, closed map[place]control.MonthVersion, cut report.Cut) error {
+	if len(closed) == 0 || maps.Equal(k.watch.charged, cut.Shards) {
+		return nil
+	}
+	found, err := k.Reports.Resolutions(ctx, k.watch.charged)
+	if err != nil {
+		return err
+	}
+	for _, a := range found {
+		p := place{a.Tenant, a.Month}
+		if k.watch.resolved[p] == nil {
+			k.watch.resolved[p] = reached{}
+		}
+		k.watch.resolved[p][a.Shard] = max(k.watch.resolved[p][a.Shard], a.Seq)
+	}
+	k.watch.charged = cut.Shards
+	return nil
+}
+
 // moved reports whether rows that may change a closed month lie beyond what was reached.
 func (k *Keeper) moved(p place, r reached) bool {
 	for _, a := range k.watch.activity[p.tenant] {
@@ -220,7 +247,7 @@ func (k *Keeper) moved(p place, r reached) bool {
 			return true
 		}
 	}
-	return false
+	return moved(r, k.watch.resolved[p])
 }
 
 // restate makes a new version of a closed month once late events have waited long enough. Whether there are

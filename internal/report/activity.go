@@ -22,8 +22,7 @@ type Activity struct {
 
 const activity = `
 SELECT CAST(tenant, 'String') AS tenant_, toYYYYMM(month) AS happened, true AS metered,
-    meter IN (` + creditMeters + `)
-        OR (tenant, meter) IN (SELECT tenant, meter FROM {{db}}.meters WHERE aggregation = 'time_weighted') AS carried,
+    (tenant, meter) IN (SELECT tenant, meter FROM {{db}}.meters WHERE aggregation = 'time_weighted') AS carried,
     sum(rows) > 2 * sum(voids) AS live, shard, max(hi) AS seq
 FROM {{db}}.usage_monthly
 GROUP BY tenant_, happened, carried, shard
@@ -33,8 +32,8 @@ FROM {{db}}.events
 WHERE meter = '' AND type NOT IN ('event.voided', 'user.activity')
 GROUP BY tenant_, happened, shard`
 
-// Activity is that of all tenants: what tells which months may have changed. It is the only question that
-// spans tenants, and answers nobody but the house itself.
+// Activity is that of all tenants: what tells which months may have changed, with Resolutions. They are the only
+// questions that span tenants, and answer nobody but the house itself.
 func (r *Reports) Activity(ctx context.Context) ([]Activity, error) {
 	var all []Activity
 	err := r.query(ctx, "look for changed months", activity, nil, func(row warehouse.Rows) error {
@@ -44,11 +43,54 @@ func (r *Reports) Activity(ctx context.Context) ([]Activity, error) {
 			return err
 		}
 		var err error
-		a.Month, err = usage.ParseMonth(fmt.Sprintf("%04d-%02d", month/100, month%100))
+		a.Month, err = monthNumbered(month)
 		all = append(all, a)
 		return err
 	})
 	return all, err
+}
+
+const resolutions = `
+SELECT CAST(c.tenant, 'String') AS tenant_, r.happened AS happened_, c.shard AS shard_, max(c.seq) AS seq_
+FROM
+(
+    SELECT tenant, JSONExtractString(data, 'message_id') AS message_id, shard, seq
+    FROM {{db}}.events
+    WHERE meter IN (` + chargedMeters + `) AND type = 'message.charged'
+    AND seq > transform(shard, {since_shards:Array(UInt16)}, {since_seqs:Array(UInt64)}, toUInt64(0))
+    AND tenant IN (SELECT tenant FROM {{db}}.events WHERE meter = 'credits_returned')
+) AS c
+INNER JOIN
+(
+    SELECT DISTINCT tenant, JSONExtractString(data, 'message_id') AS message_id, toYYYYMM(at) AS happened
+    FROM {{db}}.events
+    WHERE meter = 'credits_returned'
+) AS r ON c.tenant = r.tenant AND c.message_id = r.message_id
+GROUP BY tenant_, happened_, shard_`
+
+// Resolutions are how far the charges go that lie beyond a position and say under which meter a month's returned
+// credits count: Month is the one of the return, whenever the charge happened.
+func (r *Reports) Resolutions(ctx context.Context, since map[uint16]uint64) ([]Activity, error) {
+	var all []Activity
+	shards, seqs := warehouse.Positions(since)
+	params := map[string]any{"since_shards": shards, "since_seqs": seqs}
+	err := r.query(ctx, "look for charges of returned credits", resolutions, params, func(row warehouse.Rows) error {
+		a := Activity{Metered: true, Live: true}
+		var month uint32
+		if err := row.Scan(&a.Tenant, &month, &a.Shard, &a.Seq); err != nil {
+			return err
+		}
+		var err error
+		a.Month, err = monthNumbered(month)
+		all = append(all, a)
+		return err
+	})
+	return all, err
+}
+
+// monthNumbered is the month of toYYYYMM.
+func monthNumbered(n uint32) (usage.Month, error) {
+	return usage.ParseMonth(fmt.Sprintf("%04d-%02d", n/100, n%100))
 }
 
 // CutAt is the cut as of an instant, which must be settled; without one (directory.Latest) that of the

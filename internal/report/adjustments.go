@@ -70,18 +70,31 @@ func (r *Reports) Adjustments(ctx context.Context, q AdjustmentsQuery) ([]Adjust
 // a gap, a meter.
 const timeless = `'price.set', 'ingest.gap_declared', 'ingest.gap_closed', 'meter.defined'`
 
+// resolving are charges of messages of which credits were returned in the month: they say under which meter
+// those count, whenever they happened themselves, after the month as well.
+const resolving = `type = 'message.charged' AND meter IN (` + chargedMeters + `) AND JSONExtractString(data, 'message_id') IN
+        (
+            SELECT JSONExtractString(data, 'message_id')
+            FROM {{db}}.events
+            WHERE tenant = {tenant:String} AND meter = 'credits_returned'
+            AND at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+        )`
+
 // lateRows are rows of the tenant that are in the newer cut and not in the older one, and may change a figure
-// of a month that ends at the given instant: what happened in it, and whatever is about accounts, prices and
-// users and happened before its end. Some meters look further back: a gauge is carried over the border, and
-// a returned credit asks for its charge.
+// of a month: what happened in it, and whatever is about accounts, prices and users and happened before its
+// end. Some meters look further: a gauge is carried over the border, and a returned credit asks for its charge.
+// The first condition follows from the second: it is there so that `data` is read of few rows.
 const lateRows = `
 FROM {{db}}.events
-WHERE tenant = {tenant:String} AND (at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') OR type IN (` + timeless + `))
-    AND (at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
-        OR pieces > 1
-        OR meter = '' AND type NOT IN ('event.voided', 'user.activity')
-        OR meter IN (` + creditMeters + `)
-        OR (tenant, meter) IN (SELECT tenant, meter FROM {{db}}.meters WHERE tenant = {tenant:String} AND aggregation = 'time_weighted'))
+WHERE tenant = {tenant:String}
+    AND (at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') OR type IN (` + timeless + `) OR meter IN (` + chargedMeters + `))
+    AND (at < fromUnixTimestamp64Milli({to:Int64}, 'UTC') AND
+            (at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
+            OR pieces > 1
+            OR meter = '' AND type NOT IN ('event.voided', 'user.activity')
+            OR (tenant, meter) IN (SELECT tenant, meter FROM {{db}}.meters WHERE tenant = {tenant:String} AND aggregation = 'time_weighted'))
+        OR type IN (` + timeless + `)
+        OR ` + resolving + `)
     AND (meter != '' OR type NOT IN ('event.voided', 'user.activity'))
     AND ` + inCut + `
     AND NOT (recorded_at <= fromUnixTimestamp64Milli({old_as_of:Int64}, 'UTC')

@@ -33,10 +33,11 @@ type Parameter struct {
 
 // Ask is a question for a report, its common parts settled.
 type Ask struct {
-	Tenant string
-	Cut    Cut
-	Export bool // for a file rather than a screen: where the two differ (sta-usage)
-	Now    time.Time
+	Tenant  string
+	Cut     Cut
+	Version int  // the closed version whose cut it is, where the question is about one; 0: none
+	Export  bool // for a file rather than a screen: where the two differ (sta-usage)
+	Now     time.Time
 	// Skip and Limit (0: none) say that only some of the rows will be looked at. A report may use them to
 	// compute less, and then says so in Answer.Seeks; others leave them alone.
 	Skip, Limit int
@@ -157,19 +158,13 @@ func (r *Reports) Run(ctx context.Context, q Query) (*Result, error) {
 	if err := guarded(ctx, q.guarded()); err != nil {
 		return nil, err
 	}
-	result := &Result{Report: d.Name, Values: q.Values, Version: q.Version}
-	ask := Ask{Tenant: q.Tenant, Export: q.Export, Now: r.now(), Skip: q.Skip, Limit: q.Limit, Pinned: q.Cut != nil, values: q.Values}
-	var err error
-	if ask.Cut, err = r.cut(ctx, q); err != nil {
+	s, err := r.settle(ctx, q)
+	if err != nil {
 		return nil, err
 	}
-	result.Cut, result.AsOf, result.Positions = ask.Cut, Instant(ask.Cut.AsOf), ask.Cut.positions()
-	if m, err := usage.ParseMonth(q.Values["month"]); err == nil {
-		info, err := r.Month(ctx, q.Tenant, m)
-		if err != nil {
-			return nil, err
-		}
-		result.State = info.State
+	result := &Result{Report: d.Name, Values: q.Values, AsOf: Instant(s.Cut.AsOf), Version: s.Version, State: s.State, Positions: s.Cut.positions(), Cut: s.Cut}
+	ask := Ask{
+		Tenant: q.Tenant, Cut: s.Cut, Version: s.Version, Export: q.Export, Now: r.now(), Skip: q.Skip, Limit: q.Limit, Pinned: q.Cut != nil, values: q.Values,
 	}
 	if result.Answer, err = d.Run(ctx, r, ask); err != nil {
 		return nil, err

@@ -74,6 +74,13 @@ type Settled struct {
 // Settle fixes what a question is about, so that the same answer can be made again at any time, to the same
 // bytes. Of a closed month that is the newest version, unless the question says otherwise.
 func (r *Reports) Settle(ctx context.Context, q Query) (Settled, error) {
+	s, err := r.settle(ctx, q)
+	s.Cut.Now = false
+	return s, err
+}
+
+// settle is Settle, where rollups may answer for the watermark.
+func (r *Reports) settle(ctx context.Context, q Query) (Settled, error) {
 	cut, err := r.cut(ctx, q)
 	if err != nil {
 		return Settled{}, err
@@ -88,12 +95,11 @@ func (r *Reports) Settle(ctx context.Context, q Query) (Settled, error) {
 		if s.State = monthState(m, r.now()); len(all) > 0 {
 			s.State = StateClosed
 		}
-		if q.Report == "monthly-usage" {
-			ask := monthAsk{tenant: q.Tenant, month: m, cut: cut}
-			ask.settle(all)
-			s.Cut, s.Version = ask.cut, ask.version
+		// An instant is never a version, even where it is the one that a version was closed as of: the version
+		// may come, or another row of that instant, after the instant was first asked about.
+		if v, closed := newest(all); closed && cut.Now && q.Report == "monthly-usage" {
+			s.Cut, s.Version = v.cut, v.Version
 		}
 	}
-	s.Cut.Now = false
 	return s, nil
 }

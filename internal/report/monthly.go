@@ -41,7 +41,7 @@ func monthlyReports() []Definition {
 func monthColumns() []sheet.Column {
 	return []sheet.Column{
 		{Name: "month", Kind: sheet.Month},
-		{Name: "version", Kind: sheet.Whole, Doc: "of a closed month, from 1; 0: computed from the rows of the cut"},
+		{Name: "version", Kind: sheet.Whole, Doc: "of a closed month, from 1; 0: computed from the rows of the cut, as it always is with as_of"},
 		{Name: "closed", Kind: sheet.Bool},
 		{Name: "account", Kind: sheet.Code},
 		{Name: "account_name", Kind: sheet.Text},
@@ -75,7 +75,7 @@ type monthAsk struct {
 }
 
 func monthlyUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
-	q := monthAsk{tenant: ask.Tenant, cut: ask.Cut, filter: MonthFilter{Plan: ask.Text("plan"), Meter: ask.Text("meter")}}
+	q := monthAsk{tenant: ask.Tenant, cut: ask.Cut, version: ask.Version, filter: MonthFilter{Plan: ask.Text("plan"), Meter: ask.Text("meter")}}
 	var err error
 	if q.month, err = ask.Month("month"); err != nil {
 		return nil, err
@@ -88,9 +88,6 @@ func monthlyUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	}
 	if q.filter.Plan != "" {
 		q.by.plan = true // one plan is left: no row more
-	}
-	if err := r.monthVersion(ctx, &q); err != nil {
-		return nil, err
 	}
 	state, err := r.directoryAt(ctx, q.tenant, q.cut.held())
 	if err != nil {
@@ -145,24 +142,6 @@ func monthScope(ask Ask, tree *directory.Tree) ([]string, error) {
 	}
 	slices.Sort(accounts)
 	return accounts, nil
-}
-
-// monthVersion finds the closed version that a question is about: the newest, where nothing else was asked for, or
-// the one whose cut was.
-func (r *Reports) monthVersion(ctx context.Context, q *monthAsk) error {
-	all, err := r.Versions(ctx, q.tenant, q.month)
-	q.settle(all)
-	return err
-}
-
-// settle is monthVersion, of versions that are known.
-func (q *monthAsk) settle(all []Version) {
-	for i, v := range slices.Backward(all) {
-		if q.cut.Now && i == len(all)-1 || int64(v.AsOf) == q.cut.AsOf && maps.Equal(v.Positions, q.cut.positions()) {
-			q.version, q.cut = v.Version, v.cut
-			break
-		}
-	}
 }
 
 // monthAnswer is the rows, stored ones where they can answer.

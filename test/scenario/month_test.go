@@ -228,6 +228,99 @@ func TestX4VoidAfterClose(t *testing.T) {
 	w.want("adjustments", w.monthCSV("2025-01/adjustments"), adjustmentHeader+"2025-02,2025-01,SYSTEM,a,,tokens,,,FALSE,quantity,1,2,-3,\n")
 }
 
+// Credits that were returned in a closed month count under the meter of their message's charge, whenever that happened
+// and whenever it became known: what says so after the close makes a version.
+func TestMonthReturnedCredits(t *testing.T) {
+	charge := func(at, channel string) event {
+		return ev(at, "message.charged", "a", d{"message_id": "m", "user_id": "u", "channel": channel, "credits": "3"})
+	}
+	row := func(processing, meter, delta string) string {
+		return processing + ",2025-01,SYSTEM,a,," + meter + ",,,FALSE,quantity,1,2," + delta + ",\n"
+	}
+	tests := map[string]struct {
+		before, after []event
+		want          string
+	}{
+		"the charge happens later": {
+			after: []event{charge("2025-02-10", "voice")},
+			want:  row("2025-02", "credits_returned", "2") + row("2025-02", "voice_credits", "-2"),
+		},
+		"the charge happened before, and becomes known later": {
+			after: []event{charge("2024-12-30", "sms").recordedAt("2025-03-05")},
+			want:  row("2025-03", "credits_returned", "2") + row("2025-03", "sms_credits", "-2"),
+		},
+		"an earlier charge becomes known": {
+			before: []event{charge("2025-02-02", "sms")},
+			after:  []event{charge("2025-02-01", "voice").recordedAt("2025-02-20")},
+			want:   row("2025-02", "sms_credits", "2") + row("2025-02", "voice_credits", "-2"),
+		},
+		"the charge is voided": {
+			before: []event{charge("2025-02-02", "sms").named("charge")},
+			after:  []event{ev("2025-02-20", "event.voided", "", d{"target": d{"source": "test", "id": "charge"}, "reason": "test"})},
+			want:   row("2025-02", "credits_returned", "-2") + row("2025-02", "sms_credits", "2"),
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.send(append([]event{customer("2025-01-01", "a", "Acme"), ev("2025-01-20", "message.credit_returned", "a", d{"message_id": "m", "credits": "2"})}, tt.before...)...)
+			w.closed("2025-01", `{"as_of":"2025-02-04T00:00:00Z"}`)
+			first := w.monthCSV("2025-01/usage")
+			w.send(tt.after...)
+			w.version("2025-01", 2)
+			w.want("adjustments", w.monthCSV("2025-01/adjustments"), adjustmentHeader+tt.want)
+			w.want("version 1", w.monthCSV("2025-01/usage", "version", "1"), first)
+			w.want("version 2, and now", w.monthCSV("2025-01/usage", "version", "2"), w.monthCSV("2025-01/usage", "as_of", "2025-03-25T00:00:00Z"))
+		})
+	}
+}
+
+// An instant is not a version, also where it is the one that a version was closed as of: its bytes are the same before
+// the close, after it, and when more has come. A version says which one it is, on every page.
+func TestMonthAsOfIsNoVersion(t *testing.T) {
+	w := newWorld(t)
+	w.send(customer("2025-01-01", "a", "Acme"), tokens("2025-01-10", "a", "1.5"), tokens("2025-01-10", "b", "2"), tokens("2025-02-10", "a", "9"))
+	report := func(pairs ...string) string {
+		return w.csv("monthly-usage", append([]string{"month", "2025-01"}, pairs...)...)
+	}
+	asOf := []string{"as_of", "2025-02-04T00:00:00Z"}
+	before := report(asOf...)
+	w.closed("2025-01", `{"as_of":"2025-02-04T00:00:00Z"}`)
+	w.want("once it is closed", report(asOf...), before)
+	version := report("version", "1")
+	w.want("the newest version", report(), version)
+	w.send(tokens("2025-02-11", "a", "9"))
+	w.want("once more has come", report(asOf...), before)
+	w.want("version 1, once more has come", report("version", "1"), version)
+	for _, row := range table(t, before) {
+		if row["version"] != "0" || row["closed"] != "FALSE" || row["log_position"] != "" {
+			t.Errorf("a row as of the instant says %v", row)
+		}
+	}
+	for _, row := range table(t, version) {
+		if row["version"] != "1" || row["closed"] != "TRUE" || row["log_position"] == "" {
+			t.Errorf("a row of the version says %v", row)
+		}
+	}
+	var after []string
+	pages := 0
+	for more := true; more; pages++ {
+		_, answer := w.get("/reports/monthly-usage?" + query(append([]string{"month", "2025-01", "limit", "1"}, after...)...))
+		var page struct {
+			Version int
+			Rows    []struct{ Version int }
+			Next    string
+		}
+		if err := json.Unmarshal([]byte(answer), &page); err != nil || page.Version != 1 || len(page.Rows) != 1 || page.Rows[0].Version != 1 {
+			t.Fatalf("page %d: %v %s", pages, err, answer)
+		}
+		after, more = []string{"cursor", page.Next}, page.Next != ""
+	}
+	if pages != 2 {
+		t.Errorf("%d pages, want 2", pages)
+	}
+}
+
 // A month closes only after every earlier one with usage; one without counts as closed, and can be closed.
 func TestMonthOrder(t *testing.T) {
 	w := newWorld(t)
