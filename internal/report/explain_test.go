@@ -18,7 +18,7 @@ func TestEveryRowExplainsItself(t *testing.T) {
 	generator := rapid.Custom(draw)
 	histories := make([]*history, 2)
 	for i := range histories {
-		histories[i] = generator.Example(100 + i)
+		histories[i] = generator.Example(110 + i)
 		b.store(t, fmt.Sprint("tenant-", i), histories[i])
 	}
 	b.settle(t)
