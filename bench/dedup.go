@@ -50,6 +50,10 @@ func dedup(ctx context.Context, o options, out io.Writer) (err error) {
 			if err := l.publish(ctx, s, chunks, false); err != nil {
 				return err
 			}
+			// What the turn before left to be merged would be merged in this one, and paid by it.
+			if err := l.merge(ctx); err != nil {
+				return err
+			}
 			d, err := l.drain(ctx, chunks*chunkEvents, s.repeated(chunks))
 			if err != nil {
 				return fmt.Errorf("%s: %w", names[kind], err)

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/stack"
 )
@@ -112,7 +113,7 @@ func (m *onPages) visitor(ctx context.Context, tenant string) (err error) {
 	}
 	id := splitmix(time.Now().UnixNano())
 	login, password := "bench-"+uuidText(id.next(), id.next()), uuidText(id.next(), id.next())
-	body := map[string]any{"login": login, "name": "Bench", "password": password, "grants": []map[string]string{{"role": "Super Administrator"}}}
+	body := map[string]any{"login": login, "name": "Bench", "password": password, "grants": []map[string]string{{"role": access.SuperAdministrator}, {"role": access.AccountManager}}}
 	var made struct{ ID string }
 	if err := m.post(ctx, key, "/operators", body, &made); err != nil {
 		return err

@@ -13,6 +13,16 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
+// merge makes one part per month of every table, as time would.
+func (s *system) merge(ctx context.Context) error {
+	for _, t := range warehouse.Projections() {
+		if _, err := s.query(ctx, "OPTIMIZE TABLE countinghouse."+t+" FINAL"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // weigh merges every table into one part per month, as time would, and weighs them.
 func (s *system) weigh(ctx context.Context, res *result, verbose bool, out io.Writer) error {
 	if verbose {
@@ -20,10 +30,8 @@ func (s *system) weigh(ctx context.Context, res *result, verbose bool, out io.Wr
 			return err
 		}
 	}
-	for _, t := range warehouse.Projections() {
-		if _, err := s.query(ctx, "OPTIMIZE TABLE countinghouse."+t+" FINAL"); err != nil {
-			return err
-		}
+	if err := s.merge(ctx); err != nil {
+		return err
 	}
 	n, err := s.numbers(ctx, `
 SELECT sum(bytes_on_disk), toInt64(sumIf(rows, table = 'events'))
