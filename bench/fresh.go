@@ -32,8 +32,12 @@ func freshPhases(ctx context.Context, s *system, o options, bodies []*body, res 
 	return err
 }
 
-// freshPhase loads at a rate, and asks the view that analysts read when each probe has become visible.
+// freshPhase loads at a rate, and asks the view that analysts read when each probe has become visible. It begins when
+// the merges of what was before it are done, as those of full load are after half a minute.
 func freshPhase(ctx context.Context, s *system, o options, bodies []*body, rate int) (fresh, acks quantiles, err error) {
+	if err := s.quiet(ctx, quietWait); err != nil {
+		return fresh, acks, err
+	}
 	before, err := s.probesSeen(ctx)
 	if err != nil {
 		return fresh, acks, err
