@@ -83,7 +83,7 @@ func (r *Reports) directoryNamed(ctx context.Context, tenant string, cut Cut) (*
 		return nil, "", ctx.Err()
 	}
 	defer func() { <-b.turn }()
-	if err := r.refresh(ctx, tenant, b); err != nil {
+	if err := r.refreshOnce(ctx, tenant, b); err != nil {
 		return nil, "", err
 	}
 	if only, ok := ctx.Value(onlyEvents{}).(func(*directory.Event) bool); ok {
@@ -101,6 +101,12 @@ func (r *Reports) directoryNamed(ctx context.Context, tenant string, cut Cut) (*
 	r.books.keep(tenant, b)
 	state, err := r.judged(ctx, tenant, cut, state)
 	return state, fmt.Sprintf("%d %x", of.rows, of.hash), err
+}
+
+// named is a directory with the name of what it was folded from, as directoryNamed has it.
+type named struct {
+	*directory.State
+	name string
 }
 
 // onlyEvents is the key of a context in which the directory is folded from some of its events: what an explanation

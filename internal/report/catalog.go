@@ -204,6 +204,8 @@ type Cut struct {
 	// Base, if set, is an earlier cut whose rows are in this one as well, whatever AsOf says: what a closed
 	// version had, with what came after it up to AsOf.
 	Base *Cut
+
+	tables uint64 // of the watermark, where Now says that it is one; no caller can say so
 }
 
 // params are the parameters of inCut.
@@ -269,9 +271,9 @@ func (w Watermark) cut(asOf int64) (Cut, error) {
 	if err := w.settle(asOf); err != nil {
 		return Cut{}, err
 	}
-	c := Cut{AsOf: int64(w.At), Shards: map[uint16]uint64{}, Now: true}
+	c := Cut{AsOf: int64(w.At), Shards: map[uint16]uint64{}, Now: true, tables: w.tables}
 	if asOf != directory.Latest {
-		c.AsOf, c.Now = asOf, false
+		c.AsOf, c.Now, c.tables = asOf, false, 0
 	}
 	for shard, seq := range w.Positions {
 		n, err := strconv.ParseUint(shard, 10, 16)

@@ -30,9 +30,10 @@ type question struct {
 	accounts  []string // nil: all
 	by        grouping
 	state     *directory.State
-	unique    bool // collect distinct consumers
-	latest    bool // order occurrences by what their producers say of one instant
-	rowsMax   int  // of each statement; 0 is no limit
+	directory string // what state was folded from; "": its numbers are not kept
+	unique    bool   // collect distinct consumers
+	latest    bool   // order occurrences by what their producers say of one instant
+	rowsMax   int    // of each statement; 0 is no limit
 }
 
 // grouping is the set of columns rows are told apart by, beside the window and the meter.
@@ -142,6 +143,10 @@ func (c *cells) take(o *cells) {
 
 // sums answers a question about sums and counts.
 func (r *Reports) sums(ctx context.Context, q question) (*cells, error) {
+	return r.kept(ctx, q, "sums", r.countSums)
+}
+
+func (r *Reports) countSums(ctx context.Context, q question) (*cells, error) {
 	c := newCells(q)
 	from, to := q.from, q.from // what the rollup answers: nothing, unless whole hours lie within
 	if q.cut.Now && q.by.rollup() {
@@ -231,6 +236,10 @@ func (r *Reports) returns(ctx context.Context, c *cells) error {
 
 // live answers a question about anything else: from rows that are not voided.
 func (r *Reports) live(ctx context.Context, q question) (*cells, error) {
+	return r.kept(ctx, q, "live", r.countLive)
+}
+
+func (r *Reports) countLive(ctx context.Context, q question) (*cells, error) {
 	c := newCells(q)
 	return c, r.read(ctx, c, live, q.from, q.to)
 }

@@ -33,8 +33,16 @@ type sample struct {
 var errFull = errors.New("more rows than may be answered")
 
 // held answers a question about time-weighted meters: sums of billionths times milliseconds. What lies beyond
-// horizon is not known yet.
+// horizon is not known yet; where nothing asked for does, the answer does not move with the clock.
 func (r *Reports) held(ctx context.Context, q question, horizon int64) (*cells, error) {
+	count := func(ctx context.Context, q question) (*cells, error) { return r.countHeld(ctx, q, horizon) }
+	if horizon < q.to {
+		return count(ctx, q)
+	}
+	return r.kept(ctx, q, "held", count)
+}
+
+func (r *Reports) countHeld(ctx context.Context, q question, horizon int64) (*cells, error) {
 	c := newCells(q)
 	end := min(q.to, max(horizon, q.from))
 	var last *sample

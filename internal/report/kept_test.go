@@ -90,6 +90,8 @@ func TestKeptNumbersAreThoseOfTheLog(t *testing.T) {
 		{Report: "asset-usage-detail", Values: map[string]string{"tenant": "a1", "month": "2026-03"}},
 		{Report: "tenant-usage", Values: map[string]string{"account": "a0", "from": "2026-03-01", "to": "2026-03-20"}},
 		{Report: "asset-monthly-costs", Values: map[string]string{"organization": "a0", "month": "2026-03"}},
+		{Report: "monthly-usage", Values: map[string]string{"month": "2026-03"}},
+		{Report: "monthly-usage", Values: map[string]string{"month": "2026-03", "group_by": "plan"}},
 	}
 	var earlier []pagesLeft
 	much := func() {

@@ -7,16 +7,43 @@ import (
 
 // look is what is read once for all that is asked in its context.
 type look struct {
-	mu   sync.Mutex
-	mark *Watermark
+	mu    sync.Mutex
+	mark  *Watermark
+	books map[*book]fingerprint // those whose directory was read after the watermark was, and what it was
 }
 
 type lookKey struct{}
 
-// OneLook is a context in which the watermark is read once, by the first question: a page that asks many is of one cut,
+// OneLook is a context in which the watermark and the directory are read once, by the first question: a page that asks many is of one cut,
 // and costs less. It is for what takes moments: in it nothing that comes later is seen.
 func OneLook(ctx context.Context) context.Context {
 	return context.WithValue(ctx, lookKey{}, &look{})
+}
+
+// refreshOnce is refresh, once for all that is asked in the context: a page that asks many is of one directory too. What
+// was read before the watermark does not count, because an answer has all that is below it.
+func (r *Reports) refreshOnce(ctx context.Context, tenant string, b *book) error {
+	l, ok := ctx.Value(lookKey{}).(*look)
+	if !ok {
+		return r.refresh(ctx, tenant, b)
+	}
+	l.mu.Lock()
+	marked := l.mark != nil
+	prints, known := l.books[b]
+	l.mu.Unlock()
+	if known && prints == b.prints {
+		return nil
+	}
+	if err := r.refresh(ctx, tenant, b); err != nil || !marked {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.books == nil {
+		l.books = map[*book]fingerprint{}
+	}
+	l.books[b] = b.prints
+	return nil
 }
 
 // Watermark is what the warehouse has of the log, now, or when the context's look began.

@@ -111,7 +111,7 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 	if err != nil {
 		return nil, err
 	}
-	state, err := r.directoryAt(ctx, q.Tenant, cut.held())
+	state, name, err := r.directoryNamed(ctx, q.Tenant, cut.held())
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (r *Reports) MonthUsage(ctx context.Context, q MonthQuery) (*Month, error) 
 			return m, nil // nothing of the tenant's has been counted since
 		}
 	}
-	if m.Rows, err = r.monthRows(ctx, q.Tenant, q.Month, cut, state, q.MonthFilter, wholeGrouping()); err != nil {
+	if m.Rows, err = r.monthRows(ctx, q.Tenant, q.Month, cut, named{state, name}, q.MonthFilter, wholeGrouping()); err != nil {
 		return nil, err
 	}
 	r.pages.put(m.ID, m, len(m.Rows))
@@ -178,7 +178,7 @@ func (r *Reports) MonthRows(ctx context.Context, tenant string, month usage.Mont
 	if err != nil {
 		return nil, err
 	}
-	return r.monthRows(ctx, tenant, month, cut, state, MonthFilter{}, wholeGrouping())
+	return r.monthRows(ctx, tenant, month, cut, named{state, ""}, MonthFilter{}, wholeGrouping())
 }
 
 // wholeGrouping is what rows of a month are told apart by.
@@ -190,9 +190,9 @@ func wholeGrouping() grouping {
 const belowMax = 1000
 
 // monthRows sums own usage, then lets it rise through the tree.
-func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Month, cut Cut, state *directory.State, f MonthFilter, by grouping) ([]MonthRow, error) {
+func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Month, cut Cut, state named, f MonthFilter, by grouping) ([]MonthRow, error) {
 	ask := question{
-		tenant: tenant, from: month.Start().Millis(), to: month.End().Millis(), cut: cut, state: state, by: by,
+		tenant: tenant, from: month.Start().Millis(), to: month.End().Millis(), cut: cut, state: state.State, directory: state.name, by: by,
 	}
 	tree := state.Tree(ask.to)
 	for _, account := range f.Accounts {
@@ -205,7 +205,7 @@ func (r *Reports) monthRows(ctx context.Context, tenant string, month usage.Mont
 	if err != nil {
 		return nil, err
 	}
-	rows := shapeMonth(own, state, tree, ask.to, func(account string) bool {
+	rows := shapeMonth(own, state.State, tree, ask.to, func(account string) bool {
 		return len(f.Accounts) == 0 || slices.Contains(f.Accounts, account)
 	})
 	return f.Rows(rows), nil

@@ -89,25 +89,25 @@ func monthlyUsage(ctx context.Context, r *Reports, ask Ask) (*Answer, error) {
 	if q.filter.Plan != "" {
 		q.by.plan = true // one plan is left: no row more
 	}
-	state, err := r.directoryAt(ctx, q.tenant, q.cut.held())
+	state, name, err := r.directoryNamed(ctx, q.tenant, q.cut.held())
 	if err != nil {
 		return nil, err
 	}
 	if q.accounts, err = monthScope(ask, state.Tree(q.month.End().Millis())); err != nil {
 		return nil, err
 	}
-	rows, err := r.monthAnswer(ctx, q, state)
+	rows, err := r.monthAnswer(ctx, q, named{state, name})
 	if err != nil {
 		return nil, err
 	}
-	name := "monthly-usage_" + q.month.String()
+	file := "monthly-usage_" + q.month.String()
 	if account := ask.Text("account"); account != "" {
-		name = "monthly-usage_" + account + "_" + q.month.String()
+		file = "monthly-usage_" + account + "_" + q.month.String()
 	}
 	if ask.Text("layout") == layoutFocus {
-		return &Answer{Table: sheet.Table{Columns: focusColumns(), Rows: q.focus(rows)}, FileName: "focus_" + name}, nil
+		return &Answer{Table: sheet.Table{Columns: focusColumns(), Rows: q.focus(rows)}, FileName: "focus_" + file}, nil
 	}
-	return &Answer{Table: sheet.Table{Columns: monthColumns(), Rows: q.table(rows)}, FileName: name}, nil
+	return &Answer{Table: sheet.Table{Columns: monthColumns(), Rows: q.table(rows)}, FileName: file}, nil
 }
 
 // monthGrouping reads group_by; all where it is not given.
@@ -145,7 +145,7 @@ func monthScope(ask Ask, tree *directory.Tree) ([]string, error) {
 }
 
 // monthAnswer is the rows, stored ones where they can answer.
-func (r *Reports) monthAnswer(ctx context.Context, q monthAsk, state *directory.State) ([]MonthRow, error) {
+func (r *Reports) monthAnswer(ctx context.Context, q monthAsk, state named) ([]MonthRow, error) {
 	if !q.all {
 		return r.monthGrouped(ctx, q, state)
 	}
@@ -175,7 +175,7 @@ func (r *Reports) monthAnswer(ctx context.Context, q monthAsk, state *directory.
 
 // monthGrouped computes rows that are told apart by less: what is not a sum cannot be put together from rows that
 // are told apart by more.
-func (r *Reports) monthGrouped(ctx context.Context, q monthAsk, state *directory.State) ([]MonthRow, error) {
+func (r *Reports) monthGrouped(ctx context.Context, q monthAsk, state named) ([]MonthRow, error) {
 	if q.by.account {
 		f := q.filter
 		if f.Accounts = q.accounts; len(f.Accounts) > belowMax {
@@ -188,7 +188,7 @@ func (r *Reports) monthGrouped(ctx context.Context, q monthAsk, state *directory
 		return slices.DeleteFunc(rows, func(row MonthRow) bool { _, ok := slices.BinarySearch(q.accounts, row.Account); return !ok }), nil
 	}
 	ask := question{
-		tenant: q.tenant, from: q.month.Start().Millis(), to: q.month.End().Millis(), cut: q.cut, state: state, by: q.by, accounts: q.accounts,
+		tenant: q.tenant, from: q.month.Start().Millis(), to: q.month.End().Millis(), cut: q.cut, state: state.State, directory: state.name, by: q.by, accounts: q.accounts,
 	}
 	own, err := r.monthCells(ctx, ask, q.filter.Meter)
 	if err != nil {

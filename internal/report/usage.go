@@ -91,14 +91,14 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	if err != nil {
 		return nil, err
 	}
-	state, err := r.directoryAt(ctx, q.Tenant, cut.held())
+	state, folded, err := r.directoryNamed(ctx, q.Tenant, cut.held())
 	if err != nil {
 		return nil, err
 	}
 	meter := state.Meter(q.Meter)
 	ask := question{
 		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: []string{q.Meter},
-		accounts: q.Accounts, by: groupingOf(q.GroupBy), state: state,
+		accounts: q.Accounts, by: groupingOf(q.GroupBy), state: state, directory: folded,
 		unique: meter.Aggregation == "unique", latest: meter.Aggregation == "latest",
 	}
 	if len(q.Accounts) == 0 {
@@ -145,7 +145,7 @@ func (r *Reports) SumsUsage(ctx context.Context, q UsageQuery, meters []string) 
 	if err != nil {
 		return nil, err
 	}
-	state, err := r.directoryAt(ctx, q.Tenant, cut.held())
+	state, folded, err := r.directoryNamed(ctx, q.Tenant, cut.held())
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (r *Reports) SumsUsage(ctx context.Context, q UsageQuery, meters []string) 
 		}
 	}
 	ask := question{
-		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: meters, by: groupingOf(q.GroupBy), state: state,
+		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: meters, by: groupingOf(q.GroupBy), state: state, directory: folded,
 	}
 	if len(q.Accounts) > 0 {
 		ask.accounts = q.Accounts

@@ -16,11 +16,13 @@ const partitionMask = 1<<10 - 1
 type Watermark struct {
 	At        Instant           `json:"at" doc:"Everything recorded at or before this instant is in the answer"`
 	Positions map[string]uint64 `json:"positions" doc:"Per shard of the log the sequence up to which everything is in the answer"`
+	// tables counts the steps in which tables have changed places; 0: nobody asked. It was read with the positions.
+	tables uint64
 }
 
 // Progress of a shard is max(seq) of its ledger and nothing else (I9).
 const ledgerProgress = `
-SELECT shard, max(seq), toUnixTimestamp64Milli(max(logged_at))
+SELECT shard, max(seq), toUnixTimestamp64Milli(max(logged_at)), toUInt64(1 + ifNull((SELECT count() FROM {{db}}.rebuilds), 0))
 FROM {{db}}.ledger
 GROUP BY shard`
 
@@ -41,7 +43,7 @@ func (r *Reports) watermark(ctx context.Context) (Watermark, error) {
 	err := r.query(ctx, "read the watermark", ledgerProgress, nil, func(row warehouse.Rows) error {
 		var shard uint16
 		p := &progress{}
-		if err := row.Scan(&shard, &p.seq, &p.settled); err != nil {
+		if err := row.Scan(&shard, &p.seq, &p.settled, &w.tables); err != nil {
 			return err
 		}
 		p.settled-- // the next message may carry the same millisecond

@@ -108,8 +108,8 @@ func (view monthlyView) columns() []string {
 		}
 	}
 	list = append(list, "unit", "quantity", "events")
-	if by("account") {
-		list = append(list, "quantity_tree", "events_tree")
+	if by("account") { // the instants of first and last use are in the file: with them the table is wider than a screen
+		return append(list, "quantity_tree", "events_tree")
 	}
 	return append(list, "first_at", "last_at")
 }
