@@ -33,29 +33,12 @@ type sample struct {
 var errFull = errors.New("more rows than may be answered")
 
 // held answers a question about time-weighted meters: sums of billionths times milliseconds. What lies beyond
-// horizon is not known yet; where nothing asked for does, the answer does not move with the clock.
+// horizon is not known yet.
 func (r *Reports) held(ctx context.Context, q question, horizon int64) (*cells, error) {
-	count := func(ctx context.Context, q question) (*cells, error) { return r.countHeld(ctx, q, horizon) }
-	if horizon < q.to {
-		return count(ctx, q)
-	}
-	return r.kept(ctx, q, "held", count)
-}
-
-func (r *Reports) countHeld(ctx context.Context, q question, horizon int64) (*cells, error) {
 	c := newCells(q)
 	end := min(q.to, max(horizon, q.from))
 	var last *sample
-	err := r.query(ctx, "read samples", held, c.params(q.from, q.to), func(row warehouse.Rows) error {
-		s := &sample{}
-		var value string
-		err := row.Scan(&s.meter, &s.account, &s.region, &s.platform, &s.asset, &s.at, &value, &s.trialExpiry, &s.plan, &s.consumer, &s.item, &s.dimensions)
-		if err != nil {
-			return err
-		}
-		if s.value, err = parseAmount(value); err != nil {
-			return err
-		}
+	err := r.eachSample(ctx, c, func(s *sample) error {
 		if s.at >= q.from {
 			c.put(c.keyOf(s, s.at), &measure{events: 1, live: 1, first: s.at, last: s.at})
 		}
@@ -79,6 +62,43 @@ func (r *Reports) countHeld(ctx context.Context, q question, horizon int64) (*ce
 		c.hold(last, end)
 	}
 	return c, nil
+}
+
+// eachSample reads the samples of a question. They are kept as sums are, and not what follows from them: that goes on with
+// the clock.
+func (r *Reports) eachSample(ctx context.Context, c *cells, each func(*sample) error) error {
+	name, keep := "", c.q.keeps()
+	if keep {
+		name = c.q.name("held")
+		if known := r.samples.get(name); known != nil {
+			for i := range *known {
+				if err := each(&(*known)[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	read := []sample{}
+	err := r.query(ctx, "read samples", held, c.params(c.q.from, c.q.to), func(row warehouse.Rows) error {
+		s := &sample{}
+		var value string
+		err := row.Scan(&s.meter, &s.account, &s.region, &s.platform, &s.asset, &s.at, &value, &s.trialExpiry, &s.plan, &s.consumer, &s.item, &s.dimensions)
+		if err != nil {
+			return err
+		}
+		if s.value, err = parseAmount(value); err != nil {
+			return err
+		}
+		if keep = keep && len(read) < sumsEach; keep {
+			read = append(read, *s)
+		}
+		return each(s)
+	})
+	if err == nil && keep {
+		r.samples.put(name, &read, 1+len(read))
+	}
+	return err
 }
 
 // hold adds what a sample's value is worth until an instant, cut wherever the key changes.

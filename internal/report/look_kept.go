@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// sumsKept bounds the cells kept over all tenants, about 400 bytes each: 80 MB.
+	// sumsKept bounds the cells kept over all tenants, about 400 bytes each: 80 MB. As many samples of gauges are kept.
 	sumsKept = 200_000
 	// sumsEach bounds those of one answer: of more, reading them is not what takes its time.
 	sumsEach = 20_000
@@ -22,7 +22,7 @@ const (
 // that the tables had reached before they were read, and how often tables have changed places, as a repair makes them, which
 // may change what stands below a position. Everything else is counted anew; closed versions and files always are.
 func (r *Reports) kept(ctx context.Context, q question, road string, count func(context.Context, question) (*cells, error)) (*cells, error) {
-	if !q.cut.Now || q.cut.tables == 0 || q.directory == "" {
+	if !q.keeps() {
 		return count(ctx, q)
 	}
 	name := q.name(road)
@@ -35,6 +35,9 @@ func (r *Reports) kept(ctx context.Context, q question, road string, count func(
 	}
 	return c, err
 }
+
+// keeps reports whether it is known what the answer follows from.
+func (q *question) keeps() bool { return q.cut.Now && q.cut.tables != 0 && q.directory != "" }
 
 // name tells questions apart with what their answers follow from.
 func (q *question) name(road string) string {

@@ -52,6 +52,7 @@ type Reports struct {
 	answers  shelf[answer]
 	tallies  shelf[[]tally]
 	sumCells shelf[cells]
+	samples  shelf[[]sample]
 	// Of reports: what follows from tallies and the directory.
 	staBooks shelf[staBook]
 	pins     shelf[string]
@@ -64,7 +65,7 @@ type Reports struct {
 func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
 	return &Reports{
 		db: db, now: now, books: books{tenants: map[string]*book{}}, pages: shelf[Month]{max: rowsKept}, answers: shelf[answer]{max: keptRowsTotal},
-		sumCells: shelf[cells]{max: sumsKept}, tallies: shelf[[]tally]{max: talliesKept}, staBooks: shelf[staBook]{max: bookKeptMax}, pins: shelf[string]{max: pinsMax},
+		sumCells: shelf[cells]{max: sumsKept}, samples: shelf[[]sample]{max: sumsKept}, tallies: shelf[[]tally]{max: talliesKept}, staBooks: shelf[staBook]{max: bookKeptMax}, pins: shelf[string]{max: pinsMax},
 		tenants: shelf[[]tenantLine]{max: tenantLinesKept}, details: shelf[[]sheet.Row]{max: detailRowsKept},
 		assets: shelf[[]assetTotal]{max: assetTotalsKept},
 	}
