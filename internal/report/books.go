@@ -76,6 +76,10 @@ func (r *Reports) directoryAt(ctx context.Context, tenant string, cut Cut) (*dir
 // directoryNamed also names what the directory was folded from: under the same name everything is the same in it but
 // perhaps its meters, on which usage has a say. The name is "" where it is not the whole directory.
 func (r *Reports) directoryNamed(ctx context.Context, tenant string, cut Cut) (*directory.State, string, error) {
+	return r.foldOnce(ctx, tenant, cut)
+}
+
+func (r *Reports) foldNamed(ctx context.Context, tenant string, cut Cut) (*directory.State, string, error) {
 	b := r.books.of(tenant)
 	select {
 	case b.turn <- struct{}{}:

@@ -2,14 +2,20 @@ package report
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"sync"
+
+	"github.com/countinghouse/countinghouse/internal/directory"
 )
 
 // look is what is read once for all that is asked in its context.
 type look struct {
-	mu    sync.Mutex
-	mark  *Watermark
-	books map[*book]fingerprint // those whose directory was read after the watermark was, and what it was
+	mu   sync.Mutex
+	mark *Watermark
+	// Of directories, what was read after the watermark was: an answer has all that is below it.
+	books  map[*book]fingerprint
+	states map[string]named // by tenant and cut
 }
 
 type lookKey struct{}
@@ -20,8 +26,38 @@ func OneLook(ctx context.Context) context.Context {
 	return context.WithValue(ctx, lookKey{}, &look{})
 }
 
-// refreshOnce is refresh, once for all that is asked in the context: a page that asks many is of one directory too. What
-// was read before the watermark does not count, because an answer has all that is below it.
+// foldOnce is foldNamed, once for all that is asked of a cut in the context.
+func (r *Reports) foldOnce(ctx context.Context, tenant string, cut Cut) (*directory.State, string, error) {
+	l, ok := ctx.Value(lookKey{}).(*look)
+	if !ok || ctx.Value(onlyEvents{}) != nil {
+		return r.foldNamed(ctx, tenant, cut)
+	}
+	text, err := json.Marshal(cut)
+	if err != nil {
+		return nil, "", fmt.Errorf("name a cut: %w", err)
+	}
+	key := fmt.Sprintf("%q %s", tenant, text)
+	l.mu.Lock()
+	marked := l.mark != nil
+	known, ok := l.states[key]
+	l.mu.Unlock()
+	if ok {
+		return known.State, known.name, nil
+	}
+	state, name, err := r.foldNamed(ctx, tenant, cut)
+	if err != nil || !marked {
+		return state, name, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.states == nil {
+		l.states = map[string]named{}
+	}
+	l.states[key] = named{state, name}
+	return state, name, nil
+}
+
+// refreshOnce is refresh, once for all that is asked in the context: a page that asks many is of one directory too.
 func (r *Reports) refreshOnce(ctx context.Context, tenant string, b *book) error {
 	l, ok := ctx.Value(lookKey{}).(*look)
 	if !ok {
