@@ -13,20 +13,20 @@ import (
 // A server of a cluster that has lost the others keeps its clients, and answers none of their writes: for a
 // client that stays with it the whole log is down, while two servers out of three take everything. So who
 // gets no write acknowledged for some time moves to another server. An election takes 4 to 9 s, in which no
-// server can help; each move waits longer than the one before.
+// server can help: who moves earlier may come to the server that is alone, and leaves the one that will be of
+// use. After that time one that can help answers at once, and one that does not is left soon.
 const (
-	moveFirst = 3 * time.Second
-	moveMore  = 2 * time.Second
-	moveMost  = 15 * time.Second
+	moveFirst = 9 * time.Second
+	moveNext  = 3 * time.Second
 	moveStale = 10 * time.Second // a failure this long ago says nothing about now
 )
 
 // mover knows for how long writes have failed.
 type mover struct {
-	mu     sync.Mutex
-	since  time.Time // the first failure in a row; zero: the last write was answered
-	last   time.Time // failure
-	waited time.Duration
+	mu    sync.Mutex
+	since time.Time // the first failure in a row; zero: the last write was answered
+	last  time.Time // failure
+	moved bool      // since the last write that was answered
 }
 
 // failed reports whether it is time to move.
@@ -37,10 +37,14 @@ func (m *mover) failed(now time.Time) bool {
 		m.since = now
 	}
 	m.last = now
-	if now.Sub(m.since) < moveFirst+m.waited {
+	wait := moveFirst
+	if m.moved {
+		wait = moveNext
+	}
+	if now.Sub(m.since) < wait {
 		return false
 	}
-	m.since, m.waited = time.Time{}, min(m.waited+moveMore, moveMost)
+	m.since, m.moved = time.Time{}, true
 	return true
 }
 
@@ -48,7 +52,7 @@ func (m *mover) failed(now time.Time) bool {
 func (m *mover) attempt() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.waited > 0 {
+	if m.moved {
 		return attemptMoved
 	}
 	return attemptMax
@@ -57,7 +61,7 @@ func (m *mover) attempt() time.Duration {
 func (m *mover) worked() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.since, m.waited = time.Time{}, 0
+	m.since, m.moved = time.Time{}, false
 }
 
 // Wrote tells how a write to a stream ended: it needs a majority of the servers, so it tells whether the

@@ -64,7 +64,7 @@ var planted = []struct {
 		bugs: []rig.Mutation{{
 			File: "internal/aggregator/decide.go",
 			Old:  "\td.fill(&d.row, c, it, pos)\n\tif it.event.Type == usage.TypeVoided {",
-			New: "\tif seenMarks[keyOf(c.tenant, id)] {\n\t\td.duplicate(c, it, it.ident, id, pos, pos)\n\t\tl.duplicate++\n\t\treturn nil\n\t}\n" +
+			New: "\tif seenMarks[keyOf(c.tenant, id)] {\n\t\td.duplicate(c, it, saying{ident: it.ident}, id, pos, pos)\n\t\tl.duplicate++\n\t\treturn nil\n\t}\n" +
 				"\tseenMarks[identityKey{strings.Clone(c.tenant), strings.Clone(id.Source), strings.Clone(id.ID)}] = true\n" +
 				"\td.fill(&d.row, c, it, pos)\n\tif it.event.Type == usage.TypeVoided {",
 		}, {
