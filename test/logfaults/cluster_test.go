@@ -68,6 +68,7 @@ func TestF16KillLeader(t *testing.T) {
 	f, _ := cluster(t, "F16")
 	worst, told := time.Duration(0), ""
 	for range fight.Rounds(1, 10) {
+		inStep(f)
 		f.Moment()
 		f.Load.Mark()
 		n := leader(f)
@@ -97,6 +98,13 @@ func TestF16KillLeader(t *testing.T) {
 	f.End()
 }
 
+// inStep waits until the fault before this one is over for the servers, too.
+func inStep(f *fight.Fight) {
+	for _, stream := range []string{usageStream, "CONTROL", "KV_LEASES"} {
+		f.Rig.InStep(stream)
+	}
+}
+
 // F16: the leader loses the other two, and they lose it, without a word; clients still reach all three. The
 // worst of them to be the leader is the one that ingest is connected to.
 func TestF16IsolateLeader(t *testing.T) {
@@ -108,6 +116,7 @@ func TestF16IsolateLeader(t *testing.T) {
 		if i%2 == 0 {
 			n = f.Rig.ServerOf(t.Context(), "countinghouse-ingest")
 		}
+		inStep(f)
 		f.Rig.Lead(usageStream, n)
 		f.Moment()
 		f.T.Logf("isolate the leader, %d; ingest is connected to %d", n, f.Rig.ServerOf(t.Context(), "countinghouse-ingest"))

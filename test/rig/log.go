@@ -236,6 +236,19 @@ func (r *Rig) Lead(stream string, server int) {
 	})
 }
 
+// InStep waits until every server has all of a stream. Before that, who takes one away takes two: a server that
+// was away and has not caught up votes for nobody.
+func (r *Rig) InStep(stream string) {
+	r.t.Helper()
+	r.Until("every server has all of "+stream, SettleWait, func(ctx context.Context) bool {
+		info, err := r.Stream(ctx, stream)
+		if err != nil || info.Cluster == nil || info.Cluster.Leader == "" {
+			return false
+		}
+		return !slices.ContainsFunc(info.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return !p.Current })
+	})
+}
+
 // ServerOf is the number of the server that a client is connected to; -1 if none is.
 func (r *Rig) ServerOf(ctx context.Context, client string) int {
 	for i, s := range r.servers {
