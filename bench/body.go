@@ -161,12 +161,17 @@ func prepare(ctx context.Context, s *system, o options) ([]*body, error) {
 	return bodies, nil
 }
 
+// control opens what holds keys and operators.
+func (s *system) control(ctx context.Context) (*control.Client, error) {
+	cfg := control.DefaultConfig()
+	cfg.URL, cfg.Name = s.endpoints.NATS, "countinghouse-bench"
+	return control.Dial(ctx, cfg, zap.NewNop())
+}
+
 // makeKeys makes keys to send and to read, one a tenant, and that of the probes.
 func (s *system) makeKeys(ctx context.Context, tenants int) ([]string, error) {
 	keys := make([]string, tenants)
-	cfg := control.DefaultConfig()
-	cfg.URL, cfg.Name = s.endpoints.NATS, "countinghouse-bench"
-	store, err := control.Dial(ctx, cfg, zap.NewNop())
+	store, err := s.control(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -14,10 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/countinghouse/countinghouse/internal/access"
-	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/stack"
 )
 
@@ -100,9 +97,7 @@ func addresses(month string) []string {
 
 // visitor makes an operator of a tenant, walks as them, and disables them again.
 func (m *onPages) visitor(ctx context.Context, tenant string) (err error) {
-	cfg := control.DefaultConfig()
-	cfg.URL, cfg.Name = m.endpoints.NATS, "countinghouse-bench"
-	store, err := control.Dial(ctx, cfg, zap.NewNop())
+	store, err := m.control(ctx)
 	if err != nil {
 		return err
 	}

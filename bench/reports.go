@@ -12,9 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/stack"
 	"github.com/countinghouse/countinghouse/internal/usage"
@@ -114,9 +111,7 @@ func (m *onReports) questions() []*asking {
 }
 
 func (m *onReports) measure(ctx context.Context, dir string) (err error) {
-	cfg := control.DefaultConfig()
-	cfg.URL, cfg.Name = m.endpoints.NATS, "countinghouse-bench"
-	store, err := control.Dial(ctx, cfg, zap.NewNop())
+	store, err := m.control(ctx)
 	if err != nil {
 		return err
 	}

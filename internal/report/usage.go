@@ -75,44 +75,53 @@ func CheckUsage(q UsageQuery) error {
 	return nil
 }
 
-// MeterUsage computes the usage of a meter.
-func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) {
+// usageQuestion is what q asks of some meters, at the watermark or at what q names.
+func (r *Reports) usageQuestion(ctx context.Context, q UsageQuery, meters ...string) (question, Watermark, error) {
 	if err := CheckUsage(q); err != nil {
-		return nil, err
+		return question{}, Watermark{}, err
 	}
 	if err := guarded(ctx, Question{Tenant: q.Tenant, Report: ReportMeter, Accounts: q.Accounts}); err != nil {
-		return nil, err
+		return question{}, Watermark{}, err
 	}
 	w, err := r.Watermark(ctx)
 	if err != nil {
-		return nil, err
+		return question{}, Watermark{}, err
 	}
 	cut, err := w.cutOr(q.Cut, q.AsOf)
 	if err != nil {
-		return nil, err
+		return question{}, Watermark{}, err
 	}
 	state, folded, err := r.directoryNamed(ctx, q.Tenant, cut.held())
 	if err != nil {
-		return nil, err
+		return question{}, Watermark{}, err
 	}
-	meter := state.Meter(q.Meter)
 	ask := question{
-		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: []string{q.Meter},
-		accounts: q.Accounts, by: groupingOf(q.GroupBy), state: state, directory: folded,
-		unique: meter.Aggregation == "unique", latest: meter.Aggregation == "latest",
+		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: meters,
+		by: groupingOf(q.GroupBy), state: state, directory: folded,
 	}
-	if len(q.Accounts) == 0 {
-		ask.accounts = nil
+	if len(q.Accounts) > 0 {
+		ask.accounts = q.Accounts
 	}
 	// Plans are found by account, so that grouping by them reads more rows than it answers; those are
 	// added up as they come, and take no memory.
 	if ask.by.account || !ask.by.plan {
 		ask.rowsMax = q.RowsMax
 	}
+	return ask, w, nil
+}
+
+// MeterUsage computes the usage of a meter.
+func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) {
+	ask, w, err := r.usageQuestion(ctx, q, q.Meter)
+	if err != nil {
+		return nil, err
+	}
+	meter := ask.state.Meter(q.Meter)
+	ask.unique, ask.latest = meter.Aggregation == "unique", meter.Aggregation == "latest"
 	var c *cells
 	switch {
 	case meter.Aggregation == timeWeighted:
-		c, err = r.held(ctx, ask, cut.AsOf)
+		c, err = r.held(ctx, ask, ask.cut.AsOf)
 	case summable(meter.Aggregation):
 		c, err = r.sums(ctx, ask)
 	default:
@@ -121,44 +130,24 @@ func (r *Reports) MeterUsage(ctx context.Context, q UsageQuery) (*Usage, error) 
 	if err != nil {
 		return nil, err
 	}
-	u := &Usage{Meter: meter, AsOf: Instant(cut.AsOf), Watermark: w, Rows: shapeUsage(c, q, meter)}
+	u := &Usage{Meter: meter, AsOf: Instant(ask.cut.AsOf), Watermark: w, Rows: shapeUsage(c, q, meter)}
 	return u, nil
 }
 
 // SumsUsage is MeterUsage of several meters in one question, by meter; q.Meter is not looked at. Meters that are
 // neither sums nor counts are refused: each of those takes a question of its own.
 func (r *Reports) SumsUsage(ctx context.Context, q UsageQuery, meters []string) (map[string]*Usage, error) {
-	if err := CheckUsage(q); err != nil {
-		return nil, err
-	}
-	if err := guarded(ctx, Question{Tenant: q.Tenant, Report: ReportMeter, Accounts: q.Accounts}); err != nil {
+	ask, w, err := r.usageQuestion(ctx, q, meters...)
+	if err != nil {
 		return nil, err
 	}
 	if len(meters) == 0 {
 		return map[string]*Usage{}, nil
 	}
-	w, err := r.Watermark(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cut, err := w.cutOr(q.Cut, q.AsOf)
-	if err != nil {
-		return nil, err
-	}
-	state, folded, err := r.directoryNamed(ctx, q.Tenant, cut.held())
-	if err != nil {
-		return nil, err
-	}
 	for _, name := range meters {
-		if a := state.Meter(name).Aggregation; !summable(a) {
+		if a := ask.state.Meter(name).Aggregation; !summable(a) {
 			return nil, &Error{Code: CodeParameter, Parameter: "meter", Detail: "want meters that are sums or counts; " + name + " is " + a}
 		}
-	}
-	ask := question{
-		tenant: q.Tenant, from: q.From, to: q.To, cut: cut, window: q.Window, meters: meters, by: groupingOf(q.GroupBy), state: state, directory: folded,
-	}
-	if len(q.Accounts) > 0 {
-		ask.accounts = q.Accounts
 	}
 	c, err := r.sums(ctx, ask)
 	if err != nil {
@@ -166,9 +155,9 @@ func (r *Reports) SumsUsage(ctx context.Context, q UsageQuery, meters []string) 
 	}
 	all := make(map[string]*Usage, len(meters))
 	for _, name := range meters {
-		meter := state.Meter(name)
+		meter := ask.state.Meter(name)
 		meter.Name = name
-		all[name] = &Usage{Meter: meter, AsOf: Instant(cut.AsOf), Watermark: w, Rows: shapeUsage(c, q, meter)}
+		all[name] = &Usage{Meter: meter, AsOf: Instant(ask.cut.AsOf), Watermark: w, Rows: shapeUsage(c, q, meter)}
 	}
 	return all, nil
 }
