@@ -30,13 +30,13 @@ func TestF23NoisyTenant(t *testing.T) {
 		hands[i] = newSender(f, "noisy", fmt.Sprintf("/noisy/%d", i))
 	}
 	lasting := time.Duration(fight.Rounds(2, 60)) * time.Second
-	quiet := normal(f, 2*time.Second)
+	quiet := f.Normal()
 	f.Load.Mark()
 	begun := time.Now()
 	tried, taken, refused := shout(f, hands, lasting)
 	took := time.Since(begun)
 	tally := f.Load.Tally()
-	unaffected(f, quiet, 150)
+	f.Unaffected(quiet, f.Load.Latencies(), 150)
 	f.Note += fmt.Sprintf(" tried=%d×quota accepted=%d refused=%d", tried*int(time.Second)/int(took)/quota, taken, refused)
 	if !tally.Only("202", "none") {
 		t.Errorf("%s seed=%d: others were answered %s", f.Name, f.Seed, tally)

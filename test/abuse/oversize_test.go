@@ -41,7 +41,7 @@ func TestF20Oversize(t *testing.T) {
 	f := fight.Begin(t, "F20", rig.Options{})
 	big := newSender(f, "big", "/big")
 	fill(f, big)
-	before, quiet := cost(f, f.Rig.Ingest), normal(f, 2*time.Second)
+	before, quiet := cost(f, f.Rig.Ingest), f.Normal()
 	var slowest time.Duration
 	requests := larges(big)
 	for round := range fight.Rounds(1, 20) {
@@ -54,7 +54,7 @@ func TestF20Oversize(t *testing.T) {
 		}
 	}
 	letters := oversizedMessages(f, big)
-	unaffected(f, quiet, 200)
+	f.Unaffected(quiet, f.Load.Latencies(), 200)
 	more := grown(f, f.Rig.Ingest, before)
 	f.Note += fmt.Sprintf(" refused=%d letters=%d slowest=%s memory=+%dMiB", len(requests), letters, slowest.Round(time.Millisecond), more)
 	if more > memoryMax*memorySlack {
@@ -150,7 +150,7 @@ func (l *large) send(f *fight.Fight, s *sender) (took time.Duration) {
 	if err != nil || res.StatusCode != l.status || codeOf(body) != l.code {
 		fault("%s %s, %v; want %d %s", res.Status, body, err, l.status, l.code)
 	}
-	within(f, l.name, took, refusedWithin)
+	f.Within(l.name, took, refusedWithin)
 	if !l.open && !res.Close {
 		fault("the connection is kept")
 	}

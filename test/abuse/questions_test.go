@@ -88,7 +88,7 @@ func TestF20Questions(t *testing.T) {
 			t.Errorf("%s: %s, want %d %s", name, &a, tt.status, tt.code)
 		}
 		if tt.code != "" {
-			within(f, name, a.took, refusedWithin)
+			f.Within(name, a.took, refusedWithin)
 		}
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/api/v1/freshness", nil)

@@ -46,16 +46,16 @@ func TestF21Slowloris(t *testing.T) {
 	}})
 	s := newSender(f, "slow", "/slow")
 	count := fight.Rounds(600, 5000)
-	quiet, before := normal(f, time.Second), cost(f, f.Rig.Ingest)
+	quiet, before := f.Normal(), cost(f, f.Rig.Ingest)
 	drips := dial(f, server(f), count, func(i int) []byte { return slowRequest(i, s.token) })
 	_ = f.Load.Latencies()
 	peak, worst := drain(f, drips, f.Rig.Ingest)
-	unaffected(f, quiet, 200)
+	f.Unaffected(quiet, f.Load.Latencies(), 200)
 	limit := filesMax(f, f.Rig.Ingest)
 	if peak > count+own || peak >= limit {
 		t.Errorf("%s seed=%d: ingest had %d descriptors open for %d connections; its limit is %d", f.Name, f.Seed, peak, count, limit)
 	}
-	within(f, "the last connection", worst, bodyWait)
+	f.Within("the last connection", worst, bodyWait)
 	f.Rig.Until("ingest has closed them", rig.SettleWait, func(context.Context) bool { return cost(f, f.Rig.Ingest).Files <= before.Files+own })
 	answered(f, drips)
 	f.Note += fmt.Sprintf(" connections=%d files=%d limit=%d closed-within=%s memory=+%dMiB", count, peak, limit, worst.Round(time.Millisecond), grown(f, f.Rig.Ingest, before))
@@ -178,7 +178,7 @@ func TestF21SlowReaders(t *testing.T) {
 	}
 	drips := dial(f, strings.TrimPrefix(at, "http://"), fight.Rounds(200, 2000), func(i int) []byte { return slowRequest(3*i, "") })
 	_, worst := drain(f, drips, reporter)
-	within(f, "the last slow header", worst, headerWait)
+	f.Within("the last slow header", worst, headerWait)
 	<-ended
 	f.Rig.Until("their places are free", rig.SettleWait, func(ctx context.Context) bool {
 		return lazy.get(ctx, asked(at, "window", "day")).status == http.StatusOK

@@ -123,12 +123,9 @@ func (f *Fight) Counting(past uint64) uint64 {
 	return counted
 }
 
-// loaded is what a promise is multiplied by: it is made of a machine that does nothing else.
-const loaded = 3
-
 // Limit bounds the recovery and has it printed.
 func (f *Fight) Limit(promised time.Duration) {
-	f.Cap = loaded * promised
+	f.Cap = loaded() * promised
 	f.Note += fmt.Sprintf(" limit=%s", promised)
 }
 

@@ -12,8 +12,6 @@ import (
 	"github.com/countinghouse/countinghouse/test/rig"
 )
 
-const slowMachine = 3 // times a promise, where other work runs beside
-
 func logged(f *fight.Fight) (n uint64) {
 	f.T.Helper()
 	f.Rig.Until("the log answers", rig.SettleWait, func(ctx context.Context) (ok bool) {

@@ -56,9 +56,7 @@ func TestF07WarehouseFull(t *testing.T) {
 		f.Rig.Until("ingest takes events again", rig.SettleWait, func(context.Context) bool { return f.Load.Tally().Count("202") > 0 })
 	}
 	f.Rig.GrowLog(largeLog)
-	if worst > slowMachine*caughtUp {
-		t.Errorf("the backlog was counted %s after there was room again, promised within %s", worst, caughtUp)
-	}
+	f.Within("counting the backlog once there was room again", worst, caughtUp)
 	f.Recovered()
 	f.Note = fmt.Sprintf(" refused=%d backlog=%d caughtup=%s", refused, lag, worst.Round(time.Millisecond))
 	f.End()

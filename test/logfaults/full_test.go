@@ -16,7 +16,6 @@ const (
 	smallDisk     = 16 << 20
 	fullAnswered  = time.Second // a full disk is answered so soon
 	fullRecovered = 10 * time.Second
-	slowMachine   = 3 // times as long, where other work runs beside
 )
 
 // F06: the disk of the log is full, because of what somebody else put there, and later there is room again.
@@ -48,12 +47,8 @@ func TestF06DiskFull(t *testing.T) {
 		f.Recovered()
 		t.Logf("back after %s: %s; nats was %d, is %d", worst, f.Load.Tally(), before, f.Rig.PIDs()[stack.PartNATS])
 	}
-	if slowest > slowMachine*fullAnswered {
-		t.Errorf("a full disk was answered after %s, promised within %s", slowest, fullAnswered)
-	}
-	if worst > slowMachine*fullRecovered {
-		t.Errorf("events were taken %s after there was room again, promised within %s", worst, fullRecovered)
-	}
+	f.Within("the answer that the disk is full", slowest, fullAnswered)
+	f.Within("taking events once there was room again", worst, fullRecovered)
 	f.Note = fmt.Sprintf(" refused=%d answered=%s back=%s", refused, slowest.Round(time.Millisecond), worst.Round(time.Millisecond))
 	f.End()
 }

@@ -54,12 +54,8 @@ func TestF15Partition(t *testing.T) {
 		f.T.Logf("%s: healed after %s: %s", fault.name, healed, f.Load.Tally())
 		worst = max(worst, healed)
 	}
-	if slowest > publishTimeout+slowMachine*time.Second {
-		t.Errorf("a request was answered after %s, promised within %s", slowest, publishTimeout)
-	}
-	if worst > slowMachine*healedPromised {
-		t.Errorf("events were taken %s after the network was whole again, promised within %s", worst, healedPromised)
-	}
+	f.Within("an answer, after the time it may take,", slowest-publishTimeout, time.Second)
+	f.Within("taking events once the network was whole again", worst, healedPromised)
 	f.Note = fmt.Sprintf(" answered=%s healed=%s", slowest.Round(time.Millisecond), worst.Round(time.Millisecond))
 	f.End()
 }
