@@ -125,7 +125,7 @@ func (f *Fight) Counting(past uint64) uint64 {
 
 // Limit bounds the recovery and has it printed.
 func (f *Fight) Limit(promised time.Duration) {
-	f.Cap = loaded() * promised
+	f.Cap = loaded(promised)
 	f.Note += fmt.Sprintf(" limit=%s", promised)
 }
 

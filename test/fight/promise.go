@@ -22,13 +22,15 @@ const (
 	alive = 2 * time.Second
 )
 
-// loaded is how much longer than promised something may take.
-func loaded() time.Duration { return time.Duration(Rounds(loadedShort, loadedFull)) }
+// loaded is how long something may take that is promised within a time.
+func loaded(promised time.Duration) time.Duration {
+	return promised * time.Duration(Rounds(loadedShort, loadedFull))
+}
 
 // Within fails unless something took no longer than promised.
 func (f *Fight) Within(what string, took, promised time.Duration) {
 	f.T.Helper()
-	if took > loaded()*promised {
+	if took > loaded(promised) {
 		f.T.Errorf("%s seed=%d: %s took %s, promised within %s", f.Name, f.Seed, what, took, promised)
 	}
 }
@@ -47,7 +49,7 @@ func (f *Fight) Unaffected(normal, during []time.Duration, percent int) {
 	f.T.Helper()
 	was, is := rig.Percentile(normal, 99), rig.Percentile(during, 99)
 	f.Note += fmt.Sprintf(" p99=%s normal=%s", is.Round(time.Millisecond/10), was.Round(time.Millisecond/10))
-	limit := loaded() * max(was, calm) * time.Duration(percent) / 100
+	limit := loaded(max(was, calm)) * time.Duration(percent) / 100
 	switch few := min(len(normal), len(during)) < percentileOf; {
 	case few && Soak:
 		f.T.Errorf("%s seed=%d: %d and %d requests say nothing of a percentile", f.Name, f.Seed, len(normal), len(during))
