@@ -49,6 +49,7 @@ type server struct {
 	tenants *tenants
 	limit   LimitConfig
 	wait    HTTPConfig
+	pulse   *pulse
 
 	auditing chan struct{} // one audit at a time: it reads everything
 
@@ -219,6 +220,7 @@ type endpoint struct {
 	report bool // counted as a report
 	files  bool // the answer is a report, in any format of package sheet; it counts itself
 	whole  bool // reads everything: no limit for its statements
+	soon   bool // somebody looks at it: it ends when ClickHouse gives no sign of life, as pages do
 }
 
 // register adds an endpoint. Parameters are strings that the handler reads itself, so that every refusal
@@ -302,6 +304,11 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 	ct, err := s.api.Negotiate(r.Header.Get("Accept"))
 	if !e.whole {
 		ctx = huma.WithContext(ctx, warehouse.Bounded(ctx.Context(), warehouse.Bounds{Time: s.limit.QueryTime, Memory: s.limit.QueryMemory}))
+	}
+	if e.soon {
+		alive, leave := s.pulse.within(ctx.Context())
+		defer leave()
+		ctx = huma.WithContext(ctx, alive)
 	}
 	if who.viewer != nil {
 		ctx = huma.WithContext(ctx, guard.For(ctx.Context(), s.reports, who.viewer))

@@ -43,6 +43,7 @@ type HTTPConfig struct {
 	TenantRequests int           `koanf:"tenant_requests" help:"most requests of one tenant served at a time; more are answered 429"`
 	HeaderWait     time.Duration `koanf:"header_wait" help:"longest time for a request's header to arrive"`
 	IdleWait       time.Duration `koanf:"idle_wait" help:"how long an idle connection is kept"`
+	PageWait       time.Duration `koanf:"page_wait" help:"how long ClickHouse may give no sign of life until pages and the list of months say so, instead of waiting for it"`
 	AnswerWait     time.Duration `koanf:"answer_wait" help:"longest time from a request to the end of its answer"`
 	ReadWait       time.Duration `koanf:"read_wait" help:"longest time a client may take to read 64 KiB of its answer"`
 	DrainDelay     time.Duration `koanf:"drain_delay" help:"on SIGTERM, how long to stay open after /readyz turned, so that load balancers notice"`
@@ -62,7 +63,7 @@ func DefaultConfig() Config {
 		Listen:      "127.0.0.1:8081",
 		AdminListen: "127.0.0.1:9103",
 		HTTP: HTTPConfig{
-			Requests: 64, TenantRequests: 16, HeaderWait: 5 * time.Second, IdleWait: 2 * time.Minute, AnswerWait: 10 * time.Minute,
+			Requests: 64, TenantRequests: 16, HeaderWait: 5 * time.Second, IdleWait: 2 * time.Minute, PageWait: 4 * time.Second, AnswerWait: 10 * time.Minute,
 			ReadWait: 10 * time.Second, DrainDelay: 200 * time.Millisecond, DrainWait: 8 * time.Second, HeaderBytes: 64 << 10,
 		},
 		Limit:      LimitConfig{QueryTime: 30 * time.Second, QueryMemory: 2 << 30},
@@ -93,7 +94,7 @@ func (c *Config) Validate() error {
 	want(h.Requests > 0, "http.requests: must be positive")
 	want(h.TenantRequests > 0, "http.tenant_requests: must be positive")
 	want(h.HeaderBytes > 0, "http.header_bytes: must be positive")
-	want(h.HeaderWait > 0 && h.IdleWait > 0 && h.AnswerWait > 0 && h.ReadWait > 0 && h.DrainWait > 0, "http: waits must be positive")
+	want(h.HeaderWait > 0 && h.IdleWait > 0 && h.PageWait > 0 && h.AnswerWait > 0 && h.ReadWait > 0 && h.DrainWait > 0, "http: waits must be positive")
 	want(c.Limit.QueryTime > 0, "limit.query_time: must be positive")
 	want(c.Limit.QueryMemory > 0, "limit.query_memory: must be positive")
 	want(h.DrainDelay >= 0, "http.drain_delay: must not be negative")

@@ -54,11 +54,11 @@ type monthAnswer struct {
 func (s *server) registerMonths() {
 	register(s, endpoint{
 		Operation: huma.Operation{OperationID: "months", Method: http.MethodGet, Path: "/months", Tags: []string{"months"}, Summary: "Months with usage and their states"},
-		rows:      true,
+		rows:      true, soon: true,
 	}, s.listMonths)
 	register(s, endpoint{
 		Operation: huma.Operation{OperationID: "month", Method: http.MethodGet, Path: "/months/{month}", Tags: []string{"months"}, Summary: "One month's state, its versions, and what blocks its close"},
-		whole:     true,
+		whole:     true, soon: true,
 	}, s.month)
 	s.registerClose()
 	register(s, endpoint{

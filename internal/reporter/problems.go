@@ -117,6 +117,7 @@ func (s *server) answer(ctx context.Context, err error) error {
 	var bad *report.Error
 	var limit *sheet.LimitError
 	var closing *months.Refused
+	err = warehouse.Silent(ctx, err)
 	switch {
 	case errors.As(err, &p):
 	case errors.As(err, &bad):

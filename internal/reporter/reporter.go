@@ -21,7 +21,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,9 +40,6 @@ import (
 	"github.com/countinghouse/countinghouse/internal/telemetry"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
-
-// pingEvery is how often the warehouse is asked for a sign of life, for /readyz.
-const pingEvery = time.Second
 
 // completeEvery is how often the audit log is compared with what was changed: a walk over all of CONTROL.
 const completeEvery = time.Hour
@@ -66,7 +62,8 @@ type App struct {
 	listener  net.Listener
 	server    *http.Server
 
-	alive   atomic.Pointer[error] // what the last ping said; nil before the first
+	pinged  *warehouse.Warehouse // for signs of life: its connection is not one of those that are waited for
+	pulse   *pulse
 	stop    context.CancelFunc    // what runs in the background
 	running sync.WaitGroup
 
@@ -104,6 +101,10 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.warehouse = a.servers.Reader()
+	if a.pinged, err = warehouse.Open(ctx, a.cfg.ClickHouse, a.log); err != nil {
+		return err
+	}
+	a.pulse = newPulse(a.cfg.HTTP.PageWait)
 	nats := a.cfg.NATS
 	nats.Name = "countinghouse-reporter"
 	if a.control, err = control.Dial(ctx, nats, a.log); err != nil {
@@ -154,12 +155,12 @@ func (a *App) start(ctx context.Context) error {
 	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
 	site := web.New(web.Parts{
 		Log: a.log, Now: now, Reports: reports, Months: a.months, Control: a.control.Store, People: a.people, SignIn: signIn,
-		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates, Replay: a.replay(now),
+		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates, Replay: a.replay(now), Alive: a.pulse.within,
 	})
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
 		log: a.log, tracer: a.tracer, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
 		people: a.people, signIn: signIn, site: signIn.Protect(site), cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
-		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP,
+		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP, pulse: a.pulse,
 	}))
 	return nil
 }
@@ -203,27 +204,8 @@ func listen(address string) (net.Listener, error) {
 
 // watch keeps what /readyz tells: a probe may not start work of its own.
 func (a *App) watch(ctx context.Context) {
-	a.running.Go(func() {
-		tick := time.NewTicker(pingEvery)
-		defer tick.Stop()
-		for {
-			ping, cancel := context.WithTimeout(ctx, 2*time.Second)
-			err := a.warehouse.Ping(ping)
-			cancel()
-			a.alive.Store(&err)
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-		}
-	})
-	a.health.Require("warehouse", func() error {
-		if err := a.alive.Load(); err != nil {
-			return *err
-		}
-		return errors.New("not asked yet")
-	})
+	a.running.Go(func() { a.pulse.watch(ctx, a.pinged.Ping) })
+	a.health.Require("warehouse", a.pulse.ready)
 	a.health.Require("keys", func() error {
 		if !a.control.Ready() {
 			return errors.New("not loaded yet")
@@ -325,6 +307,9 @@ func (a *App) release(ctx context.Context) {
 	}
 	if a.control != nil {
 		a.control.Close()
+	}
+	if a.pinged != nil {
+		_ = a.pinged.Close() // nothing is pending
 	}
 	if a.servers != nil {
 		_ = a.servers.Close() // nothing is pending

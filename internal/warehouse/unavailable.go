@@ -11,6 +11,17 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
+// ErrSilent is the cause of a context that ended because the server gives no sign of life.
+var ErrSilent = errors.New("ClickHouse gives no sign of life")
+
+// Silent is err, or ErrSilent where err is no more than that ctx ended because of it.
+func Silent(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && errors.Is(cause, ErrSilent) {
+		return cause
+	}
+	return err
+}
+
 // Unavailable reports whether a read failed because the server cannot be reached or is not ready: it is
 // down, overloaded, or not migrated yet. The same question may succeed later. Anything else a read
 // returns is a defect of the question or of the schema.
@@ -20,7 +31,7 @@ func Unavailable(err error) bool {
 		return slices.Contains(passing(), refused.Code)
 	}
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return errors.Is(err, ErrSilent) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, clickhouse.ErrAcquireConnTimeout) || errors.Is(err, syscall.ECONNREFUSED) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.DeadlineExceeded)
 }

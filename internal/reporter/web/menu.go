@@ -63,5 +63,8 @@ func (p page) path() string {
 	return strings.TrimSuffix(path, "{$}")
 }
 
+// file reports whether it answers a file, which takes as long as its statements may.
+func (p page) file() bool { return strings.HasSuffix(p.pattern, "/file") }
+
 // open reports whether the viewer may open the page.
 func (p page) open(viewer *access.Viewer) bool { return viewer.May(p.entity, p.verb) }

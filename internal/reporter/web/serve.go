@@ -50,6 +50,11 @@ func (s *Site) serve(p page, w http.ResponseWriter, r *http.Request) {
 	ctx := guard.For(r.Context(), s.Reports, viewer)
 	if r.Method == http.MethodGet {
 		ctx = report.OneLook(ctx)
+		if s.Alive != nil && !p.file() {
+			alive, leave := s.Alive(ctx)
+			defer leave()
+			ctx = alive
+		}
 	}
 	r = r.WithContext(ctx)
 	v := &visit{Request: r, w: w, page: p, viewer: viewer, token: token, from: s.SignIn.Address(r), now: s.Now(), title: p.title}
@@ -90,6 +95,7 @@ func (s *Site) fail(v *visit, err error) {
 		http.Redirect(v.w, v.Request, to.to, http.StatusSeeOther)
 		return
 	}
+	err = warehouse.Silent(v.Context(), err)
 	v.crumbs, v.actions, v.lead = nil, nil, ""
 	var question *report.Error
 	switch {
@@ -122,6 +128,7 @@ func away(err error) bool { return warehouse.Unavailable(err) || warehouse.Excee
 
 // trouble is what stands on a page in place of a part that could not be made; the other parts are shown.
 func (s *Site) trouble(v *visit, err error) templ.Component {
+	err = warehouse.Silent(v.Context(), err)
 	var question *report.Error
 	switch {
 	case errors.As(err, &question):
