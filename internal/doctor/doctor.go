@@ -56,6 +56,7 @@ const (
 	lagWarn   = 30 * time.Second // of pending events: freshness is promised within 2 s
 	diskWarn  = 70               // per cent used
 	diskFail  = 90
+	diskRoom  = 10               // GiB free: a disk with more is no failure yet
 	clockWarn = 2 * time.Second
 )
 
@@ -323,6 +324,8 @@ func (e *examination) clock(ctx context.Context) result {
 	return ok("ClickHouse agrees within %s", after.Sub(before).Round(time.Millisecond)+off.Round(time.Millisecond))
 }
 
+// disk reckons as df does: what is kept for root is neither used nor free. A large disk that is nearly full has room
+// for days; a small one has not.
 func (e *examination) disk(context.Context) result {
 	if e.target.Dir == "" {
 		return absent
@@ -331,10 +334,11 @@ func (e *examination) disk(context.Context) result {
 	if err := syscall.Statfs(e.target.Dir, &fs); err != nil {
 		return fail("correct --dir", "%s: %v", e.target.Dir, err)
 	}
-	used := 100 - fs.Bavail*100/max(fs.Blocks, 1)
-	detail := fmt.Sprintf("%d%% used, %d GiB free", used, fs.Bavail*uint64(fs.Bsize)>>30)
+	taken := fs.Blocks - fs.Bfree
+	used, free := taken*100/max(taken+fs.Bavail, 1), fs.Bavail*uint64(fs.Bsize)>>30
+	detail := fmt.Sprintf("%d%% used, %d GiB free", used, free)
 	switch {
-	case used >= diskFail:
+	case used >= diskFail && free < diskRoom:
 		return fail("make room: a full disk refuses events", "%s", detail)
 	case used >= diskWarn:
 		return warn("make room before it is full", "%s", detail)
