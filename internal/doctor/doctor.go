@@ -56,7 +56,7 @@ const (
 	lagWarn   = 30 * time.Second // of pending events: freshness is promised within 2 s
 	diskWarn  = 70               // per cent used
 	diskFail  = 90
-	diskRoom  = 10               // GiB free: a disk with more is no failure yet
+	diskRoom  = 10 // GiB free: a disk with more is no failure yet
 	clockWarn = 2 * time.Second
 )
 
