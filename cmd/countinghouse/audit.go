@@ -26,7 +26,7 @@ conflict + quarantined, no sequence missing, raw rows = ledger, rollups = raw ro
 completeness certificate; exits 1 on any difference and names the place.`,
 		Example: `  countinghouse audit
   countinghouse audit --month 2026-01 -o json > certificate.json`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
 			if err != nil {

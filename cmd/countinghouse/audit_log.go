@@ -22,7 +22,7 @@ entry. Prints the number of entries and the SHA-256 of the last one: noted down,
 nothing was cut off behind it. Exits 1 and names the first broken link.`,
 		Example: `  countinghouse audit verify-log
   countinghouse audit verify-log --tenant acme -o json`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if head != "" && tenant == "" {
 				return usageError("--head is of one log: say which with --tenant")

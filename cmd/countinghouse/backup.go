@@ -28,7 +28,7 @@ func (t *tool) backup() *cobra.Command {
 everything runs. The warehouse is not in it: it is a projection of the log and is built again from it.`,
 		Example: `  countinghouse backup --to /var/backups            # a file named by the time
   countinghouse backup --to before-upgrade.tar`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if to == "" {
 				return usageError("--to is missing: a directory, or the file to write")
@@ -68,7 +68,7 @@ checksum of the file is verified. The aggregator then builds the warehouse from 
 the result. API keys of the backup work again; "up" makes an admin key of its own.`,
 		Example: `  countinghouse restore --from before-upgrade.tar --dir ./restored && countinghouse up --dir ./restored
   countinghouse restore --from before-upgrade.tar --nats nats://nats1:4222`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if from == "" {
 				return usageError("--from is missing: the backup file")

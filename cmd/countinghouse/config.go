@@ -26,7 +26,7 @@ it comes from. Without a name all three services are checked.`,
 		Example: `  countinghouse config check --config /etc/countinghouse.yaml
   countinghouse config check ingest`,
 		ValidArgs: []string{"ingest", "aggregator", "reporter"},
-		Args:      cobra.OnlyValidArgs,
+		Args:      onlyServices,
 		RunE: func(_ *cobra.Command, args []string) error {
 			bad := false
 			for _, s := range services() {
@@ -67,7 +67,7 @@ func (t *tool) configPrint() *cobra.Command {
 		Example: `  countinghouse config print --redacted
   countinghouse config print ingest --config /etc/countinghouse.yaml`,
 		ValidArgs: []string{"ingest", "aggregator", "reporter"},
-		Args:      cobra.OnlyValidArgs,
+		Args:      onlyServices,
 		RunE: func(_ *cobra.Command, args []string) error {
 			for _, s := range services() {
 				if len(args) > 0 && !slices.Contains(args, s.name) {

@@ -93,7 +93,7 @@ func (c *connection) endpoints(need ...func(*stack.Endpoints) (value *string, fl
 func (c *connection) warehouses(ctx context.Context, e stack.Endpoints) (*warehouse.Servers, error) {
 	cfg := warehouse.Config{DSN: e.ClickHouse, Servers: c.servers, Cluster: c.cluster}
 	if faults := cfg.Validate(); len(faults) > 0 {
-		return nil, usageError("--clickhouse: %w", errors.Join(faults...))
+		return nil, usageError("--clickhouse: %s", strings.TrimPrefix(errors.Join(faults...).Error(), "dsn: ")) // the key of a file
 	}
 	s, err := warehouse.OpenServers(ctx, cfg, zap.NewNop())
 	if err != nil {

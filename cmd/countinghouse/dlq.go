@@ -51,7 +51,7 @@ func (t *tool) dlqList() *cobra.Command {
 		Short: "List dead letters, the newest first",
 		Example: `  countinghouse dlq ls
   countinghouse dlq ls --reason conflict --limit 1000 -o csv`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 {
 				return usageError("--limit %d is not positive", limit)
@@ -130,7 +130,7 @@ func (t *tool) dlqShow() *cobra.Command {
 		Use:     "show POSITION",
 		Short:   "Show one dead letter with its bytes as received",
 		Example: `  countinghouse dlq show 0:4711:3`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := t.format()
 			if err != nil {
@@ -187,7 +187,7 @@ A quarantined event never took its identity, so it may keep its id. A conflict d
 event: give it a new one with --set id=….`,
 		Example: `  countinghouse dlq replay 0:4711:3
   countinghouse dlq replay 0:4711:3 --set id=order-77-corrected --set data.quantity=12.5`,
-		Args: cobra.MinimumNArgs(1),
+		Args: arguments(1, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(set) > 0 && len(args) > 1 {
 				return usageError("--set is for one dead letter at a time")

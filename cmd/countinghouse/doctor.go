@@ -24,7 +24,7 @@ separation of tenants and the services. One line a check: ok, warn or fail, and 
 nothing. Exits 1 if any check fails.`,
 		Example: `  countinghouse doctor
   countinghouse doctor --nats nats://nats1:4222 --clickhouse clickhouse://ch1:9000/countinghouse`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
 			if err != nil {

@@ -50,7 +50,7 @@ bytes again, which never counts anything twice.`,
   countinghouse events send --type account.created --account acme --data '{"name":"Acme","kind":"customer"}'
   countinghouse events send events.ndjson
   generate-usage | countinghouse events send -`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return t.send(cmd, args, &f) },
 	}
 	fs := cmd.Flags()
@@ -103,6 +103,11 @@ func (t *tool) send(cmd *cobra.Command, args []string, f *sendFlags) error {
 }
 
 func (t *tool) sendBody(cmd *cobra.Command, args []string, f *sendFlags) (body []byte, contentType string, err error) {
+	for _, flag := range []string{"meter", "account", "quantity", "id", "type", "data"} { // an unset variable of a shell, most likely
+		if cmd.Flags().Changed(flag) && cmd.Flags().Lookup(flag).Value.String() == "" {
+			return nil, "", usageError("--%s is empty: give a value, or leave it out", flag)
+		}
+	}
 	byFlags := f.meter != "" || f.data != ""
 	if byFlags && len(args) > 0 {
 		return nil, "", usageError("give either flags that make one event or a file, not both")

@@ -50,7 +50,7 @@ Mapping (examples/import/README.md has all of it, and three that work):
   countinghouse events import usage.csv.gz --mapping usage.yaml --tenant acme
   countinghouse events import access.log --mapping examples/import/apache-access-log.yaml --resume
   countinghouse events import events.ndjson`,
-		Args: cobra.MinimumNArgs(1),
+		Args: arguments(1, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error { return t.importFiles(cmd.Context(), args, &f) },
 	}
 	fs := cmd.Flags()

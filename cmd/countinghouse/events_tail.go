@@ -30,7 +30,7 @@ func (t *tool) eventsTail() *cobra.Command {
 twice. Position is partition:sequence:index. Stop with Ctrl-C.`,
 		Example: `  countinghouse events tail
   countinghouse events tail --last 100 --follow=false --tenant acme -o json`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return t.tail(cmd.Context(), &f) },
 	}
 	fs := cmd.Flags()

@@ -138,7 +138,7 @@ As table it shows the first events; as CSV it is all of them; as JSON everything
   countinghouse explain --report certificate-usage --partner Dist --customer K-1 --type SSL --measure Available
   countinghouse explain --report tenant-usage-api --tenant T-1 --usage-type USERS --aggregation DAILY --from 2026-03-01 --to 2026-03-31 --start 2026-03-04
   countinghouse explain --report asset-adjustments --organization O-1 --processing-month 2026-04 --month 2026-03 --measure cost_delta`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
 			if err != nil {

@@ -14,9 +14,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/client"
+	"github.com/countinghouse/countinghouse/internal/config"
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/listing"
+	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/stack"
 )
 
@@ -62,7 +64,7 @@ hash.
 Scopes: ` + strings.Join(control.Scopes(), ", ") + `.`,
 		Example: `  countinghouse keys create --tenant acme --scope events:write
   countinghouse keys create --tenant acme --scope usage:read --scope dlq:read --expires 30d -o json`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if tenant == "" || len(scopes) == 0 {
 				return usageError("--tenant and at least one --scope must be given")
@@ -113,7 +115,7 @@ func (t *tool) keysList() *cobra.Command {
 		Use:     "ls",
 		Short:   "List keys, without their secrets",
 		Example: `  countinghouse keys ls --tenant acme`,
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := t.format(); err != nil {
 				return err
@@ -140,7 +142,7 @@ func (t *tool) keysRevoke() *cobra.Command {
 		Use:     "revoke ID...",
 		Short:   "Revoke keys for ever; works everywhere within five seconds",
 		Example: `  countinghouse keys revoke k7Qd0aZ1`,
-		Args:    cobra.MinimumNArgs(1),
+		Args:    arguments(1, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := t.format(); err != nil {
 				return err
@@ -148,8 +150,12 @@ func (t *tool) keysRevoke() *cobra.Command {
 			return t.withKeys(cmd.Context(), func(keys keyStore) error {
 				rows := listing.Rows{Columns: []string{"id", "state"}}
 				for _, id := range args {
-					if err := keys.revoke(cmd.Context(), id); err != nil {
-						return fmt.Errorf("revoke %s: %w", id, err)
+					err := keys.revoke(cmd.Context(), id)
+					if refused := (*problem.Problem)(nil); errors.Is(err, control.ErrUnknownKey) || errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+						return &config.ExitError{Code: config.ExitNo, Err: fmt.Errorf("no key %q; `countinghouse keys ls` lists the ids", id)}
+					}
+					if err != nil {
+						return err
 					}
 					rows.Add(id, "revoked")
 				}

@@ -25,7 +25,7 @@ services is started against a ClickHouse of your own. Where rows are spread over
 With --status nothing is changed; exits 1 if a migration is missing or was edited.`,
 		Example: `  countinghouse migrate --clickhouse clickhouse://ch1:9000/countinghouse
   countinghouse migrate --status`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := t.format(); err != nil {
 				return err

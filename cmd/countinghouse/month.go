@@ -49,7 +49,7 @@ func (t *tool) month() *cobra.Command {
 
 // oneMonth checks the argument before anybody is asked.
 func oneMonth(cmd *cobra.Command, args []string) error {
-	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+	if err := arguments(1, 1)(cmd, args); err != nil {
 		return err
 	}
 	if _, err := usage.ParseMonth(args[0]); err != nil {
@@ -63,7 +63,7 @@ func (t *tool) monthList() *cobra.Command {
 		Use:     "ls",
 		Short:   "List the months with usage and their states, the newest first",
 		Example: `  countinghouse month ls`,
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := t.format(); err != nil {
 				return err

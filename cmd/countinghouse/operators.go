@@ -85,7 +85,7 @@ A role is given with --role, for the whole tenant or, as ROLE@ACCOUNT, for an ac
 System roles: ` + strings.Join(systemRoles(), ", ") + `.`,
 		Example: `  countinghouse operators create ann --tenant acme --role "Super Administrator"
   countinghouse operators create bob --tenant acme --role "Account Manager@A-2" --email bob@example.com`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Login = args[0]
 			for _, role := range roles {
@@ -177,7 +177,7 @@ func grantsText(grants []access.Grant) string {
 func (t *tool) operatorsList() *cobra.Command {
 	var tenant string
 	cmd := &cobra.Command{
-		Use: "ls", Short: "List operators and their roles", Example: `  countinghouse operators ls --tenant acme`, Args: cobra.NoArgs,
+		Use: "ls", Short: "List operators and their roles", Example: `  countinghouse operators ls --tenant acme`, Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				all, err := people.Operators(cmd.Context(), tenant)
@@ -202,7 +202,7 @@ func (t *tool) operatorsDisable() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "disable LOGIN", Short: "End an operator's sessions and let them sign in no more",
 		Example: `  countinghouse operators disable bob --tenant acme
-  countinghouse operators disable bob --tenant acme --undo`, Args: cobra.ExactArgs(1),
+  countinghouse operators disable bob --tenant acme --undo`, Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				change := people.DisableOperator
@@ -228,7 +228,7 @@ func (t *tool) operatorsPassword() *cobra.Command {
 	var ask bool
 	cmd := &cobra.Command{
 		Use: "passwd LOGIN", Short: "Give an operator another password, which ends their sessions",
-		Example: `  countinghouse operators passwd bob --tenant acme`, Args: cobra.ExactArgs(1),
+		Example: `  countinghouse operators passwd bob --tenant acme`, Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			password, err := t.newPassword(ask, false)
 			if err != nil {
@@ -257,7 +257,7 @@ func (t *tool) operatorsGrant(give bool) *cobra.Command {
 		use, short = "revoke LOGIN ROLE[@ACCOUNT]...", "Take roles from an operator, from the next sign-in on"
 	}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.MinimumNArgs(2),
+		Use: use, Short: short, Args: arguments(2, anyNumber),
 		Example: `  countinghouse operators ` + strings.Fields(use)[0] + ` bob "Account Manager@A-2" --tenant acme`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {

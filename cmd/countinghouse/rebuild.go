@@ -43,7 +43,7 @@ rebuild is at work.`,
 		Example: `  countinghouse rebuild --dry-run       # what it would do, and the disk it needs
   countinghouse rebuild
   countinghouse rebuild -o json > proof.json`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
 			if err != nil {

@@ -40,7 +40,7 @@ then), if the disk would not hold them, or if a rebuild or another repair is at 
 		Example: `  countinghouse repair --dry-run        # what lacks rows, and why that is known
   countinghouse repair
   countinghouse repair --partition events:202610 --partition usage_hourly:202610`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
 			if err != nil {

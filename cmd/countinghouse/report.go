@@ -33,7 +33,7 @@ func (t *tool) reportLs() *cobra.Command {
 and --dir, --url, --reporter-url and --token may stand here as with show, without effect.`,
 		Example: `  countinghouse report ls
   countinghouse report ls sta-usage`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				rows := &listing.Rows{Columns: []string{"report", "title", "parameters"}}
@@ -149,7 +149,7 @@ func (t *tool) reportShowOne(d report.Definition) *cobra.Command {
 		}
 	}
 	cmd := &cobra.Command{
-		Use: d.Name, Short: d.Title, Long: cmp.Or(d.Doc, d.Title), Example: example + "\n" + example + " --out .", Args: cobra.NoArgs,
+		Use: d.Name, Short: d.Title, Long: cmp.Or(d.Doc, d.Title), Example: example + "\n" + example + " --out .", Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query, err := q.query(d)
 			if err != nil {

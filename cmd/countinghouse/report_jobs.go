@@ -145,7 +145,7 @@ func (t *tool) reportRun() *cobra.Command {
 the same bytes. Without --wait the command prints the job and ends; report jobs and report fetch go on from there.`,
 		Example: `  countinghouse report run monthly-usage -p month=2026-03 --wait --out .
   countinghouse report run tenant-usage -p account=northwind -p period=last_month --mail finance@example.com`,
-		Args: cobra.ExactArgs(1), ValidArgs: reportNames(),
+		Args: arguments(1, 1), ValidArgs: reportNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := t.format()
 			if err != nil {
@@ -232,7 +232,7 @@ func (t *tool) reportJobs() *cobra.Command {
 		Use:     "jobs [ID]",
 		Short:   "List report jobs and how far they are, or show one",
 		Example: "  countinghouse report jobs\n  countinghouse report jobs --state failed -o json",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := t.format()
 			if err != nil {
@@ -291,7 +291,7 @@ func listJobs(ctx context.Context, c *client.Client, query url.Values) (*listing
 // jobChange is a command that changes one job and shows it; the API calls the change by the same word.
 func (t *tool) jobChange(use, short, long string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use + " ID", Short: short, Long: long, Example: "  countinghouse report " + use + " 01a2039d-9cae-7dc0-921a-de8cb52129a6", Args: cobra.ExactArgs(1),
+		Use: use + " ID", Short: short, Long: long, Example: "  countinghouse report " + use + " 01a2039d-9cae-7dc0-921a-de8cb52129a6", Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := t.format()
 			if err != nil {
@@ -328,7 +328,7 @@ func (t *tool) reportFetch() *cobra.Command {
 		Short: "Write the file of a job: whole or not at all",
 		Example: `  countinghouse report fetch 01a2039d-9cae-7dc0-921a-de8cb52129a6 --out .
   countinghouse report fetch 01a2039d-9cae-7dc0-921a-de8cb52129a6 --manifest`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := t.reader()
 			if err != nil {

@@ -23,7 +23,7 @@ func (t *tool) roles() *cobra.Command {
 func (t *tool) rolesList() *cobra.Command {
 	var tenant string
 	cmd := &cobra.Command{
-		Use: "ls", Short: "List the system roles and the tenant's own", Example: `  countinghouse roles ls --tenant acme`, Args: cobra.NoArgs,
+		Use: "ls", Short: "List the system roles and the tenant's own", Example: `  countinghouse roles ls --tenant acme`, Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				all, err := people.Roles(cmd.Context(), tenant)
@@ -75,7 +75,7 @@ func (t *tool) rolesSet(create bool) *cobra.Command {
 		entities = append(entities, string(e))
 	}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.ExactArgs(1),
+		Use: use, Short: short, Args: arguments(1, 1),
 		Long: short + `. A right is ENTITY:VERB; verbs are view, add, edit, remove, all.
 
 Entities: ` + strings.Join(entities, ", ") + `.`,
@@ -116,7 +116,7 @@ Entities: ` + strings.Join(entities, ", ") + `.`,
 func (t *tool) rolesRemove() *cobra.Command {
 	var tenant string
 	cmd := &cobra.Command{
-		Use: "rm NAME", Short: "End a role that nobody holds", Example: `  countinghouse roles rm Finance --tenant acme`, Args: cobra.ExactArgs(1),
+		Use: "rm NAME", Short: "End a role that nobody holds", Example: `  countinghouse roles rm Finance --tenant acme`, Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				if err := people.RemoveRole(cmd.Context(), byCommand("roles rm"), tenant, args[0]); err != nil {

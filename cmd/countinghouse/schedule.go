@@ -53,7 +53,7 @@ have the report saves the schedule to take it over.`,
 
 func (t *tool) scheduleLs() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "ls", Short: "List schedules, and when they run next", Example: "  countinghouse schedule ls", Args: cobra.NoArgs,
+		Use: "ls", Short: "List schedules, and when they run next", Example: "  countinghouse schedule ls", Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := t.format()
 			if err != nil {
@@ -103,7 +103,7 @@ month before. It begins at 01:00 UTC, or at a time of a zone; never before its d
     --every weekly --weekday monday --mail finance@example.com
   countinghouse schedule create --name "Month end" --report monthly-usage --every monthly --at 07:30 \
     --zone Europe/Berlin --mail finance@example.com,audit@example.com`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := t.format()
 			if err != nil {
@@ -157,7 +157,7 @@ func (t *tool) changeSchedule(cmd *cobra.Command, c *client.Client, f listing.Fo
 
 func (t *tool) scheduleSwitch(word, short string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: word + " ID", Short: short, Example: "  countinghouse schedule " + word + " 01a2039d-9cae-7dc0-921a-de8cb52129a6", Args: cobra.ExactArgs(1),
+		Use: word + " ID", Short: short, Example: "  countinghouse schedule " + word + " 01a2039d-9cae-7dc0-921a-de8cb52129a6", Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := t.format()
 			if err != nil {
@@ -176,7 +176,7 @@ func (t *tool) scheduleSwitch(word, short string) *cobra.Command {
 func (t *tool) scheduleRm() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rm ID...", Short: "Delete schedules for ever; what they made stays", Example: "  countinghouse schedule rm 01a2039d-9cae-7dc0-921a-de8cb52129a6",
-		Args: cobra.MinimumNArgs(1),
+		Args: arguments(1, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := t.format(); err != nil {
 				return err

@@ -33,7 +33,7 @@ If no clickhouse is on PATH its engine is fetched once with npm (178 MB, checksu
 		Example: `  countinghouse up --demo
   countinghouse up --dir /srv/countinghouse --ingest-port 9080
   countinghouse up --ephemeral --dir "$(mktemp -d)"   # free ports, for tests`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, p := range cfg.Ports.List() {
 				switch given := cmd.Flags().Changed(p.Flag); {

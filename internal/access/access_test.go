@@ -145,7 +145,8 @@ func TestChecked(t *testing.T) {
 		"no name": {}, "control character": {Name: "a\nb"}, "entity": {Name: "a", Rights: access.Rights{"x": {"view"}}}, "verb": {Name: "a", Rights: access.Rights{access.Keys: {"own"}}},
 		"STA": {Name: "a", Rights: access.Rights{access.UsageReport: {"view"}}}, "both": {Name: "a", ManageAll: true, Manages: []string{"b"}},
 	} {
-		if _, err := r.Checked(); !errors.Is(err, access.ErrRole) {
+		var bad *access.RoleError
+		if _, err := r.Checked(); !errors.As(err, &bad) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,8 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// ErrRole marks a role that cannot exist as it was asked for.
-var ErrRole = errors.New("invalid role")
+// RoleError is why a role cannot exist as it was asked for.
+type RoleError struct {
+	Field  string // of Role, as in JSON
+	Detail string // what it may be; does not name the field again
+}
+
+func (e *RoleError) Error() string { return e.Field + ": " + e.Detail }
+
+func badRole(field, format string, args ...any) error {
+	return &RoleError{Field: field, Detail: fmt.Sprintf(format, args...)}
+}
 
 const (
 	nameMax        = 64  // characters
@@ -89,21 +97,21 @@ func SystemRole(name string) (Role, bool) {
 func (r Role) Checked() (Role, error) {
 	r.Name, r.System = strings.TrimSpace(r.Name), false
 	if r.Name == "" || tooLong(r.Name, nameMax) {
-		return r, fmt.Errorf("%w: name: want 1 to %d characters, none of them a control character", ErrRole, nameMax)
+		return r, badRole("name", "want 1 to %d characters, none of them a control character", nameMax)
 	}
 	if _, taken := SystemRole(r.Name); taken {
-		return r, fmt.Errorf("%w: name: %s is a system role", ErrRole, r.Name)
+		return r, badRole("name", "%s is a system role", r.Name)
 	}
 	if tooLong(r.Description, descriptionMax) {
-		return r, fmt.Errorf("%w: description: want at most %d characters, none of them a control character", ErrRole, descriptionMax)
+		return r, badRole("description", "want at most %d characters, none of them a control character", descriptionMax)
 	}
 	rights := Rights{}
 	for _, e := range slices.Sorted(maps.Keys(r.Rights)) {
 		if e == UsageReport {
-			return r, fmt.Errorf("%w: rights: %s belongs to the role %s alone", ErrRole, e, AccountManager)
+			return r, badRole("rights", "%s belongs to the role %s alone", e, AccountManager)
 		}
 		if !slices.Contains(Entities(), e) {
-			return r, fmt.Errorf("%w: rights: no entity %q; there are %s", ErrRole, e, join(Entities()))
+			return r, badRole("rights", "no entity %q; there are %s", e, join(Entities()))
 		}
 		verbs := []Verb{}
 		for _, v := range r.Rights[e] {
@@ -111,7 +119,7 @@ func (r Role) Checked() (Role, error) {
 			case v == "all":
 				verbs = Verbs()
 			case !slices.Contains(Verbs(), v):
-				return r, fmt.Errorf("%w: rights: no verb %q; there are %s, all", ErrRole, v, join(Verbs()))
+				return r, badRole("rights", "no verb %q; there are %s, all", v, join(Verbs()))
 			case !slices.Contains(verbs, v):
 				verbs = append(verbs, v)
 			}
@@ -123,10 +131,10 @@ func (r Role) Checked() (Role, error) {
 	}
 	r.Rights = rights
 	if len(r.Manages) > managesMax || slices.ContainsFunc(r.Manages, func(s string) bool { return s == "" || tooLong(s, nameMax) }) {
-		return r, fmt.Errorf("%w: manages: want at most %d names of roles", ErrRole, managesMax)
+		return r, badRole("manages", "want at most %d names of roles", managesMax)
 	}
 	if r.ManageAll && len(r.Manages) > 0 {
-		return r, fmt.Errorf("%w: manages: give it or manage_all_roles, not both", ErrRole)
+		return r, badRole("manages", "give it or manage_all_roles, not both")
 	}
 	r.Manages = slices.Compact(slices.Sorted(slices.Values(append([]string{}, r.Manages...))))
 	return r, nil

@@ -115,7 +115,7 @@ func From(ctx context.Context, address string) context.Context {
 // chain appends an entry. Of several writers one has its turn; the others look again at what is last.
 func (s *Store) chain(ctx context.Context, e Entry) error {
 	if !eventlog.ValidTenant(e.Tenant) {
-		return fmt.Errorf("%w: tenant %q", ErrInvalid, e.Tenant)
+		return badTenant(e.Tenant)
 	}
 	subject := auditSubject + e.Tenant
 	s.chaining.Lock() // writers of this process take turns here, those of others at the server
@@ -193,7 +193,7 @@ func (q AuditQuery) wants(e *Entry) bool {
 // AuditLog lists entries of a tenant.
 func (s *Store) AuditLog(ctx context.Context, q AuditQuery) ([]Entry, error) {
 	if !eventlog.ValidTenant(q.Tenant) {
-		return nil, fmt.Errorf("%w: tenant %q", ErrInvalid, q.Tenant)
+		return nil, badTenant(q.Tenant)
 	}
 	limit := max(1, q.Limit)
 	newest := make([]Entry, 0, 2*limit)

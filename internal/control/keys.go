@@ -94,7 +94,7 @@ func (s *Store) CreateWithSecret(ctx context.Context, token string, spec Spec) (
 		return Key{}, err
 	}
 	if err := s.validate(&spec); err != nil {
-		return Key{}, fmt.Errorf("create key: %w", err)
+		return Key{}, err
 	}
 	now := s.now().UTC().Truncate(time.Millisecond)
 	key := Key{ID: id, Tenant: spec.Tenant, Name: spec.Name, Scopes: spec.Scopes, CreatedAt: now, CreatedBy: spec.By, ExpiresAt: spec.Expires}
@@ -120,22 +120,22 @@ func (s *Store) CreateWithSecret(ctx context.Context, token string, spec Spec) (
 
 func (s *Store) validate(spec *Spec) error {
 	if !eventlog.ValidTenant(spec.Tenant) {
-		return fmt.Errorf("%w: tenant %q is not of the form [a-z0-9][a-z0-9_-]{0,62}", ErrInvalid, spec.Tenant)
+		return badTenant(spec.Tenant)
 	}
 	if !printable(spec.Name, nameMax) {
-		return fmt.Errorf("%w: name has more than %d bytes or control characters", ErrInvalid, nameMax)
+		return refused("name", "want at most %d bytes, none of them a control character", nameMax)
 	}
 	if len(spec.Scopes) == 0 {
-		return fmt.Errorf("%w: a key needs a scope: %s", ErrInvalid, strings.Join(Scopes(), ", "))
+		return refused("scopes", "want at least one of %s", strings.Join(Scopes(), ", "))
 	}
 	for _, scope := range spec.Scopes {
 		if !slices.Contains(Scopes(), scope) {
-			return fmt.Errorf("%w: scope %q, want one of %s", ErrInvalid, scope, strings.Join(Scopes(), ", "))
+			return refused("scopes", "%q is none; want some of %s", scope, strings.Join(Scopes(), ", "))
 		}
 	}
 	spec.Scopes = slices.Compact(slices.Sorted(slices.Values(spec.Scopes)))
 	if !spec.Expires.IsZero() && !spec.Expires.After(s.now()) {
-		return fmt.Errorf("%w: expires in the past", ErrInvalid)
+		return refused("expires", "want an instant to come")
 	}
 	return nil
 }

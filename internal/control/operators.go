@@ -109,6 +109,7 @@ func (p *People) Operators(ctx context.Context, tenant string) ([]Operator, erro
 
 // Operator reads an operator from the server, by id or login; ErrUnknownOperator if the tenant has none. Tenant "" is any.
 func (p *People) Operator(ctx context.Context, tenant, id string) (Operator, error) {
+	unknown := fmt.Errorf("%w: %q", ErrUnknownOperator, id)
 	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
 		id = operatorID(id)
 	}
@@ -117,11 +118,11 @@ func (p *People) Operator(ctx context.Context, tenant, id string) (Operator, err
 		return Operator{}, fmt.Errorf("read operator: %w", err)
 	}
 	if revision == 0 {
-		return Operator{}, ErrUnknownOperator
+		return Operator{}, unknown
 	}
 	o, err := decodeOperator(revision, data)
 	if err == nil && tenant != "" && o.Tenant != tenant {
-		return Operator{}, ErrUnknownOperator
+		return Operator{}, unknown
 	}
 	return o, err
 }
@@ -170,21 +171,21 @@ func (p *People) CreateOperator(ctx context.Context, by Actor, spec OperatorSpec
 
 func (o *Operator) check() error {
 	if !eventlog.ValidTenant(o.Tenant) {
-		return fmt.Errorf("%w: tenant %q is not of the form [a-z0-9][a-z0-9_-]{0,62}", ErrInvalid, o.Tenant)
+		return badTenant(o.Tenant)
 	}
 	if o.Login == "" || !printable(o.Login, nameMax) || strings.ContainsAny(o.Login, " \t") || strings.TrimSpace(o.Login) != o.Login {
-		return fmt.Errorf("%w: login: want 1 to %d bytes without spaces", ErrInvalid, nameMax)
+		return refused("login", "want 1 to %d bytes without spaces", nameMax)
 	}
 	if !printable(o.Name, nameMax) {
-		return fmt.Errorf("%w: name: want at most %d bytes, none of them a control character", ErrInvalid, nameMax)
+		return refused("name", "want at most %d bytes, none of them a control character", nameMax)
 	}
 	if o.Email != "" {
 		if a, err := mail.ParseAddress(o.Email); err != nil || a.Address != o.Email || len(o.Email) > 254 {
-			return fmt.Errorf("%w: email: want an address such as ann@example.com", ErrInvalid)
+			return refused("email", "want an address such as ann@example.com")
 		}
 	}
 	if !printable(o.Subject, 512) {
-		return fmt.Errorf("%w: subject: want <issuer>|<sub>", ErrInvalid)
+		return refused("subject", "want <issuer>|<sub>")
 	}
 	return nil
 }
@@ -270,13 +271,13 @@ func (p *People) granted(ctx context.Context, by Actor, o Operator, g access.Gra
 		return nil, fmt.Errorf("role %s is not among those you manage: %w", role.Name, access.ErrForbidden)
 	}
 	if !printable(g.Account, accountMax) {
-		return nil, fmt.Errorf("%w: account: want the id of an account", ErrInvalid)
+		return nil, refused("account", "want the id of an account")
 	}
 	if slices.Contains(o.Grants, g) {
 		return o.Grants, nil
 	}
 	if len(o.Grants) >= grantsMax {
-		return nil, fmt.Errorf("%w: an operator has at most %d grants", ErrInvalid, grantsMax)
+		return nil, refused("grants", "an operator has at most %d", grantsMax)
 	}
 	return append(slices.Clone(o.Grants), g), nil
 }

@@ -67,7 +67,7 @@ func (h hashing) matches(stored, password string) bool {
 
 func checkPassword(password string) error {
 	if n := utf8.RuneCountInString(password); n < passwordLeast || n > passwordMost || !utf8.ValidString(password) {
-		return fmt.Errorf("%w: password: want %d to %d characters", ErrInvalid, passwordLeast, passwordMost)
+		return refused("password", "want %d to %d characters", passwordLeast, passwordMost)
 	}
 	return nil
 }

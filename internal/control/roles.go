@@ -86,27 +86,29 @@ func (p *People) Role(ctx context.Context, tenant, name string) (access.Role, er
 // custom reads a role from the server, not from memory.
 func (p *People) custom(ctx context.Context, tenant, name string) (customRole, error) {
 	if !eventlog.ValidTenant(tenant) {
-		return customRole{}, ErrUnknownRole
+		return customRole{}, unknownRole(name)
 	}
 	revision, data, err := p.store.last(ctx, roleName(tenant, name))
 	if err != nil {
 		return customRole{}, fmt.Errorf("read role: %w", err)
 	}
 	if revision == 0 {
-		return customRole{Tenant: tenant}, ErrUnknownRole
+		return customRole{Tenant: tenant}, unknownRole(name)
 	}
 	r, err := decodeRole(revision, data)
 	if err == nil && !r.RemovedAt.IsZero() {
-		return r, ErrUnknownRole
+		return r, unknownRole(name)
 	}
 	return r, err
 }
+
+func unknownRole(name string) error { return fmt.Errorf("%w: %q", ErrUnknownRole, name) }
 
 // CreateRole makes a role. Who makes it needs all its rights, or to manage all roles.
 func (p *People) CreateRole(ctx context.Context, by Actor, tenant string, role access.Role) (access.Role, error) {
 	role, err := role.Checked()
 	if err != nil {
-		return role, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return role, badRole(err)
 	}
 	if err := p.mayMake(by, tenant, access.Add, role); err != nil {
 		return role, err
@@ -123,7 +125,7 @@ func (p *People) CreateRole(ctx context.Context, by Actor, tenant string, role a
 		return role, err
 	}
 	if len(all) >= rolesMax {
-		return role, fmt.Errorf("%w: a tenant has at most %d roles", ErrInvalid, rolesMax)
+		return role, refused("", "a tenant has at most %d roles", rolesMax)
 	}
 	have.Role, have.RemovedAt = role, time.Time{}
 	return p.writeRole(ctx, "created", by, have)
@@ -138,7 +140,7 @@ func (p *People) EditRole(ctx context.Context, by Actor, tenant, name string, ro
 	}
 	role.Name = have.Name
 	if role, err = role.Checked(); err != nil {
-		return role, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return role, badRole(err)
 	}
 	if err := p.mayMake(by, tenant, access.Edit, role); err != nil {
 		return role, err
@@ -173,7 +175,7 @@ func (p *People) changeable(ctx context.Context, by Actor, tenant, name string, 
 		return customRole{}, err
 	}
 	if r, ok := access.SystemRole(name); ok {
-		return customRole{}, fmt.Errorf("%w: %s is a system role, which nobody changes", ErrInvalid, r.Name)
+		return customRole{}, refused("", "%s is a system role, which nobody changes", r.Name)
 	}
 	have, err := p.custom(ctx, tenant, name)
 	if err != nil {
@@ -185,9 +187,18 @@ func (p *People) changeable(ctx context.Context, by Actor, tenant, name string, 
 	return have, nil
 }
 
+// badRole is a role that cannot be, as this package refuses things.
+func badRole(err error) error {
+	var bad *access.RoleError
+	if errors.As(err, &bad) {
+		return refused(bad.Field, "%s", bad.Detail)
+	}
+	return err
+}
+
 func (p *People) mayMake(by Actor, tenant string, verb access.Verb, role access.Role) error {
 	if !eventlog.ValidTenant(tenant) {
-		return fmt.Errorf("%w: tenant %q", ErrInvalid, tenant)
+		return badTenant(tenant)
 	}
 	if err := by.may(tenant, access.Roles, verb); err != nil {
 		return err

@@ -45,7 +45,7 @@ func Open(path string) (*Input, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open import file: %w", err)
+		return nil, err //nolint:wrapcheck // it says open, and the path
 	}
 	in, err := NewInput(filepath.Base(path), f)
 	if err != nil {

@@ -229,7 +229,7 @@ func (j *jsonReader) next() (record, error) {
 			err = fmt.Errorf("a line must be a JSON object")
 		}
 		if err != nil {
-			return record{}, &Fault{Line: j.l.n, Code: "json", Detail: err.Error()}
+			return record{}, &Fault{Line: j.l.n, Code: "json", Detail: strings.TrimPrefix(err.Error(), "jsontext: ")}
 		}
 		return record{line: j.l.n, doc: doc}, nil
 	}

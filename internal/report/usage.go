@@ -60,7 +60,7 @@ type Usage struct {
 // CheckUsage finds the faults of a query without asking the warehouse.
 func CheckUsage(q UsageQuery) error {
 	if q.From >= q.To {
-		return &Error{Code: CodeParameter, Parameter: "from", Detail: "from must be before to"}
+		return &Error{Code: CodeParameter, Parameter: "from", Detail: "must be before to"}
 	}
 	if !slices.Contains(windows, q.Window) {
 		return &Error{Code: CodeParameter, Parameter: "window", Detail: "want one of " + strings.Join(windows, ", ")}

@@ -28,12 +28,44 @@ func readBody(raw []byte, into any) error {
 			return refuse(codeField, "the body has a member "+name+", which cannot be set; there are "+strings.Join(members(into), ", ")).
 				With(problem.Item{Pointer: "/" + name, Parameter: name, Code: codeField, Detail: "no such member"})
 		}
-		return refuse(codeBody, "want a JSON object with "+strings.Join(members(into), ", ")+": "+err.Error())
+		if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) && kind.Field != "" {
+			return member(codeBody, kind.Field, "is "+kind.Value+"; want "+jsonKind(kind.Type))
+		}
+		return refuse(codeBody, "want a JSON object with "+strings.Join(members(into), ", ")+howBad(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return refuse(codeBody, "want one JSON object and nothing after it")
 	}
 	return nil
+}
+
+// howBad is where a text stops being JSON, if that is what is wrong with it.
+func howBad(err error) string {
+	if bad := (*json.SyntaxError)(nil); errors.As(err, &bad) {
+		return fmt.Sprintf("; at byte %d: %s", bad.Offset, bad.Error())
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return "; it ends too early"
+	}
+	return ""
+}
+
+// jsonKind is what JSON calls the values of a Go type.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return jsonKind(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number"
+	case reflect.Slice:
+		return "an array"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	default:
+		return "a string"
+	}
 }
 
 // members are the names that an object may have.

@@ -135,7 +135,7 @@ func (s *server) event(ctx context.Context, who caller, in *traceInput) (*traceO
 func (s *server) events(ctx context.Context, who caller, in *eventsInput) (*eventsOutput, error) {
 	if in.Source != "" || in.ID != "" {
 		if in.Source == "" || in.ID == "" {
-			return nil, wrong("source", "source and id go together: they name one event")
+			return nil, wrong("source", "goes together with id: they name one event")
 		}
 		t, err := s.reports.Trace(ctx, who.Tenant, in.Source, in.ID)
 		if wantsCSV(ctx) && err == nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/access"
 	"github.com/countinghouse/countinghouse/internal/control"
-	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
@@ -99,7 +98,7 @@ func (s *server) createKey(ctx context.Context, who caller, in *rawBody) (*newKe
 		return nil, refuse(codeScope, "only admin keys of tenant "+tenantOfTenants+" make keys of another tenant")
 	}
 	if body.Expires != "" && body.At != "" {
-		return nil, refuse(codeParameter, "expires and expires_at mean the same: give one")
+		return nil, member(codeParameter, "expires", "means the same as expires_at: give one of them")
 	}
 	var err error
 	if spec.Expires, err = expiry(body.Expires + body.At); err != nil {
@@ -127,8 +126,7 @@ func expiry(value string) (time.Time, error) {
 		wait = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || wait <= 0 || wait > 100*366*24*time.Hour {
-		return time.Time{}, refuse(codeParameter, "expires: want a time such as 30d or 12h, or an RFC 3339 instant").
-			With(problem.Item{Pointer: "/expires", Code: codeParameter, Detail: "want a time such as 30d or 12h, or an RFC 3339 instant"})
+		return time.Time{}, member(codeParameter, "expires", "want a time such as 30d or 12h, or an RFC 3339 instant")
 	}
 	return time.Now().Add(wait).UTC().Truncate(time.Second), nil // the clock the store judges by
 }
@@ -172,7 +170,7 @@ func keyProblem(err error) error {
 	case errors.Is(err, access.ErrForbidden):
 		return refuse(codeForbidden, err.Error())
 	case errors.Is(err, control.ErrInvalid):
-		return refuse(codeParameter, err.Error())
+		return invalid(codeParameter, err)
 	case errors.Is(err, control.ErrUnavailable):
 		return refuse(codeKeys, "the change may have been made or not; look before repeating it")
 	}

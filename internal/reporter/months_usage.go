@@ -11,7 +11,7 @@ import (
 type monthUsageInput struct {
 	Month   string   `path:"month" doc:"YYYY-MM, UTC" example:"2026-03"`
 	AsOf    string   `query:"as_of" doc:"Only what was recorded at or before this instant, RFC 3339: computed, also of a closed month; 409 not-settled beyond the watermark"`
-	Version string   `query:"version" doc:"A version of a closed month, as it was stored; by default the newest, where the month is closed"`
+	Version string   `query:"version" doc:"A version of a closed month, from 1, as it was stored; by default, or as current, the newest, where the month is closed"`
 	Account []string `query:"account,explode" doc:"Only these accounts; may be given several times"`
 	Plan    string   `query:"plan" doc:"Only this plan"`
 	Meter   string   `query:"meter" doc:"Only this meter"`

@@ -68,17 +68,18 @@ func limitOf(value string, fallback int) (int, error) {
 	return n, nil
 }
 
-// stateOf reads which state of the log is asked for: that of an instant, or a month's version, of which 0 and
-// "current" are the current one. Both at once would be two questions.
+// stateOf reads which state of the log is asked for: that of an instant, or a month's version, from 1, of which
+// "current" is the one there is without either. Answers say version 0 where they were computed; asking for 0 would
+// look like asking for that. Both at once would be two questions.
 func stateOf(instant, value string) (at int64, version int, err error) {
 	if at, err = asOf(instant); err != nil || value == "" || value == "current" {
 		return at, 0, err
 	}
 	version, err = strconv.Atoi(value)
 	switch {
-	case err != nil || version < 0:
-		return 0, 0, wrong("version", "want a version's number, or current")
-	case version > 0 && instant != "":
+	case err != nil || version < 1 || strconv.Itoa(version) != value:
+		return 0, 0, wrong("version", "want the number of a version of the month, from 1, or current")
+	case instant != "":
 		return 0, 0, wrong("version", "give either as_of or version")
 	}
 	return at, version, nil

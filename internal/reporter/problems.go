@@ -98,6 +98,23 @@ func wrong(parameter, detail string) *problem.Problem {
 		With(problem.Item{Parameter: parameter, Code: codeParameter, Detail: detail})
 }
 
+// member is a member of the body with a value that is not allowed.
+func member(code, name, detail string) *problem.Problem {
+	return refuse(code, name+": "+detail).With(problem.Item{Pointer: "/" + name, Code: code, Detail: detail})
+}
+
+// invalid is what the control state refuses to hold.
+func invalid(code string, err error) *problem.Problem {
+	var bad *control.Refused
+	switch {
+	case !errors.As(err, &bad):
+		return refuse(code, "the value is not allowed")
+	case bad.Field == "":
+		return refuse(code, bad.Detail)
+	}
+	return member(code, bad.Field, bad.Detail)
+}
+
 // resultOf is the label of a report's end.
 func resultOf(err error) string {
 	var p huma.StatusError
@@ -117,7 +134,6 @@ func (s *server) answer(ctx context.Context, err error) error {
 	var bad *report.Error
 	var limit *sheet.LimitError
 	var closing *months.Refused
-	err = warehouse.Silent(ctx, err)
 	switch {
 	case errors.As(err, &p):
 	case errors.As(err, &bad):

@@ -79,7 +79,7 @@ func commonParameters() []*huma.Param {
 	}
 	return []*huma.Param{
 		queryParam("as_of", "Only what was recorded at or before this instant, RFC 3339; 409 not-settled beyond the watermark"),
-		queryParam("version", "A version of the closed month that month names"),
+		queryParam("version", "A version, from 1, of the closed month that month names; default, or current: as the report answers"),
 		format,
 		queryParam("limit", "Rows of a page, 1 to 1000; default 1000. A file with limit is a page as well, its cursor in X-Next-Cursor"),
 		queryParam("cursor", "next of the page before: the same question, the same state of the log"),

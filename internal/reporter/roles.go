@@ -90,12 +90,14 @@ func peopleProblem(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, control.ErrUnknownOperator), errors.Is(err, control.ErrUnknownRole), errors.Is(err, control.ErrUnknownKey), errors.Is(err, access.ErrOutside):
+	case errors.Is(err, control.ErrUnknownOperator), errors.Is(err, control.ErrUnknownRole):
+		return refuse(codeNotFound, err.Error())
+	case errors.Is(err, control.ErrUnknownKey), errors.Is(err, access.ErrOutside):
 		return refuse(codeNotFound, "no such operator, role, grant or key")
 	case errors.Is(err, access.ErrForbidden):
 		return refuse(codeForbidden, err.Error())
 	case errors.Is(err, control.ErrInvalid):
-		return refuse(codeValue, err.Error())
+		return invalid(codeValue, err)
 	case errors.Is(err, control.ErrTaken), errors.Is(err, control.ErrInUse), errors.Is(err, control.ErrConflict):
 		return refuse(codeTaken, err.Error())
 	case errors.Is(err, control.ErrUnavailable):

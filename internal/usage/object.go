@@ -140,7 +140,7 @@ func (r *reading) decimalMember(f *field, n *node, at *path) {
 	q, err := parseQuantity(n.text)
 	switch {
 	case n.kind != '0' && n.kind != '"' || err != nil:
-		r.refuse(at.String(), CodeBadQuantity, f.name+": "+ErrQuantity.Error())
+		r.refuse(at.String(), CodeBadQuantity, f.name+" must be "+quantityForm)
 	case f.nonNegative && q.Sign() < 0:
 		r.refuse(at.String(), CodeNegative, f.name+" must not be negative")
 	default:

@@ -18,7 +18,9 @@ type Quantity struct {
 
 // ErrQuantity marks a decimal that cannot be held exactly: not a JSON number, more than nine
 // fractional digits, or |q| >= 1e20.
-var ErrQuantity = errors.New("quantity must be a decimal with at most 9 fractional digits and magnitude below 1e20")
+var ErrQuantity = errors.New("quantity must be " + quantityForm)
+
+const quantityForm = "a decimal with at most 9 fractional digits and magnitude below 1e20"
 
 // Int is the quantity n (whole units).
 func Int(n int64) Quantity {

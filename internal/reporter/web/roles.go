@@ -33,7 +33,7 @@ func (v *visit) actor() control.Actor {
 }
 
 // refusedControl notes at a form what the control state refused; else the error stays one. Texts of the control state
-// begin with the field: "invalid: name: want ...". field stands for those that name none.
+// begin with the field: "name: want ...". field stands for those that name none.
 func refusedControl(f *form, err error, field string, fields ...string) error {
 	switch {
 	case err == nil:
