@@ -85,6 +85,8 @@ func (r *Reports) foldNamed(ctx context.Context, tenant string, cut Cut) (*direc
 	case b.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, "", ctx.Err()
+	case <-warehouse.Silence(ctx).Done():
+		return nil, "", context.Cause(warehouse.Silence(ctx))
 	}
 	defer func() { <-b.turn }()
 	if err := r.refreshOnce(ctx, tenant, b); err != nil {

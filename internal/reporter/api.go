@@ -306,9 +306,7 @@ func (s *server) enter(e endpoint, ctx huma.Context, next func(huma.Context)) {
 		ctx = huma.WithContext(ctx, warehouse.Bounded(ctx.Context(), warehouse.Bounds{Time: s.limit.QueryTime, Memory: s.limit.QueryMemory}))
 	}
 	if e.soon {
-		alive, leave := s.pulse.within(ctx.Context())
-		defer leave()
-		ctx = huma.WithContext(ctx, alive)
+		ctx = huma.WithContext(ctx, s.pulse.attentive(ctx.Context()))
 	}
 	if who.viewer != nil {
 		ctx = huma.WithContext(ctx, guard.For(ctx.Context(), s.reports, who.viewer))

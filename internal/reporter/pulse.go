@@ -81,18 +81,12 @@ func (p *pulse) ready() error {
 	return p.err
 }
 
-// within is a context that ends with warehouse.ErrSilent when the signs of life do: at once where there are none.
-func (p *pulse) within(ctx context.Context) (context.Context, context.CancelFunc) {
+// attentive is a context in which reads end with the signs of life: at once where there are none.
+func (p *pulse) attentive(ctx context.Context) context.Context {
 	if p == nil {
-		return ctx, func() {}
+		return ctx
 	}
 	p.mu.Lock()
-	silent := p.silent
-	p.mu.Unlock()
-	ctx, end := context.WithCancelCause(ctx)
-	if silent.Err() != nil {
-		end(context.Cause(silent))
-	}
-	leave := context.AfterFunc(silent, func() { end(context.Cause(silent)) })
-	return ctx, func() { leave(); end(nil) }
+	defer p.mu.Unlock()
+	return warehouse.Attentive(ctx, p.silent)
 }

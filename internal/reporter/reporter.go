@@ -64,7 +64,7 @@ type App struct {
 
 	pinged  *warehouse.Warehouse // for signs of life: its connection is not one of those that are waited for
 	pulse   *pulse
-	stop    context.CancelFunc    // what runs in the background
+	stop    context.CancelFunc // what runs in the background
 	running sync.WaitGroup
 
 	closing sync.Once
@@ -155,7 +155,7 @@ func (a *App) start(ctx context.Context) error {
 	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
 	site := web.New(web.Parts{
 		Log: a.log, Now: now, Reports: reports, Months: a.months, Control: a.control.Store, People: a.people, SignIn: signIn,
-		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates, Replay: a.replay(now), Alive: a.pulse.within,
+		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates, Replay: a.replay(now), Attentive: a.pulse.attentive,
 	})
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
 		log: a.log, tracer: a.tracer, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,

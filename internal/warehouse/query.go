@@ -58,13 +58,18 @@ type Rows interface {
 }
 
 // Query runs a read and calls scan for each row; {{db}} and {{api}} in sql stand for the two databases,
-// @name for the value bound with Named. It keeps the Bounds of ctx.
+// @name for the value bound with Named. It keeps the Bounds of ctx, and ends with its Silence.
 func (w *Warehouse) Query(ctx context.Context, sql string, args []any, scan func(Rows) error) error {
+	if silence := Silence(ctx); silence.Err() != nil {
+		return fmt.Errorf("query: %w", context.Cause(silence))
+	}
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
+	ctx, leave := attend(ctx)
+	defer leave()
 	ctx, span := telemetry.Child(ctx, "query")
 	span.Text("db.query.text", sql)
-	err := w.query(ctx, sql, args, scan)
+	err := w.silent(ctx, w.query(ctx, sql, args, scan))
 	span.End(err)
 	return err
 }

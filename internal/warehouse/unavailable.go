@@ -11,17 +11,6 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// ErrSilent is the cause of a context that ended because the server gives no sign of life.
-var ErrSilent = errors.New("ClickHouse gives no sign of life")
-
-// Silent is err, or ErrSilent where err is no more than that ctx ended because of it.
-func Silent(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && errors.Is(cause, ErrSilent) {
-		return cause
-	}
-	return err
-}
-
 // Unavailable reports whether a read failed because the server cannot be reached or is not ready: it is
 // down, overloaded, or not migrated yet. The same question may succeed later. Anything else a read
 // returns is a defect of the question or of the schema.

@@ -38,6 +38,7 @@ type house struct {
 	token            string // of the admin key
 	login, password  string // of the operator of the sample data
 	browser          context.Context
+	clickhouse       int // its process
 	axe              string
 }
 
@@ -127,6 +128,7 @@ func up(ctx context.Context, program, dir string) (*house, func(), error) {
 		Ingest, Reporter string
 		AdminToken       string `json:"admin_token"`
 		Operator         struct{ Login, Password string }
+		PIDs             struct{ ClickHouse int }
 	}
 	err := await(ctx, readyWait, func() error {
 		content, err := os.ReadFile(filepath.Join(dir, "endpoints.json"))
@@ -138,7 +140,7 @@ func up(ctx context.Context, program, dir string) (*house, func(), error) {
 	if err != nil {
 		return nil, stop, fmt.Errorf("the stack did not come up: %w\n%s", err, log.String())
 	}
-	h := &house{reporter: e.Reporter, ingest: e.Ingest, token: e.AdminToken, login: e.Operator.Login, password: e.Operator.Password}
+	h := &house{reporter: e.Reporter, ingest: e.Ingest, token: e.AdminToken, login: e.Operator.Login, password: e.Operator.Password, clickhouse: e.PIDs.ClickHouse}
 	err = await(ctx, readyWait, func() error {
 		var months struct{ Rows []struct{ State string } }
 		if err := h.api(ctx, http.MethodGet, "/months", nil, &months); err != nil {

@@ -2,12 +2,10 @@ package web
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/report"
-	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // freshness is how fresh the numbers are, asked at most once in a while for all pages together.
@@ -36,9 +34,6 @@ func (s *Site) freshLine(v *visit) string {
 }
 
 func (s *Site) watermark(v *visit) (report.Instant, error) {
-	if cause := context.Cause(v.Context()); errors.Is(cause, warehouse.ErrSilent) {
-		return 0, cause
-	}
 	f := &s.fresh
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -50,10 +50,8 @@ func (s *Site) serve(p page, w http.ResponseWriter, r *http.Request) {
 	ctx := guard.For(r.Context(), s.Reports, viewer)
 	if r.Method == http.MethodGet {
 		ctx = report.OneLook(ctx)
-		if s.Alive != nil && !p.file() {
-			alive, leave := s.Alive(ctx)
-			defer leave()
-			ctx = alive
+		if s.Attentive != nil && !p.file() {
+			ctx = s.Attentive(ctx)
 		}
 	}
 	r = r.WithContext(ctx)
@@ -95,7 +93,6 @@ func (s *Site) fail(v *visit, err error) {
 		http.Redirect(v.w, v.Request, to.to, http.StatusSeeOther)
 		return
 	}
-	err = warehouse.Silent(v.Context(), err)
 	v.crumbs, v.actions, v.lead = nil, nil, ""
 	var question *report.Error
 	switch {
@@ -128,7 +125,6 @@ func away(err error) bool { return warehouse.Unavailable(err) || warehouse.Excee
 
 // trouble is what stands on a page in place of a part that could not be made; the other parts are shown.
 func (s *Site) trouble(v *visit, err error) templ.Component {
-	err = warehouse.Silent(v.Context(), err)
 	var question *report.Error
 	switch {
 	case errors.As(err, &question):

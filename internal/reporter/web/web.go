@@ -49,9 +49,9 @@ type Parts struct {
 	Audit interface {
 		Certificate(ctx context.Context, tenant, month string) (json.RawMessage, error)
 	}
-	// Alive is a context that ends with warehouse.ErrSilent when the warehouse gives no sign of life, for what somebody
-	// waits for; nil: pages wait as long as their statements may take.
-	Alive func(context.Context) (context.Context, context.CancelFunc)
+	// Attentive is a context in which questions end when the warehouse gives no sign of life; nil: pages wait as long as
+	// their statements may take.
+	Attentive func(context.Context) context.Context
 	// Replay sends the event of a dead letter through ingest again; nil: the pages say how to do it from a shell.
 	Replay func(ctx context.Context, who *access.Viewer, at report.Position, event []byte) error
 }
