@@ -88,8 +88,16 @@ func (e *examination) analyst(ctx context.Context) result {
 			return fail("check the grants of users.xml (deploy/clickhouse)", "the analyst may run: %s", statement)
 		}
 	}
+	if n, err := ask(ctx, t.AnalystURL+"&param_tenant="+url.QueryEscape(t.Tenant), othersInIndex); err == nil && n != "0" {
+		return warn("upgrade ClickHouse to 26.3.22.6, 26.5.8.18, 26.6.4.10, 26.7.6.5 or later (docs/how-to/run-in-production.md)",
+			"the analyst of %s may read the index of a table, with names of other tenants", t.Tenant)
+	}
 	return ok("the analyst of %s sees its own tenant only, and cannot write", t.Tenant)
 }
+
+// othersInIndex is answered by releases of ClickHouse whose mergeTreeIndex knows no row policies: it gives the values of
+// the primary key, which are tenants and accounts. Releases that know them refuse it. The events of every tenant are in it.
+const othersInIndex = `SELECT countIf(tenant != {tenant:String}) FROM mergeTreeIndex('countinghouse', 'events')`
 
 func ask(ctx context.Context, address, statement string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(statement))

@@ -2,14 +2,18 @@ package rights_test
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/countinghouse/countinghouse/internal/doctor"
 )
 
 // TestF24ClickHouse asks as the analyst of acme for what the tenant other has, in every way SQL has.
@@ -49,6 +53,21 @@ func TestF24ClickHouse(t *testing.T) {
 		}
 	}
 	pass(t, fmt.Sprintf("F24c PASS statements=%d refused=%d canary_bytes=0", len(statements), refused))
+}
+
+// TestF24Index asks for the index of the events, which holds names of all tenants. ClickHouse before 26.7.6.5 answers
+// without asking its row policies, and then the doctor says so; later ones refuse.
+func TestF24Index(t *testing.T) {
+	h := open(t, 0, nil)
+	address := h.stack.ClickHouseURL + "/?" + url.Values{"user": {"ann"}, "password": {"one"}}.Encode()
+	got, err := h.stack.ClickHouse.QueryAs(t.Context(), "ann", "one", "SELECT countIf(tenant != 'acme') FROM mergeTreeIndex('countinghouse', 'events')")
+	answered := err == nil && strings.TrimSpace(got) != "0"
+	findings := doctor.Examine(t.Context(), &doctor.Target{AnalystURL: address, Tenant: "acme"})
+	i := slices.IndexFunc(findings, func(f doctor.Finding) bool { return f.Check == "analyst isolation" })
+	if i < 0 || (findings[i].Level == doctor.Warn) != answered || findings[i].Level == doctor.Fail {
+		t.Errorf("the index was answered: %v (%.200s, %v); the doctor says %+v", answered, got, err, findings)
+	}
+	pass(t, fmt.Sprintf("F24i PASS answered=%v", answered))
 }
 
 // TestF24NATS starts the reference configuration with its authorization block, and publishes and subscribes as the
