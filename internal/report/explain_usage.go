@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
@@ -22,7 +23,7 @@ type metered struct {
 	from, to int64 // Unix ms, [from, to)
 	meter    string
 	asset    string // "": any
-	accounts []string
+	accounts []string          // none: all of the tenant
 	root     string            // "": accounts are given; else they are all at or below this one, as the state has it
 	filters  map[string]string // of plan, region, platform, trial: those asked for
 }
@@ -44,15 +45,39 @@ func boolText(b bool) string {
 	return "false"
 }
 
-// usage explains a number of the monthly aggregates.
-func (e *explanation) usage(ctx context.Context) error {
-	if !e.monthy {
-		return wrong("month", "must be given: a month as YYYY-MM")
+// has reports whether an account is asked about.
+func (m *metered) has(account string) bool {
+	return len(m.accounts) == 0 || slices.Contains(m.accounts, account)
+}
+
+// span is the time asked about: a month, or full hours.
+func (e *explanation) span() (from, to int64, err error) {
+	if e.monthy {
+		return e.month.Start().Millis(), e.month.End().Millis(), nil
 	}
-	account, err := e.need("account", "the row's account")
+	if e.q.Values["from"] == "" && e.q.Values["to"] == "" {
+		return 0, 0, wrong("month", "must be given: a month as YYYY-MM; or from and to")
+	}
+	for name, into := range map[string]*int64{"from": &from, "to": &to} {
+		at, err := time.Parse(time.RFC3339, e.q.Values[name])
+		if err != nil || at.UnixMilli()%hourMillis != 0 {
+			return 0, 0, wrong(name, "want a full hour as 2006-01-02T15:00:00Z")
+		}
+		*into = at.UnixMilli()
+	}
+	if from >= to {
+		return 0, 0, wrong("from", "from must be before to")
+	}
+	return from, to, nil
+}
+
+// usage explains a number of metered usage: of the monthly aggregates, or of other hours.
+func (e *explanation) usage(ctx context.Context) error {
+	from, to, err := e.span()
 	if err != nil {
 		return err
 	}
+	account, ofOne := e.q.Values["account"]
 	meter, err := e.need("meter", "the row's meter")
 	if err != nil {
 		return err
@@ -64,7 +89,13 @@ func (e *explanation) usage(ctx context.Context) error {
 	if !slices.Contains(measures, e.out.Measure) {
 		return wrong("measure", "want one of "+strings.Join(measures, ", "))
 	}
-	m := &metered{from: e.month.Start().Millis(), to: e.month.End().Millis(), meter: meter, accounts: []string{account}, filters: map[string]string{}}
+	if e.monthy && !ofOne && (e.older != nil || e.out.Version != 0) {
+		return wrong("account", "must be given: versions have numbers of accounts")
+	}
+	m := &metered{from: from, to: to, meter: meter, filters: map[string]string{}}
+	if ofOne {
+		m.accounts = []string{account}
+	}
 	for _, name := range []string{"plan", "region", "platform", "trial"} {
 		if value, ok := e.q.Values[name]; ok {
 			m.filters[name] = strings.ToLower(value)
@@ -76,7 +107,7 @@ func (e *explanation) usage(ctx context.Context) error {
 	if strings.HasSuffix(e.out.Measure, "_tree") {
 		m.root = account
 	}
-	if err := e.measure(ctx, m); err != nil {
+	if err := e.measure(ctx, m); err != nil || !e.monthy || !ofOne {
 		return err
 	}
 	return e.storedNumbers(ctx, account, m)
@@ -204,7 +235,7 @@ func (e *explanation) reported(ctx context.Context, m *metered, cut Cut, state *
 	}
 	total := &measure{sum: new(big.Int)}
 	for at, one := range c.cells {
-		if k := c.key(at); k.meter == m.meter && slices.Contains(m.accounts, k.account) && m.fits(k) && one.live != 0 {
+		if k := c.key(at); k.meter == m.meter && m.has(k.account) && m.fits(k) && one.live != 0 {
 			if !slices.Contains(accounts, k.account) {
 				accounts = append(accounts, k.account)
 			}
