@@ -101,7 +101,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	defer l.Close()
 	publish := func(body string) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		id := uuid.New()
 		for {

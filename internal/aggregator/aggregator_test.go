@@ -90,7 +90,7 @@ func (r *rig) publish(tenant, doc string) uint64 {
 // await waits until the warehouse has counted everything up to seq.
 func (r *rig) await(seq uint64) {
 	r.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -99,7 +99,7 @@ func (r *rig) await(seq uint64) {
 		}
 		select {
 		case <-deadline:
-			r.t.Fatalf("seq %d not counted after 30 s; ledger: %s", seq, r.query("SELECT max(seq) FROM {db}.ledger"))
+			r.t.Fatalf("seq %d not counted after 2 min; ledger: %s", seq, r.query("SELECT max(seq) FROM {db}.ledger"))
 		case <-tick.C:
 		}
 	}

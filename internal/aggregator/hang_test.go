@@ -110,7 +110,7 @@ func TestCloseWhileClickHouseHangs(t *testing.T) {
 					h.set(true)
 				}
 			}
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 			defer cancel()
 			if err := app.Close(ctx); err != nil {
 				t.Errorf("Close: %v", err)

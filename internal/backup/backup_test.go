@@ -29,7 +29,7 @@ func open(t *testing.T) *eventlog.Log {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for err = errors.New("first"); err != nil; {
 		if _, err = l.Conn().Streams(ctx); ctx.Err() != nil {

@@ -79,7 +79,7 @@ func appendText(t testing.TB, l *eventlog.Log, tenant, text string) eventlog.Rec
 // within is a context for one wait of a test: generous, because the machine is shared.
 func within(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

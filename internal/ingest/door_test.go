@@ -66,7 +66,7 @@ func openOn(t testing.TB, stack *localstack.Stack, change ...func(*ingest.Config
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 15*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 		defer cancel()
 		if err := d.app.Close(ctx); err != nil {
 			t.Errorf("close: %v", err)
@@ -95,12 +95,12 @@ func (d *door) awaitReady(t testing.TB) {
 
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline, tick := time.After(20*time.Second), time.NewTicker(5*time.Millisecond)
+	deadline, tick := time.After(2*time.Minute), time.NewTicker(5*time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline:
-			t.Fatalf("not %s within 20 s", what)
+			t.Fatalf("not %s within 2 min", what)
 		case <-tick.C:
 		}
 	}

@@ -44,7 +44,7 @@ func TestDrain(t *testing.T) {
 	}
 	closed := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 		defer cancel()
 		closed <- d.app.Close(ctx)
 	}()
@@ -188,7 +188,7 @@ func dribble(addr, head string) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(conn, head); err != nil {

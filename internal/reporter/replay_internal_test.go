@@ -40,7 +40,7 @@ func TestReplayOfThePast(t *testing.T) {
 		return &access.Viewer{Tenant: "acme", Login: login, Held: []access.Held{{Grant: access.Grant{Role: role}, Rights: r.Rights, ManageAll: r.ManageAll}}}
 	}
 	r := &resender{ingest: "http://" + door.Addr(), control: store.Store, now: time.Now}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -41,7 +41,7 @@ func TestAdminPort(t *testing.T) {
 	}
 	base := "http://" + a.Addr()
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := a.Close(ctx); err != nil {
 			t.Error(err)

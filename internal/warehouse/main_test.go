@@ -43,7 +43,7 @@ func migrated(t testing.TB, engine *localstack.ClickHouse, db string) *bench {
 }
 
 func dropViews(t testing.TB, b *bench) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 2*time.Minute)
 	defer cancel()
 	if _, err := b.engine.Query(ctx, "DROP DATABASE IF EXISTS "+b.w.API()); err != nil {
 		t.Errorf("drop the views: %v", err)

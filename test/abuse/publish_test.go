@@ -17,7 +17,7 @@ type direct struct {
 	js jetstream.JetStream
 }
 
-const publishWait = 10 * time.Second
+const publishWait = time.Minute
 
 func publisher(f *fight.Fight, nc *nats.Conn) *direct {
 	f.T.Helper()

@@ -27,8 +27,8 @@ type sender struct {
 }
 
 const (
-	answerWait = 20 * time.Second // longer than anything may take, so that a hang is seen as one
-	senderIdle = 64               // connections kept
+	answerWait = time.Minute // longer than anything may take, so that a hang is seen as one
+	senderIdle = 64          // connections kept
 )
 
 func newSender(f *fight.Fight, tenant, source string) *sender {

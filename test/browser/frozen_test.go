@@ -13,7 +13,7 @@ import (
 // a large question may take; what needs no ClickHouse is there, and when it goes on so do they.
 func TestFrozen(t *testing.T) {
 	client := session(t)
-	client.Timeout = pageWait // half of what a statement may take
+	client.Timeout = pageWait / 2 // half of what a statement may take
 	get := func(path, key string) (*http.Response, string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shared.reporter+path, nil)

@@ -28,8 +28,8 @@ import (
 
 const (
 	readyWait = 3 * time.Minute // the engine may have to be fetched
-	stopWait  = 20 * time.Second
-	pageWait  = 30 * time.Second // for anything a page does
+	stopWait  = time.Minute
+	pageWait  = time.Minute // for anything a page does
 )
 
 // house is what the tests of this package share.

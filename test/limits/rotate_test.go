@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	rotationWait = 30 * time.Second // patience for one step, on a loaded machine
-	writer       = "writer"         // user of ClickHouse
+	rotationWait = 2 * time.Minute // patience for one step, on a loaded machine
+	writer       = "writer"        // user of ClickHouse
 )
 
 // TestF30Rotation: while producers send, the certificate of ingest, the credentials of NATS and the password of

@@ -13,7 +13,7 @@ import (
 	"github.com/countinghouse/countinghouse/test/proxy"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // pair is a proxy before a server, one connection through it, and the server's side of that.
 func pair(t *testing.T) (p *proxy.Proxy, client, server net.Conn) {

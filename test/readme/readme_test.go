@@ -23,7 +23,7 @@ var top = filepath.Join("..", "..")
 
 const (
 	readyWait = 3 * time.Minute // building is done by then; the engine may have to be fetched
-	stopWait  = 20 * time.Second
+	stopWait  = time.Minute
 )
 
 // build makes the one binary that `up` needs.

@@ -113,7 +113,7 @@ func open(t testing.TB, reporters int, change func(*reporter.Config)) *house {
 		}
 		h.apps = append(h.apps, app)
 		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 			defer cancel()
 			_ = app.Close(ctx) // what it proved, it proved before
 		})

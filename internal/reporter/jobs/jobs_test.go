@@ -160,7 +160,7 @@ func (h *house) reporter() *reporter {
 // until waits for a job to be as it should.
 func (h *house) until(r *reporter, id, what string, ok func(jobs.Job) bool) jobs.Job {
 	h.Helper()
-	ctx, cancel := context.WithTimeout(h.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(h.Context(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -362,7 +362,7 @@ func TestScheduledReport(t *testing.T) {
 	day := func(date string, want int) {
 		h.at(date + "T01:00:01Z")
 		h.add() // the log's clock goes on
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
