@@ -17,6 +17,9 @@ func unit() amount { return big.NewInt(1_000_000_000) }
 
 // parseAmount reads what ClickHouse's toString of a Decimal(_, 9) gives.
 func parseAmount(s string) (amount, error) {
+	if n, ok := parseSmall(s); ok {
+		return big.NewInt(n), nil
+	}
 	whole, fraction, _ := strings.Cut(s, ".")
 	if len(fraction) > usage.Scale {
 		return nil, fmt.Errorf("decimal %q has more than %d fractional digits", s, usage.Scale)
@@ -28,10 +31,105 @@ func parseAmount(s string) (amount, error) {
 	return n, nil
 }
 
+// smallDigits is how many digits every int64 can hold.
+const smallDigits = 18
+
+// parseSmall reads what fits 64 bits, as nearly everything does, without the detour over texts.
+func parseSmall(s string) (int64, bool) {
+	digits, negative := s, strings.HasPrefix(s, "-")
+	if negative {
+		digits = s[1:]
+	}
+	whole := len(digits)
+	if point := strings.IndexByte(digits, '.'); point >= 0 {
+		whole = point
+	}
+	if whole == 0 || whole > smallDigits-usage.Scale || len(digits)-whole-1 > usage.Scale {
+		return 0, false
+	}
+	n, scale := int64(0), usage.Scale
+	for i := range len(digits) {
+		if i == whole {
+			continue
+		}
+		if digits[i] < '0' || digits[i] > '9' {
+			return 0, false
+		}
+		if n = n*10 + int64(digits[i]-'0'); i > whole {
+			scale--
+		}
+	}
+	for range scale {
+		n *= 10
+	}
+	if negative {
+		n = -n
+	}
+	return n, true
+}
+
+// formatSmall prints what is below 10^18 in either direction; "" for others.
+func formatSmall(a amount) string {
+	if a.BitLen() > smallBits {
+		return ""
+	}
+	n := a.Int64()
+	negative := n < 0
+	if negative {
+		n = -n
+	}
+	var buf [smallDigits + 3]byte // with sign, point and a zero before it
+	at := len(buf)
+	fraction := n % smallUnit
+	for i := range usage.Scale {
+		if fraction == 0 {
+			break
+		}
+		digit := byte(fraction % 10)
+		fraction /= 10
+		if digit == 0 && at == len(buf) {
+			continue // zeros at the end are not printed
+		}
+		at--
+		buf[at] = '0' + digit
+		if fraction == 0 { // and those behind the point are
+			for range usage.Scale - 1 - i {
+				at--
+				buf[at] = '0'
+			}
+		}
+	}
+	if at < len(buf) {
+		at--
+		buf[at] = '.'
+	}
+	for whole := n / smallUnit; ; whole /= 10 {
+		at--
+		buf[at] = '0' + byte(whole%10)
+		if whole < 10 {
+			break
+		}
+	}
+	if negative {
+		at--
+		buf[at] = '-'
+	}
+	return string(buf[at:])
+}
+
+// smallBits are those of every number below 10^18, and smallUnit is unit.
+const (
+	smallBits = 59
+	smallUnit = 1_000_000_000
+)
+
 // formatAmount is the shortest exact decimal: "12", "-0.5".
 func formatAmount(a amount) string {
 	if a.Sign() == 0 {
 		return "0"
+	}
+	if small := formatSmall(a); small != "" {
+		return small
 	}
 	digits := new(big.Int).Abs(a).String()
 	if len(digits) <= usage.Scale {

@@ -160,17 +160,18 @@ func (r *Reports) stockCounts(ctx context.Context, ask Ask, c *clientele) (map[s
 			n.current.Add(n.current, item.Quantity)
 		}
 	}
-	params := ask.Cut.params(map[string]any{
-		"tenant": ask.Tenant, "types": directory.CertificateTypes(), "at": c.at, "subscriptions": subscriptions, "ordered": ordered,
-	})
-	use := func(subscription string, kind directory.StockKey, n int64) {
-		s, ok := c.state.Subscription(subscription, c.at)
+	uses, err := r.certificateUses(ctx, ask, c.at, subscriptions, ordered)
+	if err != nil {
+		return nil, err
+	}
+	for _, use := range uses {
+		s, ok := c.state.Subscription(use.subscription, c.at)
 		if client := c.of(s.Account); ok && client.listed && !client.deleted {
-			used := of(stockRow{s.Account, directory.KindOf(kind, s.Items)}).used
-			used.Add(used, new(big.Int).Mul(big.NewInt(n), unit()))
+			used := of(stockRow{s.Account, directory.KindOf(use.kind, s.Items)}).used
+			used.Add(used, new(big.Int).Mul(big.NewInt(use.n), unit()))
 		}
 	}
-	return counts, r.certificateCounts(ctx, params, use)
+	return counts, nil
 }
 
 // certificateCounts tells use of the certificates in use, each once.

@@ -1,9 +1,7 @@
 package report
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"iter"
 	"strings"
 
@@ -72,6 +70,7 @@ type elasticReport struct {
 	from, to   int64 // Unix ms, [from, to)
 	// Running totals by activation, of lines before the next one.
 	totals map[string]amount
+	memo   elasticMemo
 	// What producers said about USED where it is another number, by the row's cells: of pages only.
 	reported map[string]string
 }
@@ -169,21 +168,15 @@ func (e *elasticReport) read(ctx context.Context, after elasticKey, skip int) (l
 
 // resolve says whether everything the line is about was known when it happened, and whose it is.
 func (e *elasticReport) resolve(l *elasticLine) (account string, item directory.LineItem, ok bool) {
-	account, since, ok := e.state.Instance(l.instance)
-	if !ok || since > l.key.at {
-		return "", item, false
-	}
-	if account == "" {
-		account = l.account
-	}
-	if _, ok := e.state.Account(account, l.key.at); !ok {
+	known := e.memo.look(e.state, l)
+	if !known.ever || known.since > l.key.at {
 		return "", item, false
 	}
 	if l.activation != "" {
-		item, ok = e.state.LineItem(l.activation, l.key.at)
-		return account, item, ok
+		item, ok = known.item(e.state, l.activation, l.key.at)
+		return known.account, item, ok
 	}
-	return account, item, true
+	return known.account, item, true
 }
 
 // row counts a line and makes its row; nil where it is not shown.
@@ -210,8 +203,8 @@ func (e *elasticReport) row(l *elasticLine) sheet.Row {
 	}
 	row := sheet.Row{
 		l.correlation, e.ask.Tenant, Instant(l.key.at).String(), Instant(max(l.recorded, l.key.at)).String(), l.consumerID, l.consumerType, account,
-		l.instance, l.activation, trimDecimal(mapped), used, l.item, l.itemVersion, l.itemQuantity, l.sessionID, l.sessionState, l.response,
-		"elastic", usage.MeterElastic, costList(l.series, l.version), l.cost, formatAmount(l.quantity), l.metaData,
+		l.instance, l.activation, e.memo.look(e.state, l).print(mapped), used, l.item, l.itemVersion, l.itemQuantity, l.sessionID, l.sessionState, l.response,
+		"elastic", usage.MeterElastic, e.memo.costList(l.series, l.version), l.cost, formatAmount(l.quantity), l.metaData,
 	}
 	if differs && e.ask.Limit > 0 {
 		e.reported[strings.Join(row, "\x00")] = l.used
@@ -229,19 +222,4 @@ func trimDecimal(text string) string {
 		return text
 	}
 	return formatAmount(a)
-}
-
-// costList is {"series":"…","version":"…"}, "" where the line names neither.
-func costList(series, version string) string {
-	if series == "" && version == "" {
-		return ""
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(struct {
-		Series  string `json:"series"`
-		Version string `json:"version"`
-	}{series, version}) // texts always encode
-	return string(bytes.TrimSpace(b.Bytes()))
 }

@@ -39,6 +39,8 @@ func TestKeptNumbersAreThoseOfTheLog(t *testing.T) {
 		add("account.created", fmt.Sprint("a", i), start, fmt.Sprintf(`{"name":"n%d","kind":"provider","currency":"EUR","parent_account_id":%q}`, i, []string{"", "a0", "a0", "a1"}[i]))
 		add("service.plan_set", fmt.Sprint("a", i), start, `{"service":"sta","plan":"STA"}`)
 		add("asset.registered", fmt.Sprint("a", i), start, `{"asset_id":"x","asset_name":"X","asset_type":"USER"}`)
+		add("subscription.ordered", fmt.Sprint("a", i), start, fmt.Sprintf(`{"transaction_id":"T","subscription_id":"S%d","name":"S","products":["P"],"items":[{"cert_type":"SSL","product":"P","quantity":"9","unit_price":"1"}],`+
+			`"term_months":12,"cost":"9","currency":"EUR","start":"2026-01-01T00:00:00Z","end":"2027-01-01T00:00:00Z","actor":{"id":"ann"},"auto_renew":true}`, i))
 	}
 	// Few instants and few names, so that much is said of the same in the same instant.
 	at := func() int64 {
@@ -50,7 +52,7 @@ func TestKeptNumbersAreThoseOfTheLog(t *testing.T) {
 	account := func() string { return fmt.Sprint("a", random.IntN(4)) }
 	user := func() string { return fmt.Sprint("u", random.IntN(3)) }
 	happen := func() {
-		switch random.IntN(12) {
+		switch random.IntN(14) {
 		case 0, 1:
 			add("user.registered", account(), at(), fmt.Sprintf(`{"user_id":%q}`, user()))
 		case 2:
@@ -71,7 +73,11 @@ func TestKeptNumbersAreThoseOfTheLog(t *testing.T) {
 			add("account.renamed", account(), at(), fmt.Sprintf(`{"name":"r%d"}`, random.IntN(50)))
 		case 9:
 			add("account.reparented", fmt.Sprint("a", 2+random.IntN(2)), at(), fmt.Sprintf(`{"new_parent_account_id":"a%d"}`, random.IntN(2)))
-		case 10, 11:
+		case 10:
+			add("certificate.issued", account(), at(), fmt.Sprintf(`{"certificate_id":"c%d","subscription_id":"S%d","cert_type":"SSL","product":"P"}`, random.IntN(9), random.IntN(4)))
+		case 11:
+			add("certificate.revoked", account(), at(), fmt.Sprintf(`{"certificate_id":"c%d","subscription_id":"S%d"}`, random.IntN(9), random.IntN(4)))
+		case 12, 13:
 			id := ids[random.IntN(len(ids))]
 			if voided[id] {
 				return
@@ -90,6 +96,8 @@ func TestKeptNumbersAreThoseOfTheLog(t *testing.T) {
 		{Report: "asset-usage-detail", Values: map[string]string{"tenant": "a1", "month": "2026-03"}},
 		{Report: "tenant-usage", Values: map[string]string{"account": "a0", "from": "2026-03-01", "to": "2026-03-20"}},
 		{Report: "asset-monthly-costs", Values: map[string]string{"organization": "a0", "month": "2026-03"}},
+		{Report: "certificate-usage", Values: map[string]string{"partner": "a0", "expand": "type"}},
+		{Report: "certificate-usage", Values: map[string]string{"partner": "a1"}},
 		{Report: "monthly-usage", Values: map[string]string{"month": "2026-03"}},
 		{Report: "monthly-usage", Values: map[string]string{"month": "2026-03", "group_by": "plan"}},
 	}

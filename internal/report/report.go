@@ -59,6 +59,7 @@ type Reports struct {
 	tenants  shelf[[]tenantLine]
 	details  shelf[[]sheet.Row]
 	assets   shelf[[]assetTotal]
+	stocks   shelf[[]stockUse]
 }
 
 // New answers from db; now is the clock that decides which months are open.
@@ -67,7 +68,7 @@ func New(db *warehouse.Warehouse, now func() time.Time) *Reports {
 		db: db, now: now, books: books{tenants: map[string]*book{}}, pages: shelf[Month]{max: rowsKept}, answers: shelf[answer]{max: keptRowsTotal},
 		sumCells: shelf[cells]{max: sumsKept}, samples: shelf[[]sample]{max: sumsKept}, tallies: shelf[[]tally]{max: talliesKept}, staBooks: shelf[staBook]{max: bookKeptMax}, pins: shelf[string]{max: pinsMax},
 		tenants: shelf[[]tenantLine]{max: tenantLinesKept}, details: shelf[[]sheet.Row]{max: detailRowsKept},
-		assets: shelf[[]assetTotal]{max: assetTotalsKept},
+		assets: shelf[[]assetTotal]{max: assetTotalsKept}, stocks: shelf[[]stockUse]{max: stockUsesKept},
 	}
 }
 
@@ -119,10 +120,27 @@ func (i Instant) String() string {
 		return ""
 	}
 	t := time.UnixMilli(int64(i)).UTC()
-	if int64(i)%1000 == 0 {
-		return t.Format("2006-01-02T15:04:05Z")
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.Format("2006-01-02T15:04:05.999Z")
 	}
-	return t.Format("2006-01-02T15:04:05.000Z")
+	hour, minute, second := t.Clock()
+	buf := make([]byte, 0, len("2006-01-02T15:04:05.000Z"))
+	two := func(n int, after byte) { buf = append(buf, '0'+byte(n/10), '0'+byte(n%10), after) }
+	buf = append(buf, '0'+byte(year/1000), '0'+byte(year/100%10))
+	two(year%100, '-')
+	two(int(month), '-')
+	two(day, 'T')
+	two(hour, ':')
+	two(minute, ':')
+	if millis := t.Nanosecond() / 1_000_000; millis != 0 {
+		two(second, '.')
+		buf = append(buf, '0'+byte(millis/100))
+		two(millis%100, 'Z')
+	} else {
+		two(second, 'Z')
+	}
+	return string(buf)
 }
 
 // MarshalJSON is the string, or null for none.
