@@ -31,7 +31,7 @@ RACE     = $(if $(shell command -v gcc || command -v clang),-race,)
 # would run alone at the end.
 LONGEST := ./test/scenario ./internal/report ./test/kill ./test/shards ./test/rebuild ./test/abuse ./internal/audit ./cmd/countinghouse ./test/logfaults ./test/readme ./test/clickhouse ./test/rights ./test/browser ./test/limits ./internal/reporter/jobs
 PLAIN    = $(shell $(GO) list -e $(LONGEST)) $(shell $(GO) list -e ./... | grep -vxFf <($(GO) list -e $(RACED) $(LONGEST)))
-TIMEOUT ?= 14m
+TIMEOUT ?= 30m
 # Where the totals are also written, for a caller that adds several runs up (.ci/run).
 TALLY   ?=
 
