@@ -112,18 +112,24 @@ func compareCosts(a, b costRow) int {
 	)
 }
 
-// costOf is what a row costs, and in which currency: the organization's, else the tenant's, else the only one the
-// meter has a price in. Only the month's total is rounded.
-func costOf(state *directory.State, m usage.Month, row *costRow) (currency, cost string) {
+// currencyOf is the currency of a row's cost: the organization's, else the tenant's, else the only one the meter has a
+// price in.
+func currencyOf(state *directory.State, m usage.Month, k costKey, organization string) string {
 	at := m.End().Millis() - 1
-	organization, _ := state.Account(row.organization, at)
-	tenant, _ := state.Account(row.account, at)
-	currency = cmp.Or(organization.Currency, tenant.Currency)
+	above, _ := state.Account(organization, at)
+	tenant, _ := state.Account(k.account, at)
+	currency := cmp.Or(above.Currency, tenant.Currency)
 	if currency == "" {
-		if priced := state.Currencies(row.meter); len(priced) == 1 {
+		if priced := state.Currencies(k.meter); len(priced) == 1 {
 			currency = priced[0]
 		}
 	}
+	return currency
+}
+
+// costOf is what a row costs, and in which currency. Only the month's total is rounded.
+func costOf(state *directory.State, m usage.Month, row *costRow) (currency, cost string) {
+	currency = currencyOf(state, m, row.costKey, row.organization)
 	if row.trial {
 		return currency, "0.00"
 	}

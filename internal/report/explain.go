@@ -25,6 +25,7 @@ type ExplainQuery struct {
 	Report string            // "": ReportUsage
 	Values map[string]string // what tells the number apart; a name that is not here is any, "" is blank
 	AsOf   int64             // Unix ms; directory.Latest: as the report answers now
+	Since  int64             // Unix ms; what changed since what was known then is asked for. 0: it is not
 	// Version is of the month. From and To are versions whose difference is asked for, instead.
 	Version, From, To int
 	Skip, Limit       int  // of the events listed
@@ -42,6 +43,7 @@ type Explanation struct {
 	How       string            `json:"how" doc:"How the events make the number"`
 	Version   int               `json:"version" doc:"Of the closed month, 0: none"`
 	AsOf      Instant           `json:"as_of"`
+	Since     *Instant          `json:"from_as_of,omitempty" doc:"Of a difference between two instants: the earlier one"`
 	Positions map[string]uint64 `json:"positions" doc:"Per shard of the log the sequence up to which events are in the number"`
 	Versions  []VersionNumber   `json:"versions" doc:"What the closed versions of the month say of it"`
 	Rollup    []RollupCell      `json:"rollup" doc:"Of metered usage: the hourly cells, the first of them"`
@@ -135,6 +137,13 @@ func (r *Reports) Explain(ctx context.Context, q ExplainQuery) (*Explanation, er
 	if explain == nil {
 		return nil, wrong("report", "want one of "+strings.Join(ExplainedReports(), ", "))
 	}
+	if q.Since != 0 {
+		return r.explainSince(ctx, q)
+	}
+	return r.explain(ctx, q, explain)
+}
+
+func (r *Reports) explain(ctx context.Context, q ExplainQuery, explain explainer) (*Explanation, error) {
 	if err := guarded(ctx, q.guarded()); err != nil {
 		return nil, err
 	}

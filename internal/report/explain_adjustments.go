@@ -197,17 +197,11 @@ func (e *explanation) adjustedAssets(ctx context.Context, a *Adjustment) error {
 		side.out.Evidence, side.all = formatAmount(asked.quantity), asked.all
 		side.out.How = "the sum of what the pieces count: records are cut at midnights and where a trial ends, and count from the registration of their asset on"
 		if e.out.Measure == measureCostDelta && len(asked.all) > 0 { // without usage there is no row, and no cost
-			if err := side.price(a.Meter, a.Region, side.currencyOf(a), a.Trial, asked.quantity); err != nil {
+			organization := side.state.Tree(side.month.End().Millis()).Parent(a.Account)
+			if err := side.price(a.Meter, a.Region, currencyOf(side.state, side.month, costKey{account: a.Account, meter: a.Meter}, organization), a.Trial, asked.quantity); err != nil {
 				return err
 			}
 		}
 	}
 	return e.less(ctx, &before)
-}
-
-// currencyOf is the currency of a row of monthly costs.
-func (e *explanation) currencyOf(a *Adjustment) string {
-	row := costRow{costKey: costKey{account: a.Account, meter: a.Meter, region: a.Region, trial: a.Trial}, organization: e.state.Tree(e.month.End().Millis()).Parent(a.Account)}
-	currency, _ := costOf(e.state, e.month, &row)
-	return currency
 }

@@ -44,8 +44,7 @@ func rowReports() map[string]rowReport {
 			first: MeasureQuantity, measures: map[string]behind{MeasureQuantity: (*explanation).ofAssets, measureCost: (*explanation).ofCost},
 		},
 		"tenant-usage": {
-			keys: []rowKey{{"tenant", "Tenant ID"}}, first: "SMS/Voice Credits Used", alone: "tenant",
-			measures: map[string]behind{"SMS/Voice Credits Used": (*explanation).ofCredits, "Users Used": (*explanation).ofActiveUsers},
+			keys: []rowKey{{"tenant", "Tenant ID"}}, first: measureCreditsUsed, alone: "tenant", measures: tenantMeasures(),
 		},
 		"tenant-usage-api": {
 			keys: []rowKey{{"start", "startTime"}, {"trial", "trial"}}, first: "count", alone: "start and trial",

@@ -110,6 +110,9 @@ func (e *explanation) usage(ctx context.Context) error {
 	if err := e.measure(ctx, m); err != nil || !e.monthy || !ofOne {
 		return err
 	}
+	if e.out.Measure == MeasureQuantity && e.out.Number == "" && e.out.Evidence == "" {
+		e.out.Number, e.out.Evidence = "0", "0" // only accounts below have usage: so the row says, whatever the meter's aggregation
+	}
 	return e.storedNumbers(ctx, account, m)
 }
 
