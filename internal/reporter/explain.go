@@ -50,7 +50,7 @@ func explainKeys() []*huma.Param {
 		queryParam("region", "The row's region"),
 		queryParam("platform", "The row's platform"),
 		queryParam("trial", "true or false"),
-		queryParam("measure", "The number's column. Of usage: quantity, events, quantity_tree, events_tree; of STA: registered, token, activity, each also with _own; of elastic-usage: USED, METER_QUANTITY; of the others the column's name"),
+		queryParam("measure", "The number's column. Of usage: quantity, events, quantity_tree, events_tree; of STA: registered, token, activity, each also with _own; of elastic-usage: USED, METER_QUANTITY, METER_COST, ITEM_QUANTITY, MAPPED_ENTITLED_COUNT; of the others the column's name"),
 		queryParam("tenant", "Of the reports of tenants and of assets: the row's tenant, an account"),
 		queryParam("organization", "Of asset-monthly-costs and asset-adjustments: as of the report"),
 		queryParam("asset", "Of asset-usage-detail: the row's assetId"),
@@ -70,7 +70,7 @@ func explainKeys() []*huma.Param {
 		queryParam("to", "Of the reports of tenants and transactions: as of the report"),
 		queryParam("period", "Of tenant-usage: as of the report"),
 		queryParam("activation", "Of elastic-usage: the row's ACTIVATION_ID"),
-		queryParam("correlation", "Of elastic-usage: the row's CORRELATION_ID; left out is the last row of the line item"),
+		queryParam("correlation", "Of elastic-usage: the row's CORRELATION_ID; left out is the last row of the line item. What was denied has only this"),
 		queryParam("item", "Of elastic-usage: the row's ITEM"),
 	}
 }
@@ -83,12 +83,13 @@ func (s *server) registerExplain() {
 	register(s, endpoint{Operation: huma.Operation{
 		OperationID: "explain", Method: http.MethodGet, Path: "/explain", Tags: []string{"reports"}, Summary: "Where a number comes from",
 		Description: "The number of one cell of a report, as it is and as closed versions have it; the rollup behind it; and every event behind it, with its place in the log. " +
-			"It is computed a second time from these events: explained says that both are equal to the last digit. With from_version and to_version: the difference between two versions.",
+			"It is computed a second time from these events: explained says that both are equal to the last digit. With from_version and to_version: the difference between two versions; with from_as_of: between two instants.",
 		Parameters: slices.Concat([]*huma.Param{which}, explainKeys(), []*huma.Param{
 			queryParam("as_of", "Only what was recorded at or before this instant, RFC 3339"),
 			queryParam("version", "A version of the closed month; default: as the report answers"),
 			queryParam("from_version", "Explain what changed since this version of the month"),
 			queryParam("to_version", "up to this one; default: the newest"),
+			queryParam("from_as_of", "Explain what changed since what was known at this instant, RFC 3339, up to as_of; of any report but adjustments"),
 			queryParam("limit", "Events of a page, 1 to 1000; default 100"),
 			queryParam("cursor", "next of the page before"),
 			queryParam("format", "json or csv, the events; default: the header Accept"),
@@ -126,7 +127,10 @@ func (s *server) explain(ctx context.Context, who caller, _ *explainInput) (*exp
 			return nil, err
 		}
 	}
-	ask += fmt.Sprint(" ", q.AsOf, q.Version, q.From, q.To)
+	if q.Since, err = instantOf("from_as_of", first(values["from_as_of"]), 0); err != nil {
+		return nil, err
+	}
+	ask += fmt.Sprint(" ", q.AsOf, q.Version, q.From, q.To, q.Since)
 	if q.From == 0 && q.To != 0 {
 		return nil, wrong("from_version", "to_version goes with from_version")
 	}
