@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -26,7 +27,8 @@ import (
 // fast a backlog goes from one to the other.
 type line struct {
 	*system
-	exe        string
+	exe        string // of the aggregator
+	command    []string
 	nats       *localstack.NATSChild
 	clickhouse *localstack.ClickHouse
 	aggregator *localstack.Process
@@ -50,7 +52,10 @@ const (
 
 func openLine(ctx context.Context, o options, out io.Writer) (l *line, err error) {
 	fmt.Fprintln(out, "starting NATS and ClickHouse …")
-	l = &line{system: &system{keep: o.keep, endpoints: stack.Endpoints{PIDs: map[string]int{}, Admin: map[string]string{}}}, exe: o.exe, out: out}
+	l = &line{system: &system{keep: o.keep, endpoints: stack.Endpoints{PIDs: map[string]int{}, Admin: map[string]string{}}}, exe: o.exe, command: []string{"__aggregator"}, out: out}
+	if o.programs != "" {
+		l.exe, l.command = filepath.Join(o.programs, stack.PartAggregator), nil
+	}
 	if l.dir, err = os.MkdirTemp("", "countinghouse-bench-"); err != nil {
 		return nil, err
 	}
@@ -125,10 +130,10 @@ func (l *line) startAggregator(ctx context.Context) (err error) {
 	admin := "127.0.0.1:" + strconv.Itoa(l.port)
 	l.aggregator, err = localstack.StartPart(ctx, localstack.Part{
 		Name: stack.PartAggregator, Exe: l.exe, LogFile: filepath.Join(l.dir, "aggregator.log"),
-		Args: []string{
-			"__aggregator", "--admin-listen", admin, "--nats", l.endpoints.NATS, "--nats-monitor-urls", l.endpoints.Monitor,
+		Args: append(slices.Clone(l.command),
+			"--admin-listen", admin, "--nats", l.endpoints.NATS, "--nats-monitor-urls", l.endpoints.Monitor,
 			"--log-format", "json", "--clickhouse", l.endpoints.ClickHouse, "--dir", filepath.Join(l.dir, "aggregator"),
-		},
+		),
 	})
 	if err == nil {
 		l.endpoints.PIDs[stack.PartAggregator] = l.aggregator.PID()

@@ -25,6 +25,7 @@ import (
 type options struct {
 	dir         string // of a running `up`; "": start one
 	exe         string // countinghouse, to start one
+	programs    string // folder of ingest, aggregator and reporter; "": those in exe
 	out         string // folder of results
 	record      bool
 	verbose     bool
@@ -59,6 +60,7 @@ func flags(args []string, errs io.Writer) (options, error) {
 	f.SetOutput(errs)
 	f.StringVar(&o.dir, "dir", "", "load, pages: directory of a running `countinghouse up`; without it one is started, ephemeral, and removed")
 	f.StringVar(&o.exe, "countinghouse", "bin/countinghouse", "program to start")
+	f.StringVar(&o.programs, "programs", "bin", "folder of ingest, aggregator and reporter, as a service manager runs them (make build); empty: the ones that --countinghouse has in itself")
 	f.StringVar(&o.out, "out", "bench/results", "folder of latest.json and history.jsonl; empty writes nothing")
 	f.BoolVar(&o.record, "record", false, "append this run to history.jsonl")
 	f.BoolVar(&o.verbose, "v", false, "also bytes per table and column, and what ClickHouse spent on which statement")

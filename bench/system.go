@@ -33,6 +33,7 @@ type system struct {
 	dir       string
 	keep      bool
 	more      []string // flags of up
+	programs  string   // folder of the services
 
 	baseline ledger // before the first event
 	sent     tally
@@ -45,7 +46,7 @@ const (
 )
 
 func openStack(ctx context.Context, o options, out io.Writer) (*system, error) {
-	s := &system{dir: o.dir, keep: o.keep || o.dir != ""}
+	s := &system{dir: o.dir, keep: o.keep || o.dir != "", programs: o.programs}
 	return s, s.open(ctx, o, out)
 }
 
@@ -68,7 +69,7 @@ func (s *system) open(ctx context.Context, o options, out io.Writer) error {
 
 // openStore starts the stack of a store, which stays.
 func openStore(ctx context.Context, o options, out io.Writer) (*system, error) {
-	s := &system{dir: o.store, keep: true}
+	s := &system{dir: o.store, keep: true, programs: o.programs}
 	if err := s.start(ctx, o.exe, storeWait, out); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -83,7 +84,7 @@ func (s *system) start(ctx context.Context, exe string, wait time.Duration, out 
 	dir := s.dir
 	fmt.Fprintf(out, "starting %s up --ephemeral --dir %s …\n", exe, dir)
 	began := time.Now()
-	s.up = exec.Command(exe, append([]string{"up", "--ephemeral", "--dir", dir}, s.more...)...)
+	s.up = exec.Command(exe, append([]string{"up", "--ephemeral", "--dir", dir, "--programs", s.programs}, s.more...)...)
 	s.up.Stderr = os.Stderr
 	s.up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := s.up.Start(); err != nil {

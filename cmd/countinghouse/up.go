@@ -51,6 +51,7 @@ If no clickhouse is on PATH its engine is fetched once with npm (178 MB, checksu
 	cmd.Flags().Lookup("dir").Usage = "directory for all data"
 	cmd.Flags().BoolVar(&withDemo, "demo", false, "send sample data: a company group and half a year of its usage")
 	cmd.Flags().BoolVar(&cfg.Ephemeral, "ephemeral", false, "use free ports instead of the usual ones")
+	cmd.Flags().StringVar(&cfg.Programs, "programs", "", "run ingest, aggregator and reporter of this directory instead of the ones in this program")
 	for _, p := range cfg.Ports.List() {
 		cmd.Flags().IntVar(p.Value, p.Flag, *p.Value, p.Help)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type Config struct {
 	Ephemeral bool   // free ports instead of Ports
 	Operator  bool   // make an operator, to look around with
 	Exe       string // the program whose hidden commands are the services; empty: this one
+	Programs  string // directory of ingest, aggregator and reporter, to run those; empty: the hidden commands
 
 	// Observe is told what happens, for a person to read. It may be nil and is never called concurrently.
 	Observe func(Event)
@@ -261,16 +263,23 @@ func (s *Stack) migrate(ctx context.Context) error {
 	})
 }
 
-// services are the three programs of ours: this binary, executed again.
+// services are the three programs of ours: this binary, executed again, or those of Programs. A program of its own
+// is a third of this one, and the kernel counts the pages of its file for it.
 func (s *Stack) services() []localstack.Part {
 	p := s.cfg.Ports
 	monitor := "http://" + loopback(p.Monitor)
 	part := func(name string, admin int, args ...string) localstack.Part {
 		args = append([]string{
-			"__" + name, "--admin-listen", loopback(admin), "--nats", s.natsURL(), "--nats-monitor-urls", monitor, "--log-format", "json",
+			"--admin-listen", loopback(admin), "--nats", s.natsURL(), "--nats-monitor-urls", monitor, "--log-format", "json",
 		}, args...)
+		exe := s.cfg.Exe
+		if s.cfg.Programs == "" {
+			args = slices.Insert(args, 0, "__"+name)
+		} else {
+			exe = filepath.Join(s.cfg.Programs, name)
+		}
 		return localstack.Part{
-			Name: name, Exe: s.cfg.Exe, Args: args, LogFile: s.logFile(name), Ready: ready("http://" + loopback(admin)),
+			Name: name, Exe: exe, Args: args, LogFile: s.logFile(name), Ready: ready("http://" + loopback(admin)),
 		}
 	}
 	return []localstack.Part{
