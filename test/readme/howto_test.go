@@ -44,7 +44,7 @@ func (d *demo) bash(script string) (string, error) {
 	return string(out), err
 }
 
-// TestExportHowTo runs what docs/how-to tells one to type, and finds something worth looking
+// TestExportHowTo runs what docs/how-to and the examples of every --help tell one to type, and finds something worth looking
 // at in every report of the sample data.
 func TestExportHowTo(t *testing.T) {
 	t.Parallel()
@@ -66,6 +66,7 @@ func TestExportHowTo(t *testing.T) {
 			t.Logf("$ %s\n%s", block[1], out[:min(len(out), 1600)])
 		}
 	}
+	d.examples()
 	now := time.Now().UTC()
 	last := time.Date(now.Year(), now.Month()-1, 1, 0, 0, 0, 0, time.UTC)
 	month, before := last.Format("2006-01"), last.AddDate(0, -1, 0).Format("2006-01")
@@ -95,4 +96,5 @@ func TestExportHowTo(t *testing.T) {
 		}
 		t.Logf("%s %s: %d lines\n%s", r.Name, ask[r.Name], strings.Count(out, "\n"), out[:min(len(out), 500)])
 	}
+	d.proveNumbers()
 }

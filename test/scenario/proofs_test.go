@@ -15,7 +15,7 @@ import (
 var provable = map[string]struct { //nolint:gochecknoglobals // a table of constants
 	measures, keys []string
 }{
-	"tenant-usage":        {[]string{"Users Used", "SMS/Voice Credits Used"}, []string{"tenant", "Tenant ID"}},
+	"tenant-usage":        {tenantNumbers, []string{"tenant", "Tenant ID"}},
 	"tenant-usage-api":    {[]string{"count"}, []string{"start", "startTime", "trial", "trial"}},
 	"asset-usage-detail":  {[]string{"quantity"}, []string{"asset", "assetId", "meter", "meterName", "day", "start", "region", "billingRegion", "platform", "platform", "trial", "trial"}},
 	"asset-monthly-costs": {[]string{"quantity", "cost"}, []string{"tenant", "tenantId", "meter", "meterName", "region", "billingRegion", "plan", "plan", "trial", "trial"}},
@@ -23,6 +23,10 @@ var provable = map[string]struct { //nolint:gochecknoglobals // a table of const
 	"transactions":        {[]string{"Cost", "Total"}, []string{"transaction", "Transaction ID"}},
 	"certificate-usage":   {[]string{"Current Inventory", "Available", "Used"}, []string{"customer", "Customer ID", "type", "Certificate Type", "product", "Product"}},
 	"sta-usage":           {[]string{"Users Registered", "Users with Token", "Users with Activity", "Tree STA Basic Registered", "Tree STA Token", "Tree STA Premium Activity"}, []string{"account", "Account ID", "month", "Month"}},
+}
+
+var tenantNumbers = []string{ //nolint:gochecknoglobals // a table of constants
+	"Users Entitled", "Users Used", "Users Remaining", "SMS/Voice Credits Entitled", "SMS/Voice Credits Used", "SMS/Voice Credits Remaining",
 }
 
 // staProofs are measures and plans by column of the export.
