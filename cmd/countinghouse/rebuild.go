@@ -78,6 +78,7 @@ rebuild is at work.`,
 	f := cmd.Flags()
 	f.BoolVar(&dryRun, "dry-run", false, "only say what would be done, and what disk it needs")
 	f.BoolVar(&o.Keep, "keep", false, "keep the old tables, in a database named by the time")
+	f.IntVar(&o.Questions, "questions", rebuild.QuestionsUsual, "how much is asked about each report of the old and the new tables, of all tenants together; at least two of each tenant")
 	f.BoolVar(&o.Fresh, "fresh", false, "drop what an interrupted run has filled, and begin again")
 	f.BoolVar(&o.AcceptDifferences, "accept-differences", false, "exchange although the new tables differ from the old ones: for old ones that are damaged; the audit of the new ones must be without difference all the same")
 	f.DurationVar(&ttl, "lease-ttl", control.LeaseTTL, "how long to wait for a rebuild that went silent before it is taken for dead")

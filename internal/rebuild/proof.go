@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,7 +24,7 @@ import (
 type Proof struct {
 	Report    string   `json:"report"`
 	Questions int      `json:"questions"`
-	LeftOut   int      `json:"left_out"` // beyond questionsMax
+	LeftOut   int      `json:"left_out"` // beyond Options.Questions
 	Refused   int      `json:"refused"`  // answered with an error, the same on both sides
 	Rows      uint64   `json:"rows"`
 	Before    string   `json:"before"` // SHA-256 of the hashes of all answers, in order
@@ -162,7 +163,7 @@ func (r *run) compareReports(ctx context.Context, before, after *report.Reports,
 		p := Proof{Report: d.Name, Differ: []string{}}
 		was, is := sha256.New(), sha256.New()
 		for i, t := range all {
-			asked, leftOut := t.Questions(d, max(questionsEach, questionsMax/len(all)))
+			asked, leftOut := t.Questions(d, max(questionsEach, cmp.Or(r.Questions, QuestionsUsual)/len(all)))
 			p.LeftOut += leftOut
 			for _, q := range asked {
 				p.Questions++

@@ -17,8 +17,8 @@ import (
 // Questions about one report: so many of all tenants together, and of each tenant so many at least. Where there are
 // more, every n-th is asked. Every row of every table is compared besides.
 const (
-	questionsMax  = 24
-	questionsEach = 2
+	QuestionsUsual = 24
+	questionsEach  = 2
 )
 
 // Tenant is what questions about a tenant are made of.

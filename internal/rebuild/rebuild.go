@@ -52,6 +52,7 @@ type Options struct {
 	Fresh             bool                // drop what an interrupted run has filled, and begin again
 	Only              []warehouse.Section // with any: these alone are made again, all others are taken as they are
 	Finish            bool                // finish or undo what an interrupted run has begun to exchange, and no more
+	Questions         int                 // about each report, of all tenants together; default QuestionsUsual
 	Progress          func(Progress)
 }
 

@@ -40,6 +40,7 @@ type Damage struct {
 type Options struct {
 	Partitions []string // TABLE:PARTITION to make again whatever the tables say, on each server that may have it
 	Keep       bool     // leave the old tables in a database of their own
+	Questions  int      // about each report, as of a rebuild
 	Progress   func(rebuild.Progress)
 }
 
@@ -86,7 +87,7 @@ func Run(ctx context.Context, cfg rebuild.Config, o Options, log *zap.Logger) (*
 		return r, err
 	}
 	resumed := r.Resumed
-	made, err := rebuild.Run(ctx, cfg, rebuild.Options{Only: sections(r.Damage), AcceptDifferences: true, Keep: o.Keep, Progress: o.Progress}, log)
+	made, err := rebuild.Run(ctx, cfg, rebuild.Options{Only: sections(r.Damage), AcceptDifferences: true, Keep: o.Keep, Questions: o.Questions, Progress: o.Progress}, log)
 	r.Result = *made
 	r.Resumed = r.Resumed || resumed
 	if err != nil {

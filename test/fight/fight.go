@@ -267,6 +267,7 @@ const gentle = 100 * time.Millisecond
 func (f *Fight) Gently() {
 	if !Soak {
 		f.Load.Think(gentle)
+		f.Load.Tire()
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // toolWait bounds a command that makes tables of what a test has counted, on a machine with other work.
-const toolWait = 5 * time.Minute
+const toolWait = 15 * time.Minute
 
 // Tool runs a command of the tool that has a lease, and decodes what it says into answer; env arms a crash point, the
 // code is -1 where it was killed. One that does not end fails the test.

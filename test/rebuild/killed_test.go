@@ -3,9 +3,11 @@ package rebuild_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
+	"github.com/countinghouse/countinghouse/internal/rebuild"
 	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
@@ -33,15 +35,17 @@ func points(f *fight.Fight) []string {
 // The command dies at every crash point, some of them again when it is run again; then it is let through.
 // Meanwhile events are sent and counted, but for the time between an exchange that was begun and its end.
 func TestRebuildKilledAtCrashPoints(t *testing.T) {
-	f := fight.Begin(t, "REBUILD-POINTS", rig.Options{})
+	f := fight.Begin(t, "REBUILD-POINTS", rig.Options{FlushWait: flushWait})
+	f.Gently()
 	all := points(f)
 	if !fight.Soak {
 		all = someOf(all)[:1]
 	}
+	few := []string{"--questions", strconv.Itoa(fight.Rounds(6, rebuild.QuestionsUsual))} // TestRebuildUnderLoad asks them all
 	died := 0
 	for i, at := range all {
 		t.Logf("dies at %s", at)
-		o := tool(f, []string{faultpoint.Variable + "=" + at})
+		o := tool(f, []string{faultpoint.Variable + "=" + at}, few...)
 		if o.code != -1 {
 			t.Fatalf("not killed at %s: exit %d\n%s", at, o.code, o.stderr)
 		}
@@ -53,7 +57,7 @@ func TestRebuildKilledAtCrashPoints(t *testing.T) {
 				died++
 			}
 		}
-		o = tool(f, nil)
+		o = tool(f, nil, few...)
 		o.exchanged(t)
 		if left := databases(f); left != "" {
 			t.Fatalf("killed at %s and run again, there is left: %s", at, left)

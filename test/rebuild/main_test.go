@@ -5,11 +5,16 @@ package rebuild_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countinghouse/countinghouse/internal/rebuild"
 	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
+
+// flushWait is that of the aggregators: who dies here is the command, at its own points, and what its tables cost is
+// the number of inserts.
+const flushWait = 100 * time.Millisecond
 
 func TestMain(m *testing.M) { fight.Main(m) }
 

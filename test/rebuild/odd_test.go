@@ -66,7 +66,7 @@ func recreate(f *fight.Fight) {
 }
 
 // toolWait bounds what a test waits for a command that it has let run beside it.
-const toolWait = 5 * time.Minute
+const toolWait = 15 * time.Minute
 
 // started begins a rebuild, and answers where it says what it did.
 func started(f *fight.Fight) (*exec.Cmd, chan outcome) {

@@ -9,7 +9,8 @@ import (
 
 // Everything is made again while events go on being counted: same rows, same reports, nothing lost.
 func TestRebuildUnderLoad(t *testing.T) {
-	f := fight.Begin(t, "REBUILD", rig.Options{})
+	f := fight.Begin(t, "REBUILD", rig.Options{FlushWait: flushWait})
+	f.Gently()
 	f.Moment()
 	was := events(f)
 	if dry := tool(f, nil, "--dry-run"); dry.code != 0 {

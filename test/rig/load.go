@@ -33,6 +33,7 @@ type Load struct {
 	js     jetstream.JetStream
 
 	think atomic.Int64 // nanoseconds between two requests of a producer, on average
+	tires atomic.Bool
 
 	stopping chan struct{}
 	once     sync.Once
@@ -55,6 +56,8 @@ const (
 	retryPause  = 25 * time.Millisecond
 	// A pause between requests keeps the load at a level at which recovery, not throughput, is measured.
 	thinkTime = 20 * time.Millisecond
+	// After so many requests a load that tires thinks twice as long.
+	tiring = 200
 )
 
 // StartLoad starts producers whose every decision follows from seed. A later load of the same rig goes on
@@ -106,6 +109,19 @@ func (r *Rig) startLoad(seed uint64, think time.Duration, tenants []string) *Loa
 
 // Think changes how long a producer waits between two requests, on average.
 func (l *Load) Think(pause time.Duration) { l.think.Store(int64(pause)) }
+
+// Tire lets the pauses grow with what has been acknowledged. Where a test goes through all rows there are, a slow
+// machine, on which it lasts longer, has hardly more of them then, and not slower still for it.
+func (l *Load) Tire() { l.tires.Store(true) }
+
+// rest is a pause between two requests.
+func (l *Load) rest(rnd *rand.Rand) time.Duration {
+	think := l.think.Load()
+	if l.tires.Load() {
+		think += think * l.requests.Load() / tiring
+	}
+	return time.Duration(rnd.Int64N(1 + 2*think))
+}
 
 // Oracle is who was told what.
 func (l *Load) Oracle() *oracle.Oracle { return l.oracle }
@@ -164,7 +180,7 @@ func (p *producer) run(viaHTTP bool) {
 			return
 		default:
 		}
-		if !p.deliver(viaHTTP, p.request(viaHTTP)) || !l.pause(time.Duration(p.rnd.Int64N(1+2*l.think.Load()))) {
+		if !p.deliver(viaHTTP, p.request(viaHTTP)) || !l.pause(l.rest(p.rnd)) {
 			return
 		}
 	}

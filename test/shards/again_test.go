@@ -2,6 +2,7 @@ package shards_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
@@ -100,6 +101,6 @@ func (b *both) eventTables() (ids []string) {
 // rebuild runs `countinghouse rebuild`; env arms a crash point.
 func (b *both) rebuild(env ...string) (r rebuild.Result, code int, stderr string) {
 	b.T.Helper()
-	code, stderr = b.Tool("rebuild", env, &r)
+	code, stderr = b.Tool("rebuild", env, &r, "--questions", strconv.Itoa(fight.Rounds(6, rebuild.QuestionsUsual)))
 	return r, code, stderr
 }

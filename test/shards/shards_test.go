@@ -25,6 +25,7 @@ func tenants() []string { return []string{"acme", "beta", "gamma", "delta", "ome
 func TestShards(t *testing.T) {
 	f := fight.Begin(t, "SHARDS", rig.Options{
 		Aggregators: []string{"one", "two"}, Partitions: partitions, ClickHouses: servers, Tenants: tenants(),
+		FlushWait: 100 * time.Millisecond, // of four partitions, each with inserts of its own
 	})
 	f.Limit(recoverWithin)
 	f.Gently()
