@@ -158,7 +158,7 @@ func (r *reading) elasticLine(line int32, at *path, seen map[string]bool) {
 		}
 		return
 	}
-	for _, name := range [...]string{"meter_cost", "series", "version"} { // a denied item may have no price
+	for _, name := range neededOfGranted() {
 		if t.child(line, name) == 0 {
 			missing := at.member(name)
 			r.refuse(missing.String(), CodeMissingField, name+" is required of a granted line")
@@ -197,7 +197,7 @@ func (r *reading) meterDefined(data int32, at *path) {
 	if t.textOf(data, "kind") != "secure_connect" {
 		return
 	}
-	for _, name := range [...]string{"meter_id", "element"} { // columns of the asset report
+	for _, name := range neededOfAssets() {
 		if t.child(data, name) == 0 {
 			here := at.member(name)
 			r.refuse(here.String(), CodeMissingField, name+" is required of kind secure_connect")

@@ -48,15 +48,15 @@ func events(w *strings.Builder) error {
 		}
 		w.WriteString("\n\n")
 		header(w, "in `data`", "kind", "")
-		members(w, "", s.Properties.Data)
+		members(w, name, "", s.Properties.Data)
 		w.WriteString("\n")
 	}
 	return nil
 }
 
 // members writes a row for each member, required ones first, inner ones below their object.
-func members(w *strings.Builder, prefix string, s shape) {
-	names := slices.Sorted(maps.Keys(s.Properties))
+func members(w *strings.Builder, event, prefix string, s shape) {
+	names, needed := slices.Sorted(maps.Keys(s.Properties)), usage.NeededMembers()
 	slices.SortStableFunc(names, func(a, b string) int {
 		return rank(s, a) - rank(s, b)
 	})
@@ -68,13 +68,15 @@ func members(w *strings.Builder, prefix string, s shape) {
 		note := ""
 		if rank(s, name) == 0 {
 			note = "required"
+		} else if i := slices.IndexFunc(needed, func(n usage.Needed) bool { return n.Type == event && n.Member == prefix+name }); i >= 0 {
+			note = needed[i].When
 		}
 		row(w, code(prefix+name), kind(p), note)
 		switch {
 		case p.Items != nil:
-			members(w, prefix+name+"[].", *p.Items)
+			members(w, event, prefix+name+"[].", *p.Items)
 		case len(p.Properties) > 0:
-			members(w, prefix+name+".", p)
+			members(w, event, prefix+name+".", p)
 		}
 	}
 }
