@@ -29,9 +29,10 @@ type pulse struct {
 	fall   context.CancelCauseFunc // silent
 }
 
-func newPulse(patience time.Duration) *pulse {
+// newPulse begins with a sign of life; ctx bounds nothing: silence ends with the service.
+func newPulse(ctx context.Context, patience time.Duration) *pulse {
 	p := &pulse{patience: patience, alive: time.Now()}
-	p.silent, p.fall = context.WithCancelCause(context.Background()) //nolint:contextcheck // ends with the warehouse, not with who started the service
+	p.silent, p.fall = context.WithCancelCause(context.WithoutCancel(ctx))
 	return p
 }
 
@@ -44,7 +45,7 @@ func (p *pulse) watch(ctx context.Context, ping func(context.Context) error) {
 		one, cancel := context.WithTimeout(ctx, min(2*time.Second, p.patience/2))
 		err := ping(one)
 		cancel()
-		p.beat(began, err)
+		p.beat(ctx, began, err)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -54,7 +55,7 @@ func (p *pulse) watch(ctx context.Context, ping func(context.Context) error) {
 
 // beat notes an answer. One that does not come may be a moment's business of the whole machine: silence is at least two of
 // them, and no sign of life for as long as the patience is.
-func (p *pulse) beat(began time.Time, err error) {
+func (p *pulse) beat(ctx context.Context, began time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked, p.err = true, err
@@ -67,7 +68,7 @@ func (p *pulse) beat(began time.Time, err error) {
 	}
 	p.failed, p.alive = 0, began
 	if p.silent.Err() != nil {
-		p.silent, p.fall = context.WithCancelCause(context.Background()) //nolint:contextcheck // as in newPulse
+		p.silent, p.fall = context.WithCancelCause(context.WithoutCancel(ctx))
 	}
 }
 

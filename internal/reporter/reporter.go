@@ -104,7 +104,7 @@ func (a *App) start(ctx context.Context) error {
 	if a.pinged, err = warehouse.Open(ctx, a.cfg.ClickHouse, a.log); err != nil {
 		return err
 	}
-	a.pulse = newPulse(a.cfg.HTTP.PageWait)
+	a.pulse = newPulse(ctx, a.cfg.HTTP.PageWait)
 	nats := a.cfg.NATS
 	nats.Name = "countinghouse-reporter"
 	if a.control, err = control.Dial(ctx, nats, a.log); err != nil {
