@@ -144,7 +144,7 @@ func (s *Site) connectDetailShown(v *visit, view connectView, do string) (templ.
 	q := s.question(v, "asset-usage-detail", "tenant", f.text("tenant"), "month", month)
 	page, err := s.pageOf(v, q)
 	if err != nil {
-		return connectDetailPage(view), refused(f, err)
+		return connectDetailPage(view), v.refused(f, err)
 	}
 	info, err := s.monthOf(v, month)
 	if err != nil {
@@ -217,7 +217,7 @@ func (s *Site) connectCosts(v *visit) (templ.Component, error) {
 	}
 	result, err := s.Reports.Run(v.Context(), s.costsQuestion(v, f))
 	if err != nil {
-		return connectCostsPage(view), refused(f, err)
+		return connectCostsPage(view), v.refused(f, err)
 	}
 	rows, err := rowsOf(result)
 	if err != nil {
@@ -306,7 +306,7 @@ func (s *Site) connectAdjustments(v *visit) (templ.Component, error) {
 	month := view.f.text("month")
 	result, err := s.Reports.Run(v.Context(), s.question(v, "asset-adjustments", "organization", one.ID, "processing_month", month))
 	if err != nil {
-		return connectAdjustmentsPage(view), refused(view.f, err, "processing_month", "month")
+		return connectAdjustmentsPage(view), v.refused(view.f, err, "processing_month", "month")
 	}
 	rows, err := rowsOf(result)
 	if err != nil {
@@ -314,12 +314,11 @@ func (s *Site) connectAdjustments(v *visit) (templ.Component, error) {
 	}
 	columns := result.Columns
 	view.table = v.reportTable("Adjustments", columns, rows, func(r sheets.Row, column string) string {
-		if column != "delta" {
-			return ""
+		key := []string{"organization", one.ID, "measure", column, "month", at(columns, r, "usage_month"), "figure", at(columns, r, "measure"), "trial", strings.ToLower(at(columns, r, "trial"))}
+		for _, name := range []string{"processing_month", "account", "plan", "meter", "region", "platform", "from_version", "to_version"} {
+			key = append(key, name, at(columns, r, name))
 		}
-		return explainHref(report.ReportUsage, "month", at(columns, r, "usage_month"), "account", at(columns, r, "account"), "plan", at(columns, r, "plan"),
-			"meter", at(columns, r, "meter"), "region", at(columns, r, "region"), "trial", strings.ToLower(at(columns, r, "trial")),
-			"from_version", at(columns, r, "from_version"), "to_version", at(columns, r, "to_version"))
+		return explainHref("asset-adjustments", key...)
 	})
 	view.table.rows, view.pager = v.rows(view.table.rows)
 	view.table.empty = empty{text: "Nothing became known in " + monthTitle(month) + " that changes a closed month of " + one.Name + "."}

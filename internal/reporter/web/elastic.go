@@ -94,7 +94,7 @@ func (s *Site) elastic(v *visit) (templ.Component, error) {
 	v.lead = "One row per line of an operation: what was granted, charged, refunded or denied, in the order of use."
 	page, err := s.pageOf(v, q)
 	if err != nil {
-		return elasticPage(view), refused(view.f, err)
+		return elasticPage(view), v.refused(view.f, err)
 	}
 	view.pager = pagerOf(v, page)
 	view.table = elasticTable(v, page, page.Rows, view.all)
@@ -127,7 +127,7 @@ func (s *Site) elasticFile(v *visit) (templ.Component, error) {
 func elasticTable(v *visit, page *report.Page, rows []sheets.Row, all bool) table {
 	columns := page.Columns
 	t := v.reportTable("Elastic usage", columns, rows, func(r sheets.Row, column string) string {
-		if column != "USED" && column != "METER_QUANTITY" || !v.viewer.ReachesAll(access.Elastic, access.View) {
+		if !v.viewer.ReachesAll(access.Elastic, access.View) {
 			return ""
 		}
 		return explainHref("elastic-usage", "activation", at(columns, r, "ACTIVATION_ID"), "correlation", at(columns, r, "CORRELATION_ID"), "item", at(columns, r, "ITEM"), "measure", column)
@@ -205,7 +205,7 @@ func (s *Site) elasticLive(v *visit) (templ.Component, error) {
 		const most = 5000 // read at most, for the last of them
 		page, err := s.Reports.Page(v.Context(), q, nil, most)
 		if err != nil {
-			return elasticLivePage(view), refused(view.f, err)
+			return elasticLivePage(view), v.refused(view.f, err)
 		}
 		if len(page.Rows) < liveRows && back < 366*24*time.Hour {
 			continue

@@ -180,7 +180,7 @@ func (s *Site) explainChoices(v *visit, f *form) (account, meter field, err erro
 	}
 	meters, err := s.Reports.Meters(v.Context(), v.viewer.Tenant, v.thisMonth(), within)
 	for _, one := range meters {
-		meter.suggest = append(meter.suggest, option{one.Name, meterTitle(one.Meter)})
+		meter.suggest = append(meter.suggest, option{one.Name, meterChoice(one.Meter)})
 	}
 	return account, meter, err
 }

@@ -95,7 +95,11 @@ func (s *Site) homeUsage(v *visit, view *homeView) error {
 		return err
 	}
 	for i, c := range days {
-		view.tiles = append(view.tiles, c.tile(meters[i].Meter, m))
+		one := c.tile(meters[i].Meter, m)
+		if accounts == nil { // a number of some accounts has no explanation of its own, each of them has
+			one.from, one.href = one.href, explainHref(report.ReportUsage, "meter", meters[i].Name, "from", report.Instant(m.Start().Millis()).String(), "to", max(view.until, report.Instant(m.Start().Millis()+hourMillis)).String(), "measure", report.MeasureQuantity)
+		}
+		view.tiles = append(view.tiles, one)
 		if view.chart == nil && len(c.now) > 0 {
 			view.chart, v.charts = c.chart(meters[i].Meter, m), true
 		}
@@ -186,14 +190,6 @@ func (c course) chart(meter directory.Meter, m usage.Month) *chart {
 	one.narrow = href("/usage", "meter", meter.Name, "month", chosenPeriod)
 	one.values, one.past = running(c.now), running(c.past)
 	return &one
-}
-
-// meterTitle is a meter's name for people.
-func meterTitle(m directory.Meter) string {
-	if m.Element != "" && m.Element != m.Name {
-		return m.Name + " (" + m.Element + ")"
-	}
-	return m.Name
 }
 
 func (s *Site) homeMonths(v *visit, ask func() ([]report.MonthInfo, error)) templ.Component {

@@ -297,15 +297,22 @@ func changesTable(m usage.Month, d *months.Difference) table {
 		{title: "Cost difference", kind: asNumber},
 	}}
 	for _, c := range d.Changes {
-		what, number := c.Measure, explained(c.Delta, "")
+		what := c.Measure
+		explain := func(string, ...string) string { return "" }
 		if c.Measure == report.MeasureQuantity {
-			what = c.Meter
-			number.href = explainHref(report.ReportUsage, "month", m.String(), "account", c.Account, "meter", c.Meter, "plan", c.Plan, "region", c.Region,
-				"platform", c.Platform, "trial", strconv.FormatBool(c.Trial), "measure", report.MeasureQuantity,
-				"from_version", whole(d.From.Version), "to_version", whole(d.To.Version))
+			what = meterName(c.Meter)
+			explain = func(value string, versions ...string) string {
+				if value == "" {
+					return ""
+				}
+				return explainHref(report.ReportUsage, append([]string{"month", m.String(), "account", c.Account, "meter", c.Meter, "plan", c.Plan, "region", c.Region,
+					"platform", c.Platform, "trial", strconv.FormatBool(c.Trial), "measure", report.MeasureQuantity}, versions...)...)
+			}
 		}
 		t.rows = append(t.rows, row{
-			txt(c.Account), txt(c.Plan), txt(what), txt(c.Region), txt(c.Platform), txt(yesNo(c.Trial)), txt(c.Value), txt(c.NewValue), number, txt(c.CostDelta),
+			txt(c.Account), txt(c.Plan), txt(what), txt(c.Region), txt(c.Platform), txt(yesNo(c.Trial)),
+			explained(c.Value, explain(c.Value, "version", whole(d.From.Version))), explained(c.NewValue, explain(c.NewValue, "version", whole(d.To.Version))),
+			explained(c.Delta, explain(c.Delta, "from_version", whole(d.From.Version), "to_version", whole(d.To.Version))), txt(c.CostDelta),
 		})
 	}
 	return t
@@ -347,14 +354,24 @@ func (s *Site) monthAdjustments(v *visit) (templ.Component, error) {
 	for _, a := range rows {
 		what := a.Measure
 		if a.Measure == report.MeasureQuantity {
-			what = a.Meter
+			what = meterName(a.Meter)
 		}
 		t.rows = append(t.rows, row{
 			txt(a.ProcessingMonth), txt(a.Type), txt(a.Account), txt(a.Plan), txt(what), txt(a.Region), txt(a.Platform),
-			txt("v" + whole(a.FromVersion) + " to v" + whole(a.ToVersion)), txt(a.Delta), txt(a.CostDelta),
+			txt("v" + whole(a.FromVersion) + " to v" + whole(a.ToVersion)), explained(a.Delta, explainAdjustment(a, "delta")), explained(a.CostDelta, explainAdjustment(a, "cost_delta")),
 		})
 	}
 	return joined(monthTabs(v, m), sheet(t)), nil
+}
+
+// explainAdjustment leads to the events behind what a version changed; measure is delta or cost_delta.
+func explainAdjustment(a report.Adjustment, measure string) string {
+	if measure == "cost_delta" && a.CostDelta == "" {
+		return ""
+	}
+	return explainHref(report.ReportAdjustments, "month", a.UsageMonth, "processing_month", a.ProcessingMonth, "account", a.Account, "plan", a.Plan, "meter", a.Meter,
+		"region", a.Region, "platform", a.Platform, "trial", strconv.FormatBool(a.Trial), "figure", a.Measure, "measure", measure,
+		"from_version", whole(a.FromVersion), "to_version", whole(a.ToVersion))
 }
 
 func yesNo(b bool) string {

@@ -103,7 +103,7 @@ func (s *Site) partnerView(v *visit) (templ.Component, error) {
 	p.may = v.viewer.May(access.PartnerReports, access.Add)
 	page, err := s.pageOf(v, q)
 	if err != nil {
-		return partnerPage(p), refused(p.f, err)
+		return partnerPage(p), v.refused(p.f, err)
 	}
 	for _, c := range page.Columns {
 		p.all = append(p.all, c.Name)

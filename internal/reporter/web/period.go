@@ -1,6 +1,8 @@
 package web
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/countinghouse/countinghouse/internal/report"
@@ -48,7 +50,7 @@ func (ask *usageAsk) span(v *visit) (usage.Month, error) {
 	default:
 		var err error
 		if m, err = parseMonth(ask.period); err != nil {
-			return m, err
+			return m, &report.Error{Code: report.CodeParameter, Parameter: "month", Detail: "want a month as YYYY-MM, " + yearPeriod + ", or " + chosenPeriod + " with from and to"}
 		}
 		ask.month, ask.From, ask.To = m.String(), m.Start().Millis(), m.End().Millis()
 	}
@@ -124,13 +126,46 @@ func finer(v *visit, ask *usageAsk, r report.UsageRow) string {
 	return v.with("month", chosenPeriod, "window", "", "from", r.Start.String(), "to", r.End.String())
 }
 
-// explainGroup leads to where the quantity of a group comes from: of an account with all below it, in a month.
-func (ask *usageAsk) explainGroup(value string) string {
-	switch ask.group {
-	case "plan", "region", "platform", "trial":
-		if ask.account != "" && ask.month != "" {
-			return explainHref(report.ReportUsage, "month", ask.month, "account", ask.account, "meter", ask.Meter, "measure", "quantity_tree", ask.group, value)
-		}
+// explain leads to where a number comes from: of an account, or of the whole tenant where account is ""; of a month, or of
+// other hours. more is what else tells it apart. What is of some accounts of a tenant has no explanation of its own: each
+// of them has.
+func (ask *usageAsk) explain(account string, from, to int64, measure string, more ...string) string {
+	pairs := []string{"meter", ask.Meter, "measure", measure}
+	switch {
+	case account != "":
+		pairs = append(pairs, "account", account)
+	case !ask.whole:
+		return ""
 	}
-	return ""
+	if ask.month != "" && account != "" && from == ask.From && to == ask.To { // with what its closed versions say
+		pairs = append(pairs, "month", ask.month)
+	} else {
+		pairs = append(pairs, "from", report.Instant(from).String(), "to", report.Instant(to).String())
+	}
+	return explainHref(report.ReportUsage, append(pairs, more...)...)
+}
+
+// ofAll is explain for numbers of all that the page is about: the account looked at with all below it, or the tenant.
+func (ask *usageAsk) ofAll(from, to int64, measure string, more ...string) string {
+	if ask.account != "" {
+		measure += "_tree"
+	}
+	return ask.explain(ask.account, from, to, measure, more...)
+}
+
+// grouped are the groups of which events know nothing else: what is in one is explained.
+func (ask *usageAsk) grouped() bool {
+	return slices.Contains([]string{"plan", "region", "platform", "trial"}, ask.group)
+}
+
+// unexplained says which numbers of the page lead nowhere, and why; "" where all do.
+func (ask *usageAsk) unexplained() string {
+	var all []string
+	if !ask.whole && ask.account == "" {
+		all = append(all, "Numbers of several accounts lead to no explanation of their own: each account has one, below.")
+	}
+	if ask.group != "" && !ask.grouped() {
+		all = append(all, "Groups by "+strings.ReplaceAll(ask.group, "_", " ")+" lead nowhere: the events of an account or a day, which name it, do.")
+	}
+	return strings.Join(all, " ")
 }

@@ -153,6 +153,14 @@ func refused(f *form, err error, fields ...string) error {
 	return nil
 }
 
+// refused is the same for a page that is asked for by its address: its status says, too, that this was no success.
+func (v *visit) refused(f *form, err error, fields ...string) error {
+	if err = refused(f, err, fields...); err == nil {
+		v.status = http.StatusBadRequest
+	}
+	return err
+}
+
 // pageOf is some rows of a report, from the place that parameter "at" names.
 func (s *Site) pageOf(v *visit, q report.Query) (*report.Page, error) {
 	place, err := placeOf(v)
@@ -248,6 +256,12 @@ func headings(columns []sheets.Column) []column {
 
 // columnTitle is a column's name for people, where files have one for programs: account_name and tenantName are words.
 func columnTitle(name string) string {
+	switch name {
+	case "quantity_tree":
+		return "With accounts below"
+	case "events_tree":
+		return "Events of all of them"
+	}
 	if name == "" || name[0] < 'a' || name[0] > 'z' || strings.Contains(name, " ") {
 		return name
 	}
@@ -272,6 +286,9 @@ func (v *visit) reportTable(name string, columns []sheets.Column, rows []sheets.
 		cells := make(row, len(r))
 		for i, text := range r {
 			cells[i] = txt(text)
+			if columns[i].Name == "meter" || columns[i].Name == "meterName" {
+				cells[i] = metered(text)
+			}
 			if explain != nil && text != "" && kindOfColumn(columns[i]) == asNumber {
 				if to := explain(r, columns[i].Name); to != "" {
 					cells[i] = explained(text, to)

@@ -88,7 +88,7 @@ func (s *Site) sta(v *visit) (templ.Component, error) {
 	q := s.question(v, "sta-usage", "account", own.ID, "month", f.text("month"), "measure", f.text("measure"), "view", "screen")
 	result, err := s.Reports.Run(v.Context(), q)
 	if err != nil {
-		return staPage(view), refused(f, err)
+		return staPage(view), v.refused(f, err)
 	}
 	info, err := s.monthOf(v, f.text("month"))
 	if err != nil {
@@ -160,7 +160,7 @@ func (s *Site) staExport(v *visit) (templ.Component, error) {
 	q.Export = true
 	result, err := s.Reports.Run(v.Context(), q)
 	if err != nil {
-		return staExportPage(view), refused(f, err, "month", "from")
+		return staExportPage(view), v.refused(f, err, "month", "from")
 	}
 	view.name, view.included = sheets.FileName(result.FileName, sheets.FormatCSV), result.Columns
 	view.href = href("/sta/file", "account", own.ID, "scope", f.text("scope"), "from", f.text("from"), "to", f.text("to"))

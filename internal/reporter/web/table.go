@@ -85,7 +85,8 @@ type cell struct {
 	href  string
 	label string // what the link does, for those who hear it only; "" where the text says it
 	body  templ.Component
-	wide  int // columns it spans; 0 is one
+	hint  string // what else it is called, on hovering
+	wide  int    // columns it spans; 0 is one
 }
 
 // txt is a cell of text; of a number column the digits are grouped.

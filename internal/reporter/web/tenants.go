@@ -253,16 +253,13 @@ func (s *Site) tenantUsage(v *visit) (templ.Component, error) {
 	}
 	result, err := s.Reports.Run(v.Context(), s.question(v, "tenant-usage", pairs...))
 	if err != nil {
-		return tenantUsagePage(view), refused(f, err)
+		return tenantUsagePage(view), v.refused(f, err)
 	}
 	rows, err := rowsOf(result)
 	if err != nil {
 		return nil, err
 	}
 	view.table = v.reportTable("Usage of tenants", result.Columns, rows, func(r sheets.Row, column string) string {
-		if column != "Users Used" && column != "SMS/Voice Credits Used" {
-			return ""
-		}
 		return explainHref("tenant-usage", "account", provider.ID, "tenant", r[0], "from", r[5], "to", r[6], "measure", column)
 	})
 	view.table.empty = empty{text: "No tenant of this choice existed in the period. Choose another period."}

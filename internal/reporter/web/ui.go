@@ -19,6 +19,7 @@ type tile struct {
 	tone               string // of delta: good, bad or ""
 	note               string // what it is compared with
 	href               string
+	from               string // where the label leads: to what the figure is one of
 }
 
 // fact is a line of a list of facts.

@@ -2,7 +2,9 @@ package web
 
 import (
 	"cmp"
+	"errors"
 	"math/big"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -41,6 +43,8 @@ type usageView struct {
 	notice templ.Component
 	export string
 	cut    string // says that not everything is listed
+
+	unexplained string // says which numbers lead nowhere, and why
 }
 
 // usageAsk is what the address asks for.
@@ -58,6 +62,11 @@ type usageAsk struct {
 
 func (s *Site) usage(v *visit) (templ.Component, error) {
 	ask, view, err := s.usageAsk(v)
+	var missing *meterMissing
+	if errors.As(err, &missing) {
+		v.status, v.title, v.crumbs = http.StatusNotFound, "No such meter", []crumb{{"Usage", "/usage"}}
+		return noMeter(missing, func(name string) string { return v.with("meter", name) }), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +75,11 @@ func (s *Site) usage(v *visit) (templ.Component, error) {
 	}
 	v.title = meterTitle(ask.meter.Meter)
 	v.crumbs, v.charts = []crumb{{"Usage", "/usage"}}, true
+	if v.title != ask.meter.Name {
+		v.lead = "Meter " + ask.meter.Name + ". "
+	}
 	if ask.period == chosenPeriod {
-		v.lead = spanTitle(ask.From, ask.To) + ", UTC."
+		v.lead += spanTitle(ask.From, ask.To) + ", UTC."
 	}
 	series, err := s.Reports.MeterUsage(v.Context(), ask.UsageQuery)
 	if err != nil {
@@ -118,10 +130,52 @@ func (s *Site) usageAsk(v *visit) (*usageAsk, *usageView, error) {
 			ask.meter, ask.Meter = one, one.Name
 		}
 	}
-	if name != "" && ask.Meter == "" { // one that was used earlier only
+	if name != "" && ask.Meter == "" { // one that was used earlier only, or never
 		ask.meter.Name, ask.Meter = name, name
+		if err := s.knownMeter(v, ask.UsageQuery, meters); err != nil {
+			return nil, nil, err
+		}
 	}
-	return ask, usageForm(v, ask, meters), report.CheckUsage(ask.UsageQuery)
+	view := usageForm(v, ask, meters)
+	if err := oneOfOptions("group", ask.group, view.fields[3].options); err != nil {
+		return nil, nil, err
+	}
+	return ask, view, report.CheckUsage(ask.UsageQuery)
+}
+
+// meterMissing is a meter that nobody used or defined, and those that somebody did.
+type meterMissing struct {
+	name   string
+	meters []report.MeterInfo
+}
+
+func (m *meterMissing) Error() string { return "no meter " + m.name }
+
+// knownMeter is a *meterMissing where the meter of a question was never used within the viewer's reach.
+func (s *Site) knownMeter(v *visit, q report.UsageQuery, meters []report.MeterInfo) error {
+	q.From, q.To, q.Window, q.GroupBy = 0, v.thisMonth().End().Millis(), "total", nil
+	u, err := s.Reports.MeterUsage(v.Context(), q)
+	if err != nil {
+		return err
+	}
+	if len(u.Rows) == 0 || u.Rows[0].Events == 0 {
+		return &meterMissing{q.Meter, meters}
+	}
+	return nil
+}
+
+// oneOfOptions is a refusal that names the allowed values, where the value of a parameter is none of them.
+func oneOfOptions(name, value string, options []option) error {
+	if value == "" || slices.ContainsFunc(options, func(o option) bool { return o.value == value }) {
+		return nil
+	}
+	var allowed []string
+	for _, o := range options {
+		if o.value != "" {
+			allowed = append(allowed, o.value)
+		}
+	}
+	return &report.Error{Code: report.CodeParameter, Parameter: name, Detail: "want one of " + strings.Join(allowed, ", ")}
 }
 
 // narrow narrows the question to the subtree of the account looked at.
@@ -146,7 +200,7 @@ func usageForm(v *visit, ask *usageAsk, meters []report.MeterInfo) *usageView {
 	var names []option
 	known := false
 	for _, one := range meters {
-		names = append(names, option{one.Name, meterTitle(one.Meter)})
+		names = append(names, option{one.Name, meterChoice(one.Meter)})
 		known = known || one.Name == ask.Meter
 	}
 	if !known && ask.Meter != "" {
@@ -224,7 +278,10 @@ func (view *usageView) show(v *visit, ask *usageAsk, u *report.Usage) {
 		}
 		if ok {
 			value = r.Quantity
-			view.series.rows = append(view.series.rows, row{linked(name, finer(v, ask, r)), txt(r.Quantity), txt(whole(r.Events))})
+			view.series.rows = append(view.series.rows, row{
+				linked(name, finer(v, ask, r)), explained(r.Quantity, ask.ofAll(int64(r.Start), int64(r.End), report.MeasureQuantity)),
+				explained(whole(r.Events), ask.ofAll(int64(r.Start), int64(r.End), "events")),
+			})
 		}
 		view.chart.labels, view.chart.values = append(view.chart.labels, label), append(view.chart.values, value)
 		view.chart.names, view.chart.starts = append(view.chart.names, name), append(view.chart.starts, start)
@@ -232,13 +289,19 @@ func (view *usageView) show(v *visit, ask *usageAsk, u *report.Usage) {
 	view.chart.starts = append(view.chart.starts, report.Instant(ask.To))
 	if adds(u.Meter) {
 		total := sumOf(quantities)
-		view.series.foot = []row{{txt("Total"), txt(total), txt(grouped(whole(events)))}}
-		view.tiles = append(view.tiles, tile{label: "Total of the period", value: total, unit: unit})
-		if n := len(u.Rows); n > 0 {
-			view.tiles = append(view.tiles, tile{label: "Most in one " + ask.Window, value: mostOf(quantities), unit: unit})
+		ofTotal := ask.ofAll(ask.From, ask.To, report.MeasureQuantity)
+		view.series.foot = []row{{txt("Total"), explained(total, ofTotal), explained(whole(events), ask.ofAll(ask.From, ask.To, "events"))}}
+		view.tiles = append(view.tiles, tile{label: "Total of the period", value: total, unit: unit, href: ofTotal})
+		if len(u.Rows) > 0 {
+			i := mostOf(quantities)
+			r := u.Rows[i]
+			view.tiles = append(view.tiles, tile{
+				label: "Most in one " + ask.Window, value: r.Quantity, unit: unit, note: windowName(ask.Window, r.Start), href: ask.ofAll(int64(r.Start), int64(r.End), report.MeasureQuantity),
+			})
 		}
 	}
-	view.tiles = append(view.tiles, tile{label: "Events", value: whole(events)})
+	view.tiles = append(view.tiles, tile{label: "Events", value: whole(events), href: ask.ofAll(ask.From, ask.To, "events")})
+	view.unexplained = ask.unexplained()
 	aggregation := cmp.Or(u.Meter.Aggregation, "sum")
 	view.tiles = append(view.tiles, tile{label: "How the meter counts", value: aggregation, note: u.Meter.Kind})
 }
@@ -252,9 +315,16 @@ func quantitiesOf(u *report.Usage) []string {
 	return texts(slices.Values(u.Rows), func(r report.UsageRow) string { return r.Quantity })
 }
 
-func mostOf(quantities []string) string {
-	all, scale := scaled(quantities)
-	return plainDecimal(slices.MaxFunc(all[0], (*big.Int).Cmp), scale)
+// mostOf is where the largest is.
+func mostOf(quantities []string) int {
+	all, _ := scaled(quantities)
+	most := 0
+	for i, n := range all[0] {
+		if n.Cmp(all[0][most]) > 0 {
+			most = i
+		}
+	}
+	return most
 }
 
 func windowLabel(window string, start report.Instant) string {
@@ -362,11 +432,10 @@ func branchTable(ask *usageAsk, u *report.Usage, list []*branch, scale int, to f
 		if b.parent && b.id != ask.account {
 			name = linked(b.name, to(b.id))
 		}
-		explain := func(measure string) string {
-			if ask.month == "" {
-				return ""
-			}
-			return explainHref(report.ReportUsage, "month", ask.month, "account", b.id, "meter", ask.Meter, "measure", measure)
+		explain := func(measure string) string { return ask.explain(b.id, ask.From, ask.To, measure) }
+		events := "events_tree"
+		if b.id == ask.account { // the rest is below it
+			events = "events"
 		}
 		cells := row{name, explained(plainDecimal(b.own, scale), explain("quantity"))}
 		if sums {
@@ -376,7 +445,7 @@ func branchTable(ask *usageAsk, u *report.Usage, list []*branch, scale int, to f
 			}
 			cells = append(cells, tree)
 		}
-		t.rows = append(t.rows, append(cells, txt(whole(b.events))))
+		t.rows = append(t.rows, append(cells, explained(whole(b.events), explain(events))))
 	}
 	return t
 }
@@ -400,7 +469,13 @@ func (s *Site) usageGroups(v *visit, ask *usageAsk, view *usageView) error {
 	slices.SortStableFunc(order, func(a, b int) int { return numbers[0][b].Cmp(numbers[0][a]) })
 	for _, i := range order[:min(len(order), groupsMost)] {
 		r := u.Rows[i]
-		t.rows = append(t.rows, row{txt(cmp.Or(r.Group[0], "(none)")), explained(r.Quantity, ask.explainGroup(r.Group[0])), txt(whole(r.Events))})
+		explain := func(measure string) string {
+			if !ask.grouped() {
+				return ""
+			}
+			return ask.ofAll(ask.From, ask.To, measure, ask.group, r.Group[0])
+		}
+		t.rows = append(t.rows, row{txt(cmp.Or(r.Group[0], "(none)")), explained(r.Quantity, explain(report.MeasureQuantity)), explained(whole(r.Events), explain("events"))})
 	}
 	view.groups = &t
 	return nil

@@ -34,7 +34,11 @@
     const says = foot.appendChild(document.createElement("span"));
     link.hidden = true;
     const hint = chart.narrow ? "Point at the chart for its numbers; drag over it, or hold Shift with the arrow keys, to narrow the period." : "Point at the chart, or use the arrow keys, for its numbers.";
-    says.textContent = hint;
+    if (!figure.querySelector("details")) {
+      const keys = figure.appendChild(document.createElement("details")); // there for whom it helps, out of the way of the others
+      keys.appendChild(document.createElement("summary")).textContent = "How to use this chart";
+      keys.appendChild(document.createElement("p")).textContent = hint;
+    }
 
     const value = (list, i) => list[i] ? grouped(list[i]) + (chart.unit ? " " + chart.unit : "") : "";
     const told = (i) => {
@@ -44,7 +48,7 @@
     let at = null, anchor = null, moved = false; // the point under the cursor, and where a selection by keys began
     const tell = (i) => {
       at = i;
-      says.textContent = i !== null ? told(i) : link.hidden ? hint : "";
+      says.textContent = i !== null ? told(i) : "";
       if (i === null) return;
       plot.setAttribute("aria-valuenow", i);
       plot.setAttribute("aria-valuetext", told(i));
