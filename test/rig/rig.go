@@ -376,22 +376,24 @@ func (r *Rig) Owner(ctx context.Context) string {
 	return rows[0][0]
 }
 
-// Until waits for a condition; what it is about is for the error.
+// Until waits for a condition; what it is about is for the error. It rests twice as long as the question took: who
+// waits must not be what the parts wait for.
 func (r *Rig) Until(what string, within time.Duration, ok func(ctx context.Context) bool) time.Duration {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), within)
 	defer cancel()
 	begun := time.Now()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok(ctx) {
+	for {
+		asked := time.Now()
+		if ok(ctx) {
+			return time.Since(begun)
+		}
 		select {
-		case <-tick.C:
+		case <-time.After(max(20*time.Millisecond, 2*time.Since(asked))):
 		case <-ctx.Done():
 			r.t.Fatalf("not within %s: %s\n%s", within, what, r.Logs())
 		}
 	}
-	return time.Since(begun)
 }
 
 // SettleWait bounds Settle. The promise is seconds; this is for a machine with other work.
