@@ -25,7 +25,7 @@ func (t *tool) audit() *cobra.Command {
 conflict + quarantined, no sequence missing, raw rows = ledger, rollups = raw rows. Prints the
 completeness certificate; exits 1 on any difference and names the place.`,
 		Example: `  countinghouse audit
-  countinghouse audit --month 2026-01 -o json > certificate.json`,
+  countinghouse audit --month {last} -o json > certificate.json`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()

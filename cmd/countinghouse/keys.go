@@ -141,7 +141,7 @@ func (t *tool) keysRevoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "revoke ID...",
 		Short:   "Revoke keys for ever; works everywhere within five seconds",
-		Example: `  countinghouse keys revoke k7Qd0aZ1`,
+		Example: `  countinghouse keys revoke k7Qd0aZ1x9B`,
 		Args:    arguments(1, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := t.format(); err != nil {

@@ -107,7 +107,7 @@ func (t *tool) monthShow() *cobra.Command {
 		Short: "Show a month: its versions, and what blocks its close",
 		Long: `Shows a month's state and its closed versions, and for a month that is not closed the checklist: what
 blocks the close, and what its closer should know. As CSV it is the versions.`,
-		Example: `  countinghouse month show 2026-03`,
+		Example: `  countinghouse month show {last}`,
 		Args:    oneMonth,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := t.format()
@@ -171,9 +171,9 @@ change. Exits 1 with the checklist if the month may not be closed. A month that 
 version if something became known since that changes it; else the answer is the version it has.
 
 Needs a key with the scope months:close.`,
-		Example: `  countinghouse month close 2026-03
-  countinghouse month close 2026-03 --as-of 2026-04-04T00:00:00Z
-  countinghouse month close 2026-03 --accept-gaps --reason "probe A-4 was down; agreed with the customer"`,
+		Example: `  countinghouse month close {last}
+  countinghouse month close {last} --as-of {this}-01T00:00:00Z
+  countinghouse month close {last} --accept-gaps --reason "probe A-4 was down; agreed with the customer"`,
 		Args: oneMonth,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := t.format()
@@ -269,8 +269,8 @@ func (t *tool) monthDiff() *cobra.Command {
 		Short: "Compare two versions of a month, down to the events",
 		Long: `Compares two versions of a closed month: the figures that differ, and the events that the later version
 has and the earlier one has not. As CSV it is the figures.`,
-		Example: `  countinghouse month diff 2026-03
-  countinghouse month diff 2026-03 --from 1 --to 3 -o csv`,
+		Example: `  countinghouse month diff {before}
+  countinghouse month diff {before} --from 1 --to 2 -o csv`,
 		Args: oneMonth,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := t.format()

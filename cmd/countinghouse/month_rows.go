@@ -62,7 +62,7 @@ func (t *tool) monthAdjustments() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "adjustments MONTH",
 		Short:   "List what later versions of a month changed",
-		Example: `  countinghouse month adjustments 2026-03 -o csv`,
+		Example: `  countinghouse month adjustments {before} -o csv`,
 		Args:    oneMonth,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := t.format(); err != nil {

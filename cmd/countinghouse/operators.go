@@ -83,8 +83,8 @@ in at the issuer of OpenID Connect only.
 
 A role is given with --role, for the whole tenant or, as ROLE@ACCOUNT, for an account and those below it.
 System roles: ` + strings.Join(systemRoles(), ", ") + `.`,
-		Example: `  countinghouse operators create ann --tenant acme --role "Super Administrator"
-  countinghouse operators create bob --tenant acme --role "Account Manager@A-2" --email bob@example.com`,
+		Example: `  countinghouse operators create gita --role "Super Administrator"
+  countinghouse operators create omar --role "Account Manager@northwind" --email omar@example.com`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Login = args[0]
@@ -177,7 +177,7 @@ func grantsText(grants []access.Grant) string {
 func (t *tool) operatorsList() *cobra.Command {
 	var tenant string
 	cmd := &cobra.Command{
-		Use: "ls", Short: "List operators and their roles", Example: `  countinghouse operators ls --tenant acme`, Args: arguments(0, 0),
+		Use: "ls", Short: "List operators and their roles", Example: `  countinghouse operators ls`, Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				all, err := people.Operators(cmd.Context(), tenant)
@@ -201,8 +201,8 @@ func (t *tool) operatorsDisable() *cobra.Command {
 	var again bool
 	cmd := &cobra.Command{
 		Use: "disable LOGIN", Short: "End an operator's sessions and let them sign in no more",
-		Example: `  countinghouse operators disable bob --tenant acme
-  countinghouse operators disable bob --tenant acme --undo`, Args: arguments(1, 1),
+		Example: `  countinghouse operators disable omar
+  countinghouse operators disable omar --undo`, Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				change := people.DisableOperator
@@ -228,7 +228,7 @@ func (t *tool) operatorsPassword() *cobra.Command {
 	var ask bool
 	cmd := &cobra.Command{
 		Use: "passwd LOGIN", Short: "Give an operator another password, which ends their sessions",
-		Example: `  countinghouse operators passwd bob --tenant acme`, Args: arguments(1, 1),
+		Example: `  countinghouse operators passwd omar`, Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			password, err := t.newPassword(ask, false)
 			if err != nil {
@@ -258,7 +258,7 @@ func (t *tool) operatorsGrant(give bool) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: arguments(2, anyNumber),
-		Example: `  countinghouse operators ` + strings.Fields(use)[0] + ` bob "Account Manager@A-2" --tenant acme`,
+		Example: `  countinghouse operators ` + strings.Fields(use)[0] + ` omar "Account Manager@northwind"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				change := people.Grant

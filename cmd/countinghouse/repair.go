@@ -39,7 +39,7 @@ Exits 1 if something is still missing afterwards, if the new tables differ from 
 then), if the disk would not hold them, or if a rebuild or another repair is at work.`,
 		Example: `  countinghouse repair --dry-run        # what lacks rows, and why that is known
   countinghouse repair
-  countinghouse repair --partition events:202610 --partition usage_hourly:202610`,
+  countinghouse repair --partition events:{last.} --partition usage_hourly:{last.}`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
@@ -74,6 +74,7 @@ then), if the disk would not hold them, or if a rebuild or another repair is at 
 	f := cmd.Flags()
 	f.BoolVar(&dryRun, "dry-run", false, "only say what lacks rows")
 	f.StringArrayVar(&o.Partitions, "partition", nil, "TABLE:PARTITION to make again whatever the tables say; may be repeated")
+	f.IntVar(&o.Questions, "questions", rebuild.QuestionsUsual, "how much is asked about each report of the old and the new tables, of all tenants together; at least two of each tenant")
 	f.BoolVar(&o.Keep, "keep", false, "keep the old tables, in a database named by the time")
 	f.DurationVar(&ttl, "lease-ttl", control.LeaseTTL, "how long to wait for a run that went silent before it is taken for dead")
 	return t.listingFlag(t.serverFlags(cmd))

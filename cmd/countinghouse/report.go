@@ -18,8 +18,8 @@ func (t *tool) report() *cobra.Command {
 		Use:   "report",
 		Short: "List the reports, show one, export it, make it in the background",
 		Example: `  countinghouse report ls
-  countinghouse report show sta-usage --account northwind --month 2026-01
-  countinghouse report show asset-usage-detail --tenant alpine --month 2026-01 --out detail.parquet`,
+  countinghouse report show sta-usage --account northwind --month {last}
+  countinghouse report show asset-usage-detail --tenant alpine --month {last} --out detail.parquet`,
 	})
 	cmd.AddCommand(t.reportLs(), t.reportShow(), t.reportRun(), t.reportJobs(), t.reportCancel(), t.reportFetch(), t.reportRegenerate())
 	return cmd
@@ -117,9 +117,9 @@ func (t *tool) reportShow() *cobra.Command {
 
 --out FILE chooses the format by its ending (.csv, .parquet, .xlsx, .json); --out FOLDER takes the file
 name that the report suggests.`,
-		Example: `  countinghouse report show sta-usage --account northwind --month 2026-01
-  countinghouse report show sta-usage --account northwind --from 2026-01 --to 2026-03 --scope tree --out .
-  countinghouse report show elastic-usage --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z -o csv`,
+		Example: `  countinghouse report show sta-usage --account northwind --month {last}
+  countinghouse report show sta-usage --account northwind --from {before} --to {last} --scope tree --out .
+  countinghouse report show elastic-usage --from {last}-01T00:00:00Z --to {this}-01T00:00:00Z -o csv`,
 	})
 	for _, d := range report.Definitions() {
 		cmd.AddCommand(t.reportShowOne(d))
@@ -142,12 +142,7 @@ name that the report suggests.`,
 
 func (t *tool) reportShowOne(d report.Definition) *cobra.Command {
 	q := &reportQuestion{values: map[string]*string{}}
-	example := "  countinghouse report show " + d.Name
-	for _, p := range d.Parameters {
-		if p.Required && p.Example != "" {
-			example += " --" + flagOf(p) + " " + p.Example
-		}
-	}
+	example := "  countinghouse report show " + d.Name + " " + reportExamples()[d.Name]
 	cmd := &cobra.Command{
 		Use: d.Name, Short: d.Title, Long: cmp.Or(d.Doc, d.Title), Example: example + "\n" + example + " --out .", Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

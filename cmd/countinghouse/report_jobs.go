@@ -143,7 +143,7 @@ func (t *tool) reportRun() *cobra.Command {
 		Short: "Make a report in the background; the file is kept",
 		Long: `Makes a report in the background, of any size. The file is kept (365 days by default) and can be made again to
 the same bytes. Without --wait the command prints the job and ends; report jobs and report fetch go on from there.`,
-		Example: `  countinghouse report run monthly-usage -p month=2026-03 --wait --out .
+		Example: `  countinghouse report run monthly-usage -p month={last} --wait --out .
   countinghouse report run tenant-usage -p account=northwind -p period=last_month --mail finance@example.com`,
 		Args: arguments(1, 1), ValidArgs: reportNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -23,7 +23,7 @@ func (t *tool) roles() *cobra.Command {
 func (t *tool) rolesList() *cobra.Command {
 	var tenant string
 	cmd := &cobra.Command{
-		Use: "ls", Short: "List the system roles and the tenant's own", Example: `  countinghouse roles ls --tenant acme`, Args: arguments(0, 0),
+		Use: "ls", Short: "List the system roles and the tenant's own", Example: `  countinghouse roles ls`, Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				all, err := people.Roles(cmd.Context(), tenant)
@@ -79,7 +79,7 @@ func (t *tool) rolesSet(create bool) *cobra.Command {
 		Long: short + `. A right is ENTITY:VERB; verbs are view, add, edit, remove, all.
 
 Entities: ` + strings.Join(entities, ", ") + `.`,
-		Example: `  countinghouse roles ` + strings.Fields(use)[0] + ` Finance --tenant acme --right months:all --right reports:all --right data-health:view`,
+		Example: `  countinghouse roles ` + strings.Fields(use)[0] + ` Finance --right months:all --right reports:all --right data-health:view`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role.Name, role.Rights = args[0], access.Rights{}
 			for _, right := range rights {
@@ -116,7 +116,7 @@ Entities: ` + strings.Join(entities, ", ") + `.`,
 func (t *tool) rolesRemove() *cobra.Command {
 	var tenant string
 	cmd := &cobra.Command{
-		Use: "rm NAME", Short: "End a role that nobody holds", Example: `  countinghouse roles rm Finance --tenant acme`, Args: arguments(1, 1),
+		Use: "rm NAME", Short: "End a role that nobody holds", Example: `  countinghouse roles rm Finance`, Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.withPeople(cmd.Context(), func(people *control.People) error {
 				if err := people.RemoveRole(cmd.Context(), byCommand("roles rm"), tenant, args[0]); err != nil {

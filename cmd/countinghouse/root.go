@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -132,6 +133,7 @@ Exit codes: 0 done, 1 the answer is "no", 64 wrong usage, 69 a server is unreach
 	add("care", t.doctor(), t.config(), t.keys(), t.operators(), t.roles(), t.migrate(), t.rebuild(), t.repair(), t.backup(), t.restore(), t.version())
 	root.AddCommand(parts()...)
 	group(root)
+	dateExamples(root, time.Now())
 	return root
 }
 
