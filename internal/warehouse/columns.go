@@ -2,6 +2,7 @@ package warehouse
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -30,6 +31,11 @@ type texts struct {
 }
 
 func (c *texts) add(s string) {
+	if s == "" { // most fields of most events
+		c.buf = append(c.buf, 0)
+		c.rows++
+		return
+	}
 	c.buf = binary.AppendUvarint(c.buf, uint64(len(s)))
 	c.buf = append(c.buf, s...)
 	c.rows++
@@ -47,18 +53,20 @@ func (c *texts) Reset()                       { c.buf, c.rows = c.buf[:0], 0 }
 func (c *texts) EncodeColumn(b *proto.Buffer) { b.Buf = append(b.Buf, c.buf...) }
 func (c *texts) WriteColumn(w *proto.Writer)  { w.ChainWrite(c.buf) }
 
-// words is a LowCardinality(String) column.
+// words is a LowCardinality(String) column. Half of the columns of a block hold one word in all rows, mostly the
+// empty one: as long as there is no second, rows are only counted.
 type words struct {
 	index texts
 	names []string
 	known map[string]uint32
-	keys  []uint32
+	keys  []uint32 // of the rows, once there are two words
+	rows  int
 	last  uint32
 }
 
 func (c *words) add(s string) {
-	if len(c.keys) > 0 && c.names[c.last] == s { // rows of one chunk repeat the previous word nearly always
-		c.keys = append(c.keys, c.last)
+	if c.rows > 0 && c.names[c.last] == s { // rows of one chunk repeat the previous word nearly always
+		c.note(c.last)
 		return
 	}
 	k, ok := c.known[s]
@@ -71,19 +79,31 @@ func (c *words) add(s string) {
 		c.names = append(c.names, s)
 		c.index.add(s)
 		c.known[s] = k
+		if k == 1 { // all rows so far have the first word
+			c.keys = slices.Grow(c.keys[:0], c.rows+1)[:c.rows]
+			clear(c.keys)
+		}
 	}
 	c.last = k
-	c.keys = append(c.keys, k)
+	c.note(k)
+}
+
+// note adds a row with a known word.
+func (c *words) note(k uint32) {
+	c.rows++
+	if len(c.names) > 1 {
+		c.keys = append(c.keys, k)
+	}
 }
 
 func (c *words) Type() proto.ColumnType { return typeWord }
-func (c *words) Rows() int              { return len(c.keys) }
+func (c *words) Rows() int              { return c.rows }
 
 func (c *words) Reset() {
 	c.index.Reset()
 	clear(c.known)
 	clear(c.names)
-	c.names, c.keys, c.last = c.names[:0], c.keys[:0], 0
+	c.names, c.keys, c.rows, c.last = c.names[:0], c.keys[:0], 0, 0
 }
 
 // EncodeState writes the version of the key serialization, ahead of the column's data.
@@ -91,7 +111,7 @@ func (c *words) EncodeState(b *proto.Buffer) { b.PutInt64(1) }
 
 // EncodeColumn writes dictionary and keys; the flags say "dictionary included, replaces any before it".
 func (c *words) EncodeColumn(b *proto.Buffer) {
-	if len(c.keys) == 0 {
+	if c.rows == 0 {
 		return
 	}
 	const dictionaryIncluded = 1<<9 | 1<<10
@@ -105,7 +125,11 @@ func (c *words) EncodeColumn(b *proto.Buffer) {
 	b.PutInt64(dictionaryIncluded | int64(width))
 	b.PutInt64(int64(len(c.names)))
 	c.index.EncodeColumn(b)
-	b.PutInt64(int64(len(c.keys)))
+	b.PutInt64(int64(c.rows))
+	if len(c.names) == 1 {
+		b.Buf = append(b.Buf, make([]byte, c.rows)...)
+		return
+	}
 	switch width {
 	case proto.KeyUInt8:
 		for _, k := range c.keys {
