@@ -22,7 +22,7 @@ const (
 type metered struct {
 	from, to int64 // Unix ms, [from, to)
 	meter    string
-	asset    string // "": any
+	asset    string            // "": any
 	accounts []string          // none: all of the tenant
 	root     string            // "": accounts are given; else they are all at or below this one, as the state has it
 	filters  map[string]string // of plan, region, platform, trial: those asked for
