@@ -107,12 +107,12 @@ func (s *upScreen) ready(e stack.Endpoints, dir string, took time.Duration) {
 	s.say(`
 Countinghouse is up after %.1f s.
 
-  ingest      %s      post events here
-  pages       %s      %s
-  reporter    %s      the same for programs; %s/api/v1/docs
-  ClickHouse  %s   usage_api, user %s, password in endpoints.json
+  ingest      %-24s  post events here
+  pages       %-24s  %s
+  reporter    %-24s  the same for programs; %s/api/v1/docs
+  ClickHouse  %-24s  usage_api, user %s, password in endpoints.json
   NATS        %s
-  files       %s   (key and pids in endpoints.json, logs in logs/)
+  files       %s  (key and pids in endpoints.json, logs in logs/)
 
 Send an event and see it counted (in another terminal, as it stands):
 

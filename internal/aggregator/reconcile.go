@@ -44,6 +44,7 @@ func (p *partition) reconcile(ctx context.Context) {
 
 // differs publishes the result of a comparison: events that cannot be accounted for, by tenant.
 func (p *partition) differs(off map[string]uint64) {
+	p.metrics.Reconciled.SetToCurrentTime()
 	p.metrics.Difference.Reset()
 	var named []string
 	for _, tenant := range slices.Sorted(maps.Keys(off)) {

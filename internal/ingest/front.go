@@ -3,6 +3,7 @@ package ingest
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -37,6 +38,7 @@ type front struct {
 	unreached atomic.Pointer[time.Time] // since when it is not; nil: it is, as far as requests have seen
 
 	requests atomic.Int64
+	fullAt   atomic.Pointer[time.Time] // when the log last had no room; nil: never
 }
 
 func newFront(cfg *Config, keys verifier, commit *committer, metrics *telemetry.Ingest, now func() time.Time, reachable func() error, logger *zap.Logger) *front {
@@ -134,3 +136,17 @@ func (s *front) accept(w http.ResponseWriter, o outcome) {
 }
 
 var jsonType = []string{"application/json"}
+
+// fullShown is how long a refusal for want of room is told about: until the next would have come.
+const fullShown = time.Minute
+
+// room says that the log refused for want of room a moment ago. It is told and changes nothing: other partitions may
+// have room, and whoever is refused learns more from 503 storage-full than from a port that nobody may ask.
+func (s *front) room() error {
+	if at := s.fullAt.Load(); at != nil && s.now().Sub(*at) < fullShown {
+		return errNoRoom
+	}
+	return nil
+}
+
+var errNoRoom = errors.New("the log's storage is full: requests are answered 503 storage-full; see the runbook: CountinghouseLogAlmostFull")

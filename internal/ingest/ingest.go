@@ -113,6 +113,7 @@ func (a *App) start(ctx context.Context) error {
 	a.commit = newCommitter(a.log, commit, metrics, now, a.logger)
 	handler := newFront(&a.cfg, a.keys, a.commit, metrics, now, a.watch.usable, a.logger)
 	a.commit.tracer, handler.tracer = a.tracer, a.tracer
+	a.health.Watch("storage", handler.room)
 	if a.admin, err = telemetry.Admin(a.cfg.AdminListen, a.health, registry, version); err != nil {
 		return fmt.Errorf("ingest: %w", err)
 	}

@@ -324,6 +324,8 @@ func (s *front) unstored(h http.Header, err error, events int) *problem.Problem 
 	case errors.Is(err, errOverloaded):
 		return refuse(codeOverloaded, "too much waits for the log; nothing was stored, retry")
 	case errors.Is(err, eventlog.ErrFull):
+		at := s.now()
+		s.fullAt.Store(&at)
 		retryAfter(h, 10*time.Second)
 		return refuse(codeFull, "the log's storage is full; nothing of the request is promised, retry later")
 	case errors.Is(err, errUnconfirmed), errors.Is(err, eventlog.ErrUnavailable):

@@ -236,6 +236,12 @@ func TestFullLog(t *testing.T) {
 		}
 		break
 	}
+	if err := d.app.Health().Ready(); err != nil {
+		t.Errorf("a full log made ingest %v: nobody would be told storage-full", err)
+	}
+	if _, body := d.admin(t, "/readyz?verbose"); !strings.Contains(body, "[!] storage: the log's storage is full") {
+		t.Errorf("/readyz?verbose of a full log:\n%s", body)
+	}
 	if got := d.ids(t); !slices.Equal(got, confirmed) {
 		t.Errorf("the log holds %q, confirmed were %q", got, confirmed)
 	}

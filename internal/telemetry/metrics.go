@@ -63,6 +63,7 @@ type Aggregator struct {
 	Conflicts     prometheus.Counter
 	DeadLetters   *prometheus.CounterVec
 	Difference    *prometheus.GaugeVec // accepted − (stored + duplicate + conflict + quarantined); not 0 is an alarm
+	Reconciled    prometheus.Gauge     // when the tables were last compared; 0: not yet, by this process
 	LogUsed       *prometheus.GaugeVec
 	LogLost       *prometheus.GaugeVec // messages it had and has no more; not 0 is an alarm
 }
@@ -80,6 +81,7 @@ func NewAggregator(reg prometheus.Registerer) *Aggregator {
 		Conflicts:     counter(reg, "conflicts_total", "Events whose id is taken by other content.").WithLabelValues(),
 		DeadLetters:   counter(reg, "dead_letters_total", "Quarantined events.", "reason"),
 		Difference:    gauge(reg, "reconcile_difference", "Events the ledger cannot account for.", "tenant"),
+		Reconciled:    gauge(reg, "reconcile_compared_timestamp_seconds", "When reconcile_difference was last found out, as Unix time; 0: not yet, by this process.").WithLabelValues(),
 		LogUsed:       gauge(reg, "log_bytes_used_ratio", "Share of the stream's limit in use.", "shard"),
 		LogLost:       gauge(reg, "log_lost_messages", "Messages that the log had and has no more, as far as this aggregator knows.", "partition"),
 	}
