@@ -126,7 +126,7 @@ func TestX1Rebuild(t *testing.T) {
 	w := newWorldAlone(t)
 	w.send(allFixtures()...)
 	before := w.exports()
-	out, err := exec.CommandContext(t.Context(), house.program, "rebuild", "--dir", house.dir, "-o", "json").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), house.program, "rebuild", "--dir", house.dir, "--questions", "6", "-o", "json").CombinedOutput()
 	if err != nil {
 		t.Fatalf("rebuild: %v\n%s", err, out)
 	}
