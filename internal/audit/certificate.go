@@ -106,6 +106,7 @@ const (
 	CheckRollup    = "rollup"
 	CheckDirectory = "directory"
 	CheckElastic   = "elastic" // lines of elastic operations against their events
+	CheckVersion   = "version" // closed versions against what was decided on
 	CheckStorage   = "storage" // parts that ClickHouse put aside, rows of nobody
 )
 
@@ -205,6 +206,14 @@ func (c *Certificate) Sum() (string, error) {
 	}
 	sum := sha256.Sum256(v)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// Add puts differences into the certificate that others than the auditor found, and seals it again.
+func (c *Certificate) Add(found []Difference) error {
+	c.DifferenceCount += uint64(len(found))
+	c.OK = c.DifferenceCount == 0
+	c.Differences = append(c.Differences, found[:min(len(found), max(DifferencesMax-len(c.Differences), 0))]...)
+	return c.seal()
 }
 
 func (c *Certificate) seal() (err error) {

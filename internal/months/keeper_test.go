@@ -2,6 +2,7 @@ package months_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -381,6 +382,43 @@ func TestRefused(t *testing.T) {
 	}
 	if n := h.count("month_rows"); n != 1 {
 		t.Errorf("%d rows are stored, want the 1 of 2025-12", n)
+	}
+}
+
+// Who changes a row of a closed version in ClickHouse is found by the audit, whose certificate says which version; the
+// log, and all tables that are made from it, agree as before.
+func TestChangedVersionIsFound(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	h.add("2026-01-10T00:00:00Z", tokens("1", "a", "2026-01-10T00:00:00Z", "1"))
+	h.add("2026-02-03T00:00:00Z", tokens("2", "a", "2026-02-03T00:00:00Z", "1"))
+	k, _, _ := h.keeper("1", byHand())
+	h.close(k, "2026-01")
+	certified := func(tenant, month string) audit.Certificate {
+		raw, err := k.Certified(t.Context(), []byte(`{"ok":true}`), tenant, month)
+		var c audit.Certificate
+		if err := errors.Join(err, json.Unmarshal(raw, &c)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := certified(h.tenant, ""); !c.OK || c.SHA256 != "" {
+		t.Errorf("nothing was changed: %+v", c)
+	}
+	const change = `ALTER TABLE {{db}}.month_rows UPDATE quantity = quantity + 1 WHERE month = '2026-01' SETTINGS mutations_sync = 2`
+	if err := h.servers.Reader().Remove(t.Context(), change); err != nil {
+		t.Fatal(err)
+	}
+	c := certified("", "2026-01")
+	want := h.versions("2026-01")[0].SHA256
+	if c.OK || c.DifferenceCount != 1 || len(c.Differences) != 1 || c.Differences[0].Check != audit.CheckVersion || c.Differences[0].Want != want || c.Differences[0].Have == want {
+		t.Errorf("a changed row: %+v", c)
+	}
+	if sum, err := c.Sum(); err != nil || sum != c.SHA256 {
+		t.Errorf("the certificate is sealed as %s, %v; it says %s", sum, err, c.SHA256)
+	}
+	if c := certified("other", ""); !c.OK {
+		t.Errorf("of another tenant: %+v", c)
 	}
 }
 

@@ -130,6 +130,9 @@ func (s *server) certificate(ctx context.Context, who caller, in *auditInput) (*
 		return nil, refuse(codeOverloaded, "an audit is running already; retry when it is done")
 	}
 	certificate, err := s.audit.Certificate(ctx, tenant, in.Month)
+	if err == nil {
+		certificate, err = s.months.Certified(ctx, certificate, tenant, in.Month)
+	}
 	if err != nil {
 		s.log.Warn("audit not finished", zap.Error(err), zap.String("correlation_id", correlationOf(ctx)))
 		return nil, refuse(codeAudit, "the audit could not be finished, because log or warehouse did not answer; retry")
