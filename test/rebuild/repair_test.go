@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,7 +22,8 @@ import (
 // counted; killed at any of its steps it is run again. One that is asked for too little exchanges nothing. Then nothing is
 // missing and nothing is there twice, and the month that was closed before has its hash.
 func TestRepair(t *testing.T) {
-	f := fight.Begin(t, "REPAIR", rig.Options{})
+	f := fight.Begin(t, "REPAIR", rig.Options{FlushWait: flushWait})
+	f.Gently()
 	f.Moment()
 	_, url := f.Rig.StartReporter("--months-close-day", "0", "--months-restate-delay", "1h")
 	f.CloseMonths(url, f.Rig.Key(rig.Tenants()[0], "months:close"))
@@ -33,6 +35,7 @@ func TestRepair(t *testing.T) {
 		if i == 1 {
 			refused(f)
 			f.Load = f.Rig.StartLoad(f.Seed + 1) // from now on rows are counted without those that were lost
+			f.Gently()
 		}
 		want := damage(f, tables[i])
 		found := looked(f)
@@ -101,7 +104,8 @@ func repaired(f *fight.Fight, args ...string) (r repair.Result, code int, stderr
 // repairing runs `countinghouse repair`; env arms a crash point.
 func repairing(f *fight.Fight, env []string, args ...string) (r repair.Result, code int, stderr string) {
 	f.T.Helper()
-	code, stderr = f.Tool("repair", env, &r, args...)
+	few := []string{"--questions", strconv.Itoa(fight.Rounds(6, rebuild.QuestionsUsual))} // TestRebuildUnderLoad asks them all
+	code, stderr = f.Tool("repair", env, &r, append(few, args...)...)
 	return r, code, stderr
 }
 
