@@ -24,6 +24,7 @@ type explained struct {
 	How       string             `json:"how"`
 	Version   int                `json:"version"`
 	AsOf      string             `json:"as_of"`
+	Since     string             `json:"from_as_of,omitempty"`
 	Positions map[string]uint64  `json:"positions"`
 	Versions  []explainedVersion `json:"versions"`
 	Rollup    []map[string]any   `json:"rollup"`
@@ -86,7 +87,7 @@ func explainFlags() [][2]string {
 		{"region", "the row's region"},
 		{"platform", "the row's platform"},
 		{"trial", "true or false"},
-		{"measure", "the number's column: quantity, events, quantity_tree, events_tree; registered, token, activity (also with _own); USED, METER_QUANTITY; or the column's name"},
+		{"measure", "the number's column: quantity, events, quantity_tree, events_tree; registered, token, activity (also with _own); USED, METER_QUANTITY, METER_COST, ITEM_QUANTITY; or the column's name"},
 		{"tenant", "of the reports of tenants and of assets: the row's tenant"},
 		{"organization", "of asset-monthly-costs and asset-adjustments"},
 		{"asset", "of asset-usage-detail: assetId"},
@@ -112,6 +113,7 @@ func explainFlags() [][2]string {
 		{"version", "a version of the closed month"},
 		{"from-version", "explain what changed since this version"},
 		{"to-version", "up to this one (default: the newest)"},
+		{"from-as-of", "explain what changed since what was known at this instant, RFC 3339, up to --as-of"},
 	}
 }
 
@@ -131,13 +133,14 @@ event behind it with its position in the log. The number is computed a second ti
 two differ, the exit code is 1.
 
 As table it shows the first events; as CSV it is all of them; as JSON everything.`,
-		Example: `  countinghouse explain --month 2026-03 --account acme --meter api_calls
-  countinghouse explain --report sta-usage --month 2026-03 --account A-1 --plan "STA Premium" --measure token
-  countinghouse explain --report elastic-usage --activation ACT01
-  countinghouse explain --month 2026-03 --account acme --meter api_calls --from-version 1 --to-version 2
-  countinghouse explain --report certificate-usage --partner Dist --customer K-1 --type SSL --measure Available
-  countinghouse explain --report tenant-usage-api --tenant T-1 --usage-type USERS --aggregation DAILY --from 2026-03-01 --to 2026-03-31 --start 2026-03-04
-  countinghouse explain --report asset-adjustments --organization O-1 --processing-month 2026-04 --month 2026-03 --measure cost_delta`,
+		Example: `  countinghouse explain --month {last} --account acme --meter api_calls
+  countinghouse explain --report sta-usage --month {last} --account northwind --plan "STA Premium" --measure activity
+  countinghouse explain --report elastic-usage --activation ACT-acme-1
+  countinghouse explain --month {before} --account initech --meter tokens --from-version 1 --to-version 2
+  countinghouse explain --report tenant-usage --account northwind --tenant acme --period last_month --measure "Users Remaining"
+  countinghouse explain --report certificate-usage --partner keystone --customer sigma --measure Available
+  countinghouse explain --report tenant-usage-api --tenant acme --usage-type USERS --aggregation DAILY --from {last}-01 --to {last}-28 --start {last}-04
+  countinghouse explain --report asset-adjustments --organization alpine-org --processing-month {last} --month {before} --measure cost_delta`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := t.format()
@@ -270,6 +273,9 @@ func (t *tool) printNumber(e *explained) {
 	state := "as of " + e.AsOf
 	if e.Version > 0 {
 		state = fmt.Sprintf("version %d, %s", e.Version, state)
+	}
+	if e.Since != "" {
+		state = "from " + e.Since + " to " + e.AsOf
 	}
 	for _, tier := range e.Tiers {
 		fmt.Fprintf(t.out, "tier above %s: %s units at %s: %s\n", tier.From, tier.Units, tier.UnitPrice, tier.Cost)
