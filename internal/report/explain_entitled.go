@@ -13,7 +13,7 @@ import (
 )
 
 // Columns of tenant-usage.
-const (
+const ( //nolint:gosec // credits for messages, not credentials
 	measureUsersEntitled   = "Users Entitled"
 	measureUsersUsed       = "Users Used"
 	measureUsersLeft       = "Users Remaining"

@@ -89,6 +89,9 @@ func (r *Reports) betweenInstants(ctx context.Context, q ExplainQuery, before, n
 		}
 		now.How += between + "the rows that count in only one of them"
 		e.list(all)
+		if told, err := addsUp(all, now.Number); told || err != nil {
+			return now, err
+		}
 	}
 	if text, ok := q.Values["month"]; ok {
 		m, err := usage.ParseMonth(text)
@@ -99,4 +102,15 @@ func (r *Reports) betweenInstants(ctx context.Context, q ExplainQuery, before, n
 		return now, err
 	}
 	return now, nil
+}
+
+// addsUp reports whether rows make a difference by what they count, so that nothing else has to be told of it.
+func addsUp(all []Evidence, number string) (bool, error) {
+	for i := range all {
+		var err error
+		if number, err = minus(number, all[i].Counts); err != nil {
+			return false, err
+		}
+	}
+	return number == "0", nil
 }
