@@ -312,6 +312,10 @@ func TestDoctorApproves(t *testing.T) {
 	warehouse := localstack.Start(t, localstack.Options{NoNATS: true}) // its engine reads deploy/clickhouse
 	dsn := "clickhouse://" + warehouse.ClickHouseAddr + "/countinghouse"
 	nats, monitor := natsFromFile(t)
+	nice, err := warehouse.ClickHouse.Query(t.Context(), "SELECT value FROM system.server_settings WHERE name = 'os_threads_nice_value_merge_mutate'")
+	if err != nil || strings.TrimSpace(nice) != "5" {
+		t.Errorf("merges have nice %q, %v; want 5, or they take the cores from inserts and questions", nice, err)
+	}
 	run := func(ctx context.Context, args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, tool, args...).CombinedOutput()
 		return string(out), err
