@@ -145,9 +145,10 @@ func ReportNeeds() map[string]Need {
 func GuardNeeds() map[string]Need {
 	all := ReportNeeds()
 	maps.Copy(all, map[string]Need{
-		"month-usage": {Rights: []Right{{Reports, View}}, Export: []Right{{Reports, View}}, Root: "account"},
-		"meter-usage": {Rights: []Right{{Usage, View}}, Export: []Right{{Usage, View}}, Root: "account"},
-		"events":      {Rights: []Right{{Usage, View}}, Export: []Right{{Usage, View}}, Root: "account"},
+		"month-usage":       {Rights: []Right{{Reports, View}}, Export: []Right{{Reports, View}}, Root: "account"},
+		"month-adjustments": {Rights: []Right{{Months, View}}, Export: []Right{{Months, View}}, Root: "account"},
+		"meter-usage":       {Rights: []Right{{Usage, View}}, Export: []Right{{Usage, View}}, Root: "account"},
+		"events":            {Rights: []Right{{Usage, View}}, Export: []Right{{Usage, View}}, Root: "account"},
 	})
 	return all
 }

@@ -142,6 +142,7 @@ func (b *tab) look(pattern, path string) {
 	if n := eval[int](b, `document.querySelectorAll("form[method=post]:not(:has(input[name=token]))").length`); n != 0 {
 		b.Errorf("%s: %d forms without the token of the session", pattern, n)
 	}
+	b.numbers(pattern)
 	b.accessible(pattern)
 	b.size(390, 844)
 	if wide := eval[int](b, `document.documentElement.scrollWidth`); wide > 390 {
@@ -289,8 +290,17 @@ func TestStrangers(t *testing.T) {
 	if status := b.visit("/months/2026-99"); status != http.StatusNotFound {
 		t.Errorf("no such month: status %d", status)
 	}
-	if status := b.visit("/usage?meter=tokens&month=yesterday"); status != http.StatusBadRequest {
-		t.Errorf("a month that is none: status %d", status)
+	for path, want := range map[string]struct {
+		status int64
+		names  string // of what is allowed
+	}{
+		"/usage?meter=tokens&month=yesterday": {400, "12-months"}, "/usage?meter=no_such_meter": {404, "sms_credits"}, "/usage?meter=tokens&group=colour": {400, "region"},
+		"/usage?meter=tokens&window=year": {400, "day"}, "/monthly?month=2026-13": {400, "YYYY-MM"}, "/monthly?meter=no_such_meter": {400, "sms_credits"},
+		"/sta?measure=heads": {400, "registered"}, "/sta?month=soon": {400, "YYYY-MM"},
+	} {
+		if status := b.visit(path); status != want.status || !strings.Contains(b.text("main"), want.names) {
+			t.Errorf("%s: status %d, want %d and a page that names %q", path, status, want.status, want.names)
+		}
 	}
 	client := session(t)
 	resp, err := client.PostForm(shared.reporter+"/health/audit", url.Values{"token": {"made up"}})
