@@ -87,6 +87,16 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*App, error) {
 	return a, nil
 }
 
+// cursorKey signs cursors; one of this process alone where none is given.
+func (a *App) cursorKey() []byte {
+	key := []byte(a.cfg.CursorKey)
+	if len(key) == 0 {
+		key = make([]byte, 32)
+		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
+	}
+	return key
+}
+
 func (a *App) start(ctx context.Context) error {
 	version := telemetry.BuildVersion("reporter")
 	registry := telemetry.NewRegistry(version)
@@ -146,11 +156,7 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.schedules = schedules.Start(ctx, a.control.Store, a.jobs, now, a.log)
-	key := []byte(a.cfg.CursorKey)
-	if len(key) == 0 {
-		key = make([]byte, 32)
-		_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
-	}
+	key := a.cursorKey()
 	a.completeLog(background)
 	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
 	site := web.New(web.Parts{
