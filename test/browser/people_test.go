@@ -93,7 +93,7 @@ func TestPartnerColumns(t *testing.T) {
 	b.visit("/partners/view?type=subscriptions&partner=trust&columns=Customer,Cost,End")
 	b.click("details.chooser summary")
 	b.click(`button[name=up][value="End"]`)
-	b.await("moved", `new URLSearchParams(location.search).get("columns") === "Customer,End,Cost"`)
+	b.await("moved", `document.readyState === "complete" && new URLSearchParams(location.search).get("columns") === "Customer,End,Cost"`)
 	b.wants("headings", strings.Join(eval[[]string](b, `[...document.querySelectorAll("main thead th")].map(h => h.textContent)`), ","), "Customer,End,Cost")
 	got := b.saves("Export CSV", "subscriptions_trust.csv")
 	b.wants("the file and the API's", got, shared.file(t, "/reports/subscriptions?format=csv&partner=trust&columns=Customer,End,Cost"))
