@@ -13,13 +13,13 @@ import (
 )
 
 // Columns of tenant-usage.
-const ( //nolint:gosec // credits for messages, not credentials
+const (
 	measureUsersEntitled   = "Users Entitled"
 	measureUsersUsed       = "Users Used"
 	measureUsersLeft       = "Users Remaining"
-	measureCreditsEntitled = "SMS/Voice Credits Entitled"
-	measureCreditsUsed     = "SMS/Voice Credits Used"
-	measureCreditsLeft     = "SMS/Voice Credits Remaining"
+	measureCreditsEntitled = "SMS/Voice Credits Entitled"  //nolint:gosec // no credentials
+	measureCreditsUsed     = "SMS/Voice Credits Used"      //nolint:gosec // no credentials
+	measureCreditsLeft     = "SMS/Voice Credits Remaining" //nolint:gosec // no credentials
 )
 
 // explainedEntitlementsMax bounds what was said of one account's entitlements.
