@@ -44,6 +44,9 @@ func pages(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := m.walk(ctx, "", s.endpoints.Operator.Login, s.endpoints.Operator.Password); err != nil {
 		return err
 	}
+	if err := m.paint(ctx, s.endpoints.Operator.Login, s.endpoints.Operator.Password); err != nil {
+		fmt.Fprintln(out, "  first paint is not measured:", err) // the other figures stand
+	}
 	return rec.finish(o, m.figures(), out)
 }
 
@@ -76,6 +79,7 @@ type onPages struct {
 	out    io.Writer
 	most   float64 // ms
 	visits []*visited
+	paints []*painted
 }
 
 // visited is a page and what its answers took.
@@ -242,5 +246,5 @@ func (m *onPages) figures() []figure {
 			figure{name + "_p95_ms", "… p95 ms", ms(quantile(sorted, 0.95)), "%.0f", atMost(m.most)},
 			figure{name + "_cpu_ms", "… CPU of reporter and ClickHouse, ms", one.cpu, "%.1f", target{}})
 	}
-	return list
+	return append(list, m.paintFigures()...)
 }
