@@ -91,6 +91,26 @@ func TestJudge(t *testing.T) {
 	})
 }
 
+// Who may export reports and schedule tasks may generate reports: nothing else is asked for that.
+func TestExportAndScheduleGenerate(t *testing.T) {
+	t.Parallel()
+	add := []access.Verb{access.Add}
+	for name, tt := range map[string]struct {
+		rights access.Rights
+		may    bool
+	}{
+		"both":          {access.Rights{access.ExportReports: add, access.Schedules: add}, true},
+		"export only":   {access.Rights{access.ExportReports: add}, false},
+		"schedule only": {access.Rights{access.Schedules: add}, false},
+		"may see both":  {access.Rights{access.ExportReports: {access.View}, access.Schedules: {access.View}}, false},
+	} {
+		v := &access.Viewer{Held: []access.Held{{Rights: tt.rights}}}
+		if v.May(access.Archive, access.Add) != tt.may || v.May(access.Archive, access.View) != tt.may || v.May(access.Archive, access.Remove) {
+			t.Errorf("%s: adds to the archive: %t, sees it: %t", name, v.May(access.Archive, access.Add), v.May(access.Archive, access.View))
+		}
+	}
+}
+
 func TestNobody(t *testing.T) {
 	t.Parallel()
 	var nobody *access.Viewer

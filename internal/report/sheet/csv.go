@@ -59,7 +59,7 @@ func (c CSV) field(buf []byte, i int, s string, kind Kind) []byte {
 	if s == "" {
 		return buf
 	}
-	guard := kind == Text && !c.Raw && formula(s[0])
+	guard := (kind == Text || kind == Code) && !c.Raw && formula(s[0])
 	if !c.quoted(s, guard) {
 		if guard {
 			buf = append(buf, '\'')
