@@ -12,7 +12,7 @@ type silenceKey struct{}
 
 // Attentive is a context in which reads end when silence does, with its cause: for those who would not wait for a server
 // that takes questions and answers none. What else is done in the context goes on.
-func Attentive(ctx, silence context.Context) context.Context { //nolint:revive // two of them: one is looked at only
+func Attentive(ctx, silence context.Context) context.Context {
 	return context.WithValue(ctx, silenceKey{}, silence)
 }
 
