@@ -59,7 +59,7 @@ func (c CSV) field(buf []byte, i int, s string, kind Kind) []byte {
 	if s == "" {
 		return buf
 	}
-	guard := (kind == Text || kind == Code) && !c.Raw && formula(s[0])
+	guard := (kind == Text || kind == Code && !number(s)) && !c.Raw && formula(s[0])
 	if !c.quoted(s, guard) {
 		if guard {
 			buf = append(buf, '\'')
@@ -88,6 +88,15 @@ func formula(first byte) bool {
 		return true
 	}
 	return false
+}
+
+// number reports whether a cell is a decimal number, with a sign or without: "-0.25".
+func number(s string) bool {
+	if s[0] == '-' || s[0] == '+' {
+		s = s[1:]
+	}
+	whole, fraction, _ := strings.Cut(s, ".")
+	return strings.Trim(whole, "0123456789") == "" && strings.Trim(fraction, "0123456789") == "" && whole != ""
 }
 
 // quoted reports whether a cell needs quotes: for what is in it, and for spaces that a reader may drop.

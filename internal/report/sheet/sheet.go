@@ -16,7 +16,7 @@ type Kind int
 // Kinds of column.
 const (
 	Text    Kind = iota // anything a producer or an operator chose: guarded against spreadsheets in CSV
-	Code                // a word or an id, which a producer may have chosen as well: guarded like Text
+	Code                // a word, an id or a number, which a producer may have chosen as well: guarded unless it is a number
 	Whole               // an integer: "-12"
 	Decimal             // an exact decimal: "12.500000"
 	Instant             // "2025-03-01T00:00:00Z"
