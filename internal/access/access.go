@@ -96,11 +96,9 @@ func (r Rights) List() []Right {
 	return list
 }
 
-// Has reports whether the right is among them. Who may export reports and schedule tasks may generate reports: no other
-// right is needed for it (reports.md 1B, B-02), so these two bring the archive that the files are put into.
-func (r Rights) Has(e Entity, v Verb) bool {
-	if e == Archive && (v == View || v == Add) && slices.Contains(r[ExportReports], Add) && slices.Contains(r[Schedules], Add) {
-		return true
-	}
-	return slices.Contains(r[e], v)
-}
+// Has reports whether the right is among them.
+func (r Rights) Has(e Entity, v Verb) bool { return slices.Contains(r[e], v) }
+
+// generates reports whether the rights are enough to generate reports: that asks for the right to export them and the
+// one to schedule tasks, and for no other, so these two bring the archive that the files are put into.
+func (r Rights) generates() bool { return r.Has(ExportReports, Add) && r.Has(Schedules, Add) }

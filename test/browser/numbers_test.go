@@ -15,7 +15,7 @@ func plainNumbers() map[string]string {
 		// Counts of what the row's own link lists, or explains.
 		"Months and their states / Events": "the row leads to the month", "Roles / Entities": "the row leads to the role", "Organizations / Tenants": "the row leads to the organization",
 		"Tenants of Northwind Group / Users entitled": "the row leads to the tenant's report, where it is explained",
-		"By item / *": "the page says why",
+		"By item / *": "the page says why", "Events behind the difference / Quantity": "the event's own: the row leads to it",
 		// Totals under a table: sums of the rows above, each of which is explained.
 		"Monthly costs / Cost": "per currency, of the rows",
 		// What the system counts about itself, which is no usage.

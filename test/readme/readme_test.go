@@ -199,11 +199,23 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	for command, name := range commands {
 		words := append(strings.Fields(command), "--help")
 		out, err := exec.CommandContext(t.Context(), program, words...).CombinedOutput()
-		// A parent command prints its own help for a child it does not have.
-		if last := words[len(words)-2]; err != nil || !strings.Contains(string(out), "countinghouse "+command) && !strings.Contains(string(out), last+" ") {
+		if err != nil || !isUsage(command, string(out)) {
 			t.Errorf("%s: countinghouse %s --help: %v\n%s", name, command, err, out)
 		}
 	}
+}
+
+var usageLine = regexp.MustCompile(`(?m)^Usage:\n  countinghouse((?: [a-z][a-z-]*)*)( [A-Z]| \[[A-Z]| \[[a-z]+\|)?`)
+
+// isUsage reports whether a help is that of the command: a parent prints its own for a child it does not have. Words
+// beyond the command's name are its arguments, if it has any.
+func isUsage(command, help string) bool {
+	m := usageLine.FindStringSubmatch(help)
+	if m == nil {
+		return false
+	}
+	name := strings.TrimSpace(m[1])
+	return command == name || m[2] != "" && strings.HasPrefix(command, name+" ")
 }
 
 // documents are the Markdown files a person reads, without those made from the code.
