@@ -61,7 +61,11 @@ func (h *house) keys(t *testing.T) (secrets []string) {
 	}
 	want("good", good.key, http.StatusOK)
 	want("truncated", good.key[:len(good.key)-3], http.StatusUnauthorized)
-	want("another letter", good.key[:20]+"x"+good.key[21:], http.StatusUnauthorized)
+	other := "x"
+	if good.key[20] == 'x' { // keys are random: one in sixty-two has it there
+		other = "y"
+	}
+	want("another letter", good.key[:20]+other+good.key[21:], http.StatusUnauthorized)
 	want("of another house", control.NewToken(), http.StatusUnauthorized)
 	want("no key at all", "canary-guess", http.StatusUnauthorized)
 	short, secret, err := h.store.Create(t.Context(), "acme", "short", []string{"usage:read"}, time.Now().Add(1500*time.Millisecond))
