@@ -59,22 +59,24 @@ func migrateAllButLast(ctx context.Context, w *warehouse.Servers) error {
 	return nil
 }
 
-// Stamp copies a program under another version: the one it says it was built from, and nothing else, is another.
-func Stamp(program, to, version string) error {
+// Stamp copies a program under another version: the one it says it was built from, and nothing else, is another. It answers
+// the version, which is as long as the old one: zeros fill it up.
+func Stamp(program, to, version string) (string, error) {
 	text, err := os.ReadFile(program)
 	if err != nil {
-		return err
+		return "", err
 	}
 	const mark = "mod\tgithub.com/countinghouse/countinghouse\t"
 	begin := bytes.Index(text, []byte(mark))
 	if begin < 0 {
-		return fmt.Errorf("%s does not say which version it is", program)
+		return "", fmt.Errorf("%s does not say which version it is", program)
 	}
 	begin += len(mark)
 	was := text[begin : begin+bytes.IndexAny(text[begin:], "\t\n")]
 	if len(version) > len(was) {
-		return fmt.Errorf("no room for version %s in place of %s", version, was)
+		return "", fmt.Errorf("no room for version %s in place of %s", version, was)
 	}
-	copy(was, version+strings.Repeat("0", len(was)-len(version)))
-	return os.WriteFile(to, text, 0o700)
+	version += strings.Repeat("0", len(was)-len(version))
+	copy(was, version)
+	return version, os.WriteFile(to, text, 0o700)
 }

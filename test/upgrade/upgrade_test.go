@@ -51,13 +51,13 @@ func TestF28Upgrade(t *testing.T) {
 	f.Recovered() // N writes to tables of N+1
 
 	u.install(t, u.next)
-	u.roll(t, nextVersion)
+	u.roll(t, u.nextVersion)
 	f.Recovered()
 	for range fight.Rounds(0, 5) { // there and back, again and again
 		u.install(t, u.program)
 		u.roll(t, u.version)
 		u.install(t, u.next)
-		u.roll(t, nextVersion)
+		u.roll(t, u.nextVersion)
 	}
 	u.install(t, u.program)
 	u.roll(t, u.version)
@@ -75,6 +75,7 @@ func TestF28Upgrade(t *testing.T) {
 
 // upgrade is a system with its programs behind a link, as a package manager puts them.
 type upgrade struct {
+	nextVersion   string // as the next program says it: as long as the other
 	fight         *fight.Fight
 	balancer      *balancer
 	services      []*service // all of the product's, in the order in which they are upgraded
@@ -94,7 +95,8 @@ func begin(t *testing.T) *upgrade {
 	t.Helper()
 	dir := t.TempDir()
 	u := &upgrade{program: fight.Program(), next: filepath.Join(dir, "next"), link: filepath.Join(dir, "countinghouse")}
-	if err := rig.Stamp(u.program, u.next, nextVersion); err != nil {
+	var err error
+	if u.nextVersion, err = rig.Stamp(u.program, u.next, nextVersion); err != nil {
 		t.Fatal(err)
 	}
 	u.install(t, u.program)
@@ -112,8 +114,8 @@ func begin(t *testing.T) *upgrade {
 		return r
 	})
 	u.version = u.services[0].version(t)
-	if u.version == nextVersion {
-		t.Fatalf("both programs say they are %s", nextVersion)
+	if u.version == u.nextVersion {
+		t.Fatalf("both programs say they are %s", u.nextVersion)
 	}
 	return u
 }
