@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
 
+	"github.com/countinghouse/countinghouse/internal/months"
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
@@ -130,12 +131,25 @@ func (s *server) certificate(ctx context.Context, who caller, in *auditInput) (*
 		return nil, refuse(codeOverloaded, "an audit is running already; retry when it is done")
 	}
 	certificate, err := s.audit.Certificate(ctx, tenant, in.Month)
-	if err == nil {
-		certificate, err = s.months.Certified(ctx, certificate, tenant, in.Month)
-	}
 	if err != nil {
 		s.log.Warn("audit not finished", zap.Error(err), zap.String("correlation_id", correlationOf(ctx)))
 		return nil, refuse(codeAudit, "the audit could not be finished, because log or warehouse did not answer; retry")
 	}
 	return &auditOutput{certificate}, nil
+}
+
+// proof is an auditor whose certificate has the closed versions hashed as well: the API and the page of data health answer
+// alike.
+type proof struct {
+	Auditor
+	months *months.Keeper
+}
+
+// Certificate is that of the log, and of what was closed.
+func (p proof) Certificate(ctx context.Context, tenant, month string) (json.RawMessage, error) {
+	certificate, err := p.Auditor.Certificate(ctx, tenant, month)
+	if err != nil {
+		return nil, err
+	}
+	return p.months.Certified(ctx, certificate, tenant, month)
 }

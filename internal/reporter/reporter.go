@@ -161,10 +161,10 @@ func (a *App) start(ctx context.Context) error {
 	signIn := signin.New(a.cfg.SignIn, a.people, a.control.Store, key, a.log)
 	site := web.New(web.Parts{
 		Log: a.log, Now: now, Reports: reports, Months: a.months, Control: a.control.Store, People: a.people, SignIn: signIn,
-		Jobs: a.jobs, Schedules: a.schedules, Audit: certificates, Replay: a.replay(now), Attentive: a.pulse.attentive,
+		Jobs: a.jobs, Schedules: a.schedules, Audit: proof{certificates, a.months}, Replay: a.replay(now), Attentive: a.pulse.attentive,
 	})
 	a.serve(newServer(&server{ //nolint:contextcheck // every request brings its own
-		log: a.log, tracer: a.tracer, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: certificates, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
+		log: a.log, tracer: a.tracer, reports: reports, months: a.months, keys: a.control.Store, jobs: a.jobs, schedules: a.schedules, audit: proof{certificates, a.months}, auditing: make(chan struct{}, 1), runs: metrics.ReportRuns,
 		people: a.people, signIn: signIn, site: signIn.Protect(site), cursors: cursors{key}, now: now, slots: make(chan struct{}, a.cfg.HTTP.Requests),
 		tenants: &tenants{most: a.cfg.HTTP.TenantRequests, busy: map[string]int{}}, limit: a.cfg.Limit, wait: a.cfg.HTTP, pulse: a.pulse,
 	}))
