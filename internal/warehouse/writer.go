@@ -164,6 +164,8 @@ func (wr *Writer) attempt(ctx context.Context, l *lane, b Block) error {
 	switch {
 	case err != nil && contentError(err):
 		return fmt.Errorf("%w: %w", ErrContent, err)
+	case err != nil && ctx.Err() != nil: // the read may see the closed connection before ch-go sees the deadline
+		return fmt.Errorf("%w: %w: %w", ErrUnknown, context.Cause(ctx), err)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	case written == 0:
