@@ -96,7 +96,7 @@ func TestCertificateRotation(t *testing.T) {
 	cfg.TLSCA, cfg.TLSCert, cfg.TLSKey = filepath.Join(clients, "ca.pem"), filepath.Join(clients, "cert.pem"), filepath.Join(clients, "key.pem")
 	l := dial(t, cfg, false)
 	waitFor(t, "the first connection", l.Conn().Connected)
-	if err := l.EnsureStreams(t.Context()); err != nil {
+	if err := ensure(t, l); err != nil {
 		t.Fatal(err)
 	}
 	appendText(t, l, "acme", "with the first certificates")
@@ -155,7 +155,7 @@ func TestWrongPasswordKeepsTrying(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the connection after the server changed its mind", early.Conn().Connected)
-	if err := early.EnsureStreams(t.Context()); err != nil {
+	if err := ensure(t, early); err != nil {
 		t.Error(err)
 	}
 }

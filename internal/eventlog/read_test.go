@@ -95,12 +95,12 @@ func TestReadGap(t *testing.T) {
 	for i := range 10 {
 		appendText(t, l, "acme", fmt.Sprint(i+1))
 	}
-	stream, err := l.Conn().JetStream().Stream(t.Context(), "USAGE_0")
+	stream, err := l.Conn().JetStream().Stream(within(t), "USAGE_0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, seq := range []uint64{1, 2, 5, 9} {
-		if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+		if err := stream.DeleteMsg(within(t), seq); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -138,7 +138,6 @@ func TestReadOverKills(t *testing.T) {
 	t.Parallel()
 	s := localstack.Start(t, localstack.Options{NATSChild: true, NoClickHouse: true})
 	cfg := config(s.NATSURL, 1)
-	cfg.PublishTimeout = time.Minute
 	l := dial(t, cfg, true)
 	const total = 400
 	var mu sync.Mutex
@@ -171,7 +170,7 @@ func TestReadOverKills(t *testing.T) {
 	for seq := uint64(1); seq <= total; seq++ {
 		wantMessage(t, r, seq, receipts[seq])
 	}
-	if info, err := l.Info(t.Context(), 0); err != nil || info.Last != total {
+	if info, err := infoOf(t, l, 0); err != nil || info.Last != total {
 		t.Errorf("the log ends at %d (%v), want %d: something is in it twice", info.Last, err, total)
 	}
 }
@@ -228,20 +227,21 @@ func TestReadBehindUnnoticed(t *testing.T) {
 	r := read(t, l, 0, 1)
 	wantMessage(t, r, 1, "1")
 	js := l.Conn().JetStream()
-	if err := js.DeleteStream(t.Context(), "USAGE_0"); err != nil {
+	if err := js.DeleteStream(within(t), "USAGE_0"); err != nil {
 		t.Fatal(err)
 	}
 	makeStream(t, l, func(*jetstream.StreamConfig) {})
 	var recreated *eventlog.RecreatedError
+	long := within(t)
 	for {
 		// Short waits, as an aggregator that flushes does: the check must come all the same.
-		ctx, cancel := context.WithTimeout(within(t), 100*time.Millisecond)
+		ctx, cancel := context.WithTimeout(long, 100*time.Millisecond)
 		_, _, err := r.Next(ctx)
 		cancel()
 		if errors.As(err, &recreated) {
 			break
 		}
-		if !errors.Is(err, context.DeadlineExceeded) || within(t).Err() != nil {
+		if !errors.Is(err, context.DeadlineExceeded) || long.Err() != nil {
 			t.Fatalf("Next on a stream made anew = %v, want RecreatedError", err)
 		}
 	}
@@ -330,7 +330,7 @@ func TestReadBehindAChangedTail(t *testing.T) {
 	for i := range 5 {
 		appendText(t, l, "acme", fmt.Sprint(i+1))
 	}
-	m, err := l.Get(t.Context(), 0, 3)
+	m, err := get(t, l, 0, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
