@@ -125,16 +125,14 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 		cancel()
 		if err == nil {
 			l.conn.Wrote(nil)
-			return l.receipt(ctx, msg, ack, begun)
+			var r Receipt
+			if r, err = l.receipt(ctx, msg, ack, begun); err == nil {
+				return r, nil
+			} // a duplicate that could not be read in time to be compared is one at the next attempt, too
+		} else {
+			err = l.noPubAck(ctx, err)
 		}
-		if errors.Is(err, context.DeadlineExceeded) {
-			if fault := l.WriteFault(context.WithoutCancel(ctx)); errors.Is(fault, ErrFull) {
-				l.fullAt.Store(time.Now().UnixNano())
-				return Receipt{}, fmt.Errorf("append: %w", fault)
-			}
-		}
-		l.conn.Wrote(err)
-		if err = l.conn.publishError(err); !errors.Is(err, ErrUnavailable) {
+		if !errors.Is(err, ErrUnavailable) {
 			return Receipt{}, fmt.Errorf("append: %w", err)
 		}
 		timer := time.NewTimer(retryWait)
@@ -147,12 +145,24 @@ func (l *Log) publish(ctx context.Context, tenant, kind string, header map[strin
 	}
 }
 
+// noPubAck is what an attempt without one says of the log.
+func (l *Log) noPubAck(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		if fault := l.WriteFault(context.WithoutCancel(ctx)); errors.Is(fault, ErrFull) {
+			l.fullAt.Store(time.Now().UnixNano())
+			return fault
+		}
+	}
+	l.conn.Wrote(err)
+	return l.conn.publishError(err)
+}
+
 // receipt trusts a fresh PubAck. A duplicate one says only that the id is known, so the stored bytes are
 // read and compared: an id sent twice with different bytes must not confirm the second.
 func (l *Log) receipt(ctx context.Context, msg *nats.Msg, ack *jetstream.PubAck, begun time.Time) (Receipt, error) {
 	p, ok := partitionOf(ack.Stream)
 	if !ok || p >= l.cfg.Partitions {
-		return Receipt{}, fmt.Errorf("append: %w: %s was stored in stream %s", ErrSettings, msg.Subject, ack.Stream)
+		return Receipt{}, fmt.Errorf("%w: %s was stored in stream %s", ErrSettings, msg.Subject, ack.Stream)
 	}
 	r := Receipt{Partition: p, Seq: ack.Sequence, Duplicate: ack.Duplicate}
 	if !ack.Duplicate {
@@ -161,10 +171,10 @@ func (l *Log) receipt(ctx context.Context, msg *nats.Msg, ack *jetstream.PubAck,
 	}
 	stored, err := l.Get(ctx, p, ack.Sequence)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Receipt{}, fmt.Errorf("append: verify duplicate: %w", err)
+		return Receipt{}, fmt.Errorf("verify duplicate: %w", err)
 	}
 	if err != nil || !bytes.Equal(stored.Data, msg.Data) || "usage.in."+stored.Tenant+"."+stored.Kind != msg.Subject {
-		return Receipt{}, fmt.Errorf("append: %w: sequence %d of partition %d", ErrIDReused, ack.Sequence, p)
+		return Receipt{}, fmt.Errorf("%w: sequence %d of partition %d", ErrIDReused, ack.Sequence, p)
 	}
 	return r, nil
 }
