@@ -49,13 +49,24 @@ func (p problem) codes() []string {
 	return all
 }
 
-// post sends a batch, once.
+// judged sends a batch until it is taken or refused for what it is: a machine that stands still is answered 503.
+func judged(t *testing.T, r *rig.Rig, body []byte) (status int, p problem) {
+	t.Helper()
+	r.Until("ingest judges a batch", rig.SettleWait, func(context.Context) bool {
+		status, p = post(t, http.DefaultClient, r.URL(), r.Token("acme"), body)
+		return status < http.StatusInternalServerError && status != http.StatusTooManyRequests
+	})
+	return status, p
+}
+
+// post sends a batch, once, on a connection of its own: one that was idle may be closed as it is used again.
 func post(t *testing.T, client *http.Client, url, token string, body []byte) (status int, p problem) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Close = true
 	req.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}, "Authorization": {"Bearer " + token}}
 	res, err := client.Do(req)
 	if err != nil {

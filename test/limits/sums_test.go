@@ -86,7 +86,7 @@ func TestF30Sums(t *testing.T) {
 		same(t, "reporter "+s.meter, []string{page.Rows[0].Quantity, fmt.Sprint(page.Rows[0].Events)}, want, s.count)
 	}
 	for _, quantity := range []string{"100000000000000000000", "-1e20", "1e400", "0.0000000001", "NaN"} {
-		status, p := post(t, http.DefaultClient, r.URL(), r.Token("acme"), body(series{"beyond", quantity, 1, false}, 0, 1, at))
+		status, p := judged(t, r, body(series{"beyond", quantity, 1, false}, 0, 1, at))
 		if status != http.StatusUnprocessableEntity || !strings.Contains(strings.Join(p.codes(), " "), "bad-quantity") {
 			t.Errorf("%s: %d %v, want 422 bad-quantity", quantity, status, p.codes())
 		}
