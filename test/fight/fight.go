@@ -106,6 +106,7 @@ func On(t *testing.T, name string, start func() *rig.Rig) *Fight {
 	t.Logf("%s seed=%d: started after %s", name, f.Seed, time.Since(begun))
 	f.Load = f.Rig.StartLoad(f.Seed)
 	f.Counting(0)
+	f.Worst = 0 // that was no recovery
 	t.Logf("counting after %s", time.Since(begun))
 	return f
 }
