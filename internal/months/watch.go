@@ -134,8 +134,11 @@ func (k *Keeper) pass(ctx context.Context) error {
 	if time.Since(k.watch.swept) < sweepEvery {
 		return nil
 	}
+	if err := k.sweep(ctx); err != nil {
+		return err // once more with the next pass
+	}
 	k.watch.swept = time.Now()
-	return k.sweep(ctx)
+	return nil
 }
 
 // begin notes, when the duty begins, up to where the months that were closed before are known to be clean: their newest
