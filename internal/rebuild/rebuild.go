@@ -17,6 +17,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,22 +229,27 @@ func (r *run) lock(ctx context.Context) (context.Context, func(), error) {
 	}, nil
 }
 
-// acquire waits for a lease that somebody left behind who was killed; one that is renewed is somebody at work.
+// acquire waits for a lease that somebody left behind who was killed; one that is renewed is somebody at work, which is
+// what it says even if the last of its questions was not answered. It gives up by tries as well as by time: a machine
+// that stood still let the time pass without one.
 func (r *run) acquire(ctx context.Context, leases *control.Leases) (control.Lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*r.LeaseTTL+connectWait)
-	defer cancel()
-	for {
+	const everyTTL = 5 // tries
+	begun, busy := time.Now(), error(nil)
+	for tries := 1; ; tries++ {
 		lease, err := leases.Acquire(ctx, 0)
 		if err == nil {
 			return lease, nil
 		}
+		if errors.Is(err, control.ErrHeld) {
+			busy = fmt.Errorf("%w: %w", ErrBusy, err)
+		}
+		if tries >= 2*everyTTL && time.Since(begun) > 2*r.LeaseTTL+connectWait {
+			return lease, cmp.Or(busy, err)
+		}
 		select {
 		case <-ctx.Done():
-			if errors.Is(err, control.ErrHeld) {
-				err = fmt.Errorf("%w: %w", ErrBusy, err)
-			}
-			return lease, err
-		case <-time.After(r.LeaseTTL / 5):
+			return lease, cmp.Or(busy, err)
+		case <-time.After(r.LeaseTTL / everyTTL):
 		}
 	}
 }

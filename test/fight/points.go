@@ -68,8 +68,6 @@ func (f *Fight) KillAtPoints(part *rig.Part, names []string, each int) {
 func (f *Fight) Dies(part *rig.Part, how string, arms ...string) {
 	f.T.Helper()
 	f.Rig.Until(part.Name+" lives", rig.SettleWait, func(context.Context) bool { return part.Alive() })
-	before := part.Dooms()
-	part.Arm(arms...)
-	part.Kill()
+	before := part.Doom(arms...)
 	f.Rig.Until(part.Name+" dies "+how, rig.SettleWait, func(context.Context) bool { return part.Dooms() > before })
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -76,22 +77,15 @@ func TestF02Directory(t *testing.T) {
 // point: both are armed.
 func (n *renames) dies(owner *rig.Part, at string) {
 	n.T.Helper()
-	var before int
+	before := map[*rig.Part]int{}
 	for _, a := range n.Rig.Aggregators {
-		before += a.Dooms()
 		if a != owner {
-			a.Arm(faultpoint.Variable + "=" + at)
-			a.Kill()
+			before[a] = a.Doom(faultpoint.Variable + "=" + at)
 		}
 	}
-	owner.Arm(faultpoint.Variable + "=" + at)
-	owner.Kill()
+	before[owner] = owner.Doom(faultpoint.Variable + "=" + at)
 	n.Rig.Until("an aggregator dies at "+at, rig.SettleWait, func(context.Context) bool {
-		now := 0
-		for _, a := range n.Rig.Aggregators {
-			now += a.Dooms()
-		}
-		return now > before
+		return slices.ContainsFunc(n.Rig.Aggregators, func(a *rig.Part) bool { return a.Dooms() > before[a] })
 	})
 }
 

@@ -31,7 +31,7 @@ func TestF13InsideClickHouse(t *testing.T) {
 		case i%8 == 7 && fight.Soak:
 			calls, n = "openat", 20+f.Rnd.IntN(300)
 		}
-		diesInside(f, calls, n)
+		diesInside(f, calls, n, time.Duration(1+i/6)*lifeInside)
 		if victim := f.Rig.Victim(); strings.Contains(victim, "rename") && strings.Contains(victim, "tmp_insert") {
 			atPart++
 		}
@@ -44,23 +44,30 @@ func TestF13InsideClickHouse(t *testing.T) {
 	f.End()
 }
 
+// lifeInside is how long a life is waited for whose threads do not make so many calls. On a machine at its limit that is
+// too short for an insert, so the lives become longer with their number.
+const lifeInside = 5 * time.Second
+
 // diesInside gives ClickHouse a life that ends at the n-th of some calls, and waits until it has ended. A
 // life that goes on for long has no thread that makes so many: it is killed like any other.
-func diesInside(f *fight.Fight, calls string, n int) {
+func diesInside(f *fight.Fight, calls string, n int, most time.Duration) {
 	f.T.Helper()
 	engine := f.Rig.ClickHouse
 	f.Rig.Until("ClickHouse lives", rig.SettleWait, func(context.Context) bool { return engine.Alive() })
-	before := engine.Dooms()
-	engine.Arm(rig.Inject(calls, n)...)
-	engine.Kill()
-	deadline := time.Now().Add(5 * time.Second)
-	f.Rig.Until(fmt.Sprintf("ClickHouse dies at %d of %s", n, calls), rig.SettleWait, func(context.Context) bool {
-		if time.Now().After(deadline) {
+	before := engine.Doom(rig.Inject(calls, n)...)
+	var deadline time.Time // counted from when it answers: it starts slowly under strace
+	f.Rig.Until(fmt.Sprintf("ClickHouse dies at %d of %s", n, calls), 2*rig.SettleWait, func(context.Context) bool {
+		switch {
+		case engine.Dooms() > before:
+			return true
+		case !engine.Alive():
+		case deadline.IsZero():
+			deadline = time.Now().Add(most)
+		case time.Now().After(deadline):
 			f.T.Logf("no thread has reached %d of %s", n, calls)
-			deadline = time.Now().Add(time.Second)
 			engine.Kill()
 		}
-		return engine.Dooms() > before
+		return false
 	})
 	f.T.Logf("died at %d of %s: %s", n, calls, f.Rig.Victim())
 }

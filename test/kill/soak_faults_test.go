@@ -95,7 +95,7 @@ func (s *soaking) crashPoint() {
 
 func (s *soaking) inside() {
 	calls := []string{"rename,renameat,renameat2", "rename,renameat,renameat2", "fsync,fdatasync", "write,pwrite64", "unlink,unlinkat"}[s.Rnd.IntN(5)]
-	diesInside(s.Fight, calls, 1+s.Rnd.IntN(5))
+	diesInside(s.Fight, calls, 1+s.Rnd.IntN(5), lifeInside)
 }
 
 // blackHole lies before ClickHouse; what was sent into it is lost, or arrives afterwards.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countinghouse/countinghouse/internal/localstack"
 	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
@@ -76,7 +77,7 @@ func TestF16KillLeader(t *testing.T) {
 		f.Recovered() // by the two that are left
 		worst = max(worst, gap(f, "leader killed"))
 
-		if err := f.Rig.Servers()[(n+1+f.Rnd.IntN(2))%3].Halt(func() { <-stay }); err != nil {
+		if err := f.Rig.Servers()[(n+1+f.Rnd.IntN(2))%3].Halt(localstack.StopGrace, func() { <-stay }); err != nil {
 			t.Log(err) // NATS; killed, it is as far away
 		}
 		f.Load.Mark()
@@ -109,11 +110,14 @@ func TestF16IsolateLeader(t *testing.T) {
 	f, net := cluster(t, "F16")
 	worst := time.Duration(0)
 	for i := range fight.Rounds(1, 10) {
+		inStep(f)
 		n := f.Rnd.IntN(3)
 		if i%2 == 0 {
-			n = f.Rig.ServerOf(t.Context(), "countinghouse-ingest")
+			f.Rig.Until("ingest is connected", rig.SettleWait, func(ctx context.Context) bool {
+				n = f.Rig.ServerOf(ctx, "countinghouse-ingest")
+				return n >= 0
+			})
 		}
-		inStep(f)
 		f.Rig.Lead(usageStream, n)
 		f.Moment()
 		f.T.Logf("isolate the leader, %d; ingest is connected to %d", n, f.Rig.ServerOf(t.Context(), "countinghouse-ingest"))

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/countinghouse/countinghouse/internal/localstack"
 	"github.com/countinghouse/countinghouse/test/fight"
 	"github.com/countinghouse/countinghouse/test/oracle"
 	"github.com/countinghouse/countinghouse/test/rig"
@@ -127,7 +128,7 @@ func (d *damage) hurt(f *fight.Fight) (what string) {
 	between := func() { what = d.do(f, f.Rig.NATSFiles(usageStream)) }
 	if d.kill {
 		part.Interrupt(between)
-	} else if err := part.Halt(between); err != nil {
+	} else if err := part.Halt(localstack.StopGrace, between); err != nil {
 		f.T.Log(err) // NATS; its files are what they are
 	}
 	f.Await(part, back)

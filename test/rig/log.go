@@ -25,7 +25,7 @@ const (
 	clusterRoutes  = 6222
 
 	reconnectWait = 50 * time.Millisecond
-	askWait       = 2 * time.Second
+	askWait       = 5 * time.Second
 )
 
 // startLog starts the NATS server, or the servers of a cluster, one in each host of opts.NATSHosts. Armed,
@@ -181,10 +181,11 @@ func (r *Rig) Logged(ctx context.Context) (uint64, error) {
 	return last, nil
 }
 
-// Stream asks the leader of a stream about it.
+// Stream asks the leader of a stream about it. Who is not answered asks another server the next time: the one it is
+// connected to may have lost the others.
 func (r *Rig) Stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
 	if r.asker == nil {
-		nc, err := nats.Connect(r.natsURL(nil), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.Timeout(reconnectWait*4))
+		nc, err := nats.Connect(r.natsURL(nil), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.Timeout(askWait))
 		if err != nil {
 			return nil, fmt.Errorf("ask the log: %w", err)
 		}
@@ -197,6 +198,8 @@ func (r *Rig) Stream(ctx context.Context, name string) (*jetstream.StreamInfo, e
 	defer cancel()
 	stream, err := r.asker.Stream(ctx, name)
 	if err != nil {
+		r.asker.Conn().Close()
+		r.asker = nil
 		return nil, fmt.Errorf("ask the log: %w", err)
 	}
 	return stream.CachedInfo(), nil
@@ -228,7 +231,7 @@ func (r *Rig) Lead(stream string, server int) {
 		if r.Leader(ctx, stream) == server {
 			return true
 		}
-		if time.Since(asked) > askWait { // it may refuse, while the server is not up to date
+		if r.asker != nil && time.Since(asked) > askWait { // it may refuse, while the server is not up to date
 			asked = time.Now()
 			_ = r.asker.Conn().Publish("$JS.API.STREAM.LEADER.STEPDOWN."+stream, want)
 		}
@@ -249,7 +252,7 @@ func (r *Rig) InStep(stream string) {
 	})
 }
 
-// ServerOf is the number of the server that a client is connected to; -1 if none is.
+// ServerOf is the number of the server that a client is connected to; -1 while it is to none.
 func (r *Rig) ServerOf(ctx context.Context, client string) int {
 	for i, s := range r.servers {
 		body, err := Fetch(ctx, s.monitor+"/connz")

@@ -24,6 +24,7 @@ type Part struct {
 	armed    []string // environment, or options of strace, of the next life
 	doomed   bool     // the present life was armed
 	dooms    int      // lives that were armed and have ended
+	before   int      // dooms, when the last armed life began
 	kills    int      // by Kill, and by a crash point or a tracer that was armed
 	crashes  int      // by itself
 	expected bool     // the next end is somebody's doing
@@ -141,13 +142,13 @@ func (p *Part) Interrupt(between func()) {
 	p.Kill()
 }
 
-// Halt is Interrupt with an orderly end; an error: it did not end when it was asked to, and was killed.
-func (p *Part) Halt(between func()) error {
+// Halt is Interrupt with an orderly end; an error: it did not end within grace, and was killed.
+func (p *Part) Halt(grace time.Duration, between func()) error {
 	p.mu.Lock()
 	p.between = between
 	p.mu.Unlock()
 	p.expect()
-	return p.process().Stop(localstack.StopGrace)
+	return p.process().Stop(grace)
 }
 
 // expect notes that the next end is somebody's doing.
@@ -165,6 +166,34 @@ func (p *Part) Arm(with ...string) {
 	p.armed = with
 }
 
+// Doom ends the present life and has the next one armed, or the one after it if that is about to begin. It returns when
+// the armed life begins, with Dooms as it was then.
+func (p *Part) Doom(with ...string) (dooms int) {
+	p.Arm(with...)
+	for {
+		if dooms, begun := p.begun(); begun {
+			return dooms
+		}
+		back := p.Back()
+		p.Kill() // a life that is about to begin is not yet there to be killed
+		select {
+		case <-back:
+		case <-p.ended:
+			return p.Dooms()
+		case <-time.After(doomPause):
+		}
+	}
+}
+
+const doomPause = 20 * time.Millisecond
+
+// begun reports whether a life has taken the arms that were laid out, and Dooms as it was then.
+func (p *Part) begun() (dooms int, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.before, p.armed == nil
+}
+
 // takeArms is what the life that begins now is to die of.
 func (p *Part) takeArms() []string {
 	p.mu.Lock()
@@ -172,7 +201,7 @@ func (p *Part) takeArms() []string {
 	armed := p.armed
 	p.armed = nil
 	if armed != nil {
-		p.expected, p.doomed = true, true
+		p.expected, p.doomed, p.before = true, true, p.dooms
 	}
 	return armed
 }
