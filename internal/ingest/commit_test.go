@@ -77,7 +77,7 @@ func TestCommitFaults(t *testing.T) {
 			t.Logf("seed %d", seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
 			log := &memlog{fault: fault, msgIDs: map[uuid.UUID]bool{}}
-			c := ingest.NewCommitter(log.Append, ingest.CommitConfig{Wait: 5 * time.Second, InFlight: 1 + rng.IntN(4), Abreast: 1 + rng.IntN(3),
+			c := ingest.NewCommitter(log.Append, ingest.CommitConfig{Wait: time.Minute, InFlight: 1 + rng.IntN(4), Abreast: 1 + rng.IntN(3),
 				Linger: time.Duration(rng.IntN(2)) * time.Millisecond})
 			memory := map[string]interface{ Used() int64 }{}
 			sent, confirmed := map[string]bool{}, map[string]bool{}
@@ -97,7 +97,7 @@ func TestCommitFaults(t *testing.T) {
 					wg.Add(1)
 					go func() {
 						defer wg.Done()
-						wait, err := c.Submit(ctx, tenant, account, events, 5*time.Second)
+						wait, err := c.Submit(ctx, tenant, account, events, time.Minute)
 						cancel() // the client hangs up at once: that harms nobody
 						if err != nil {
 							t.Error(err)

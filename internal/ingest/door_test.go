@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func open(t testing.TB, change ...func(*ingest.Config)) *door {
 
 func openOn(t testing.TB, stack *localstack.Stack, change ...func(*ingest.Config)) *door {
 	t.Helper()
-	d := &door{stack: stack, cfg: testConfig(stack), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	d := &door{stack: stack, cfg: testConfig(stack), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, ExpectContinueTimeout: time.Minute}}}
 	for _, f := range change {
 		f(&d.cfg)
 	}
@@ -76,6 +77,7 @@ func openOn(t testing.TB, stack *localstack.Stack, change ...func(*ingest.Config
 	d.awaitReady(t)
 	d.openStore(t)
 	d.key = d.newKey(t, "acme", "events:write")
+	d.awaitKey(t, d.key, http.StatusAccepted)
 	return d
 }
 
@@ -83,6 +85,8 @@ func testConfig(stack *localstack.Stack) ingest.Config {
 	cfg := ingest.DefaultConfig()
 	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.HTTP.DrainDelay = 0
+	// A machine that is busy elsewhere is no fault of a request: only what a test is about runs out of time.
+	cfg.HTTP.HeaderWait, cfg.HTTP.BodyWait, cfg.HTTP.DrainWait, cfg.Commit.Wait = 2*time.Minute, 2*time.Minute, 2*time.Minute, 2*time.Minute
 	cfg.Clock = now
 	cfg.NATS.URL, cfg.NATS.MonitorURLs, cfg.NATS.MaxBytes = stack.NATSURL, []string{stack.MonitorURL}, 1<<30
 	return cfg
@@ -91,6 +95,17 @@ func testConfig(stack *localstack.Stack) ingest.Config {
 func (d *door) awaitReady(t testing.TB) {
 	t.Helper()
 	await(t, "ready", func() bool { return d.app.Health().Ready() == nil })
+}
+
+// awaitKey sends nothing with a key until it is answered with status: what a key may do is asked of NATS the first time,
+// which a busy machine may take too long for, and what it may do no longer arrives when it does.
+func (d *door) awaitKey(t testing.TB, key string, status int) {
+	t.Helper()
+	await(t, "answering the key", func() bool {
+		h := http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + key}}
+		got, err := d.try(t.Context(), "", h, strings.NewReader("[]"))
+		return err == nil && got.status == status
+	})
 }
 
 func await(t testing.TB, what string, ok func() bool) {
@@ -188,12 +203,7 @@ func (d *door) events(t testing.TB) []stored {
 		return err == nil
 	})
 	for ; d.read < last; d.read++ {
-		var m eventlog.Message
-		await(t, "read", func() (ok bool) {
-			var err error
-			m, err = d.log.Get(t.Context(), 0, d.read+1)
-			return err == nil
-		})
+		m := d.message(t, d.read+1)
 		var c eventlog.Chunk
 		if err := eventlog.DecodeChunk(m.Data, &c); err != nil {
 			t.Fatalf("sequence %d: %v", d.read+1, err)
@@ -203,6 +213,16 @@ func (d *door) events(t testing.TB) []stored {
 		}
 	}
 	return slices.Clone(d.seen)
+}
+
+func (d *door) message(t testing.TB, seq uint64) (m eventlog.Message) {
+	t.Helper()
+	await(t, "read", func() (ok bool) {
+		var err error
+		m, err = d.log.Get(t.Context(), 0, seq)
+		return err == nil
+	})
+	return m
 }
 
 func (d *door) ids(t testing.TB) []string {

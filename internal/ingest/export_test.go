@@ -61,10 +61,10 @@ func BenchHandler(log Append, now func() time.Time) http.Handler {
 	return newFront(&cfg, anyKey{}, c, metrics, now, func() error { return nil }, zap.NewNop())
 }
 
-// Handler is the front door in front of log, whose state is what reachable says.
-func Handler(log Append, reachable func() error) http.Handler {
+// Handler is the front door in front of log, whose state is what reachable says; requests wait for it as long as wait.
+func Handler(log Append, reachable func() error, wait time.Duration) http.Handler {
 	cfg := DefaultConfig()
-	cfg.Commit.Wait = 500 * time.Millisecond
+	cfg.Commit.Wait = wait
 	metrics := telemetry.NewIngest(prometheus.NewRegistry())
 	c := newCommitter(log, cfg.Commit, metrics, time.Now, zap.NewNop())
 	return newFront(&cfg, anyKey{}, c, metrics, time.Now, reachable, zap.NewNop())

@@ -200,6 +200,7 @@ func TestReplayNamesTheOldPosition(t *testing.T) {
 		t.Errorf("without dlq:write: %d %s, want 403", got.status, got.body)
 	}
 	d.key = d.newKey(t, "acme", "events:write", "dlq:write")
+	d.awaitKey(t, d.key, http.StatusAccepted)
 	for _, bad := range []string{"4711", "0:0:1", "0:1:x", "99999:1:1"} {
 		if got := d.post(t, "?replay_of="+bad, header, event); got.status != 400 {
 			t.Errorf("replay_of=%s: %d %s, want 400", bad, got.status, got.body)
@@ -208,10 +209,7 @@ func TestReplayNamesTheOldPosition(t *testing.T) {
 	if got := d.post(t, "?replay_of=0:4711:3", header, event); got.status != 202 {
 		t.Fatalf("replay: %d %s, want 202", got.status, got.body)
 	}
-	m, err := d.log.Get(t.Context(), 0, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := d.message(t, 1)
 	var c eventlog.Chunk
 	if err := eventlog.DecodeChunk(m.Data, &c); err != nil {
 		t.Fatal(err)

@@ -29,11 +29,12 @@ import (
 // SIGTERM as the program handles it: readiness turns first, what is being served finishes.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(c *ingest.Config) { c.HTTP.DrainDelay = 500 * time.Millisecond })
+	const delay = 500 * time.Millisecond
+	d := open(t, func(c *ingest.Config) { c.HTTP.DrainDelay = delay })
 	body, feed := io.Pipe()
 	first := make(chan answer, 1)
-	go func() {
-		got, err := d.try(t.Context(), "", http.Header{"Content-Type": {"application/json"}}, body)
+	go func() { // with 100-continue it is being served once a byte of its body is taken
+		got, err := d.try(t.Context(), "", http.Header{"Content-Type": {"application/json"}, "Expect": {"100-continue"}}, body)
 		if err != nil {
 			t.Error(err)
 		}
@@ -42,7 +43,7 @@ func TestDrain(t *testing.T) {
 	if _, err := io.WriteString(feed, event("slow")[:20]); err != nil {
 		t.Fatal(err)
 	}
-	closed := make(chan error, 1)
+	closed, asked := make(chan error, 1), time.Now()
 	go func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 		defer cancel()
@@ -52,8 +53,14 @@ func TestDrain(t *testing.T) {
 	if code, _ := d.admin(t, "/readyz"); code != 503 {
 		t.Errorf("/readyz = %d while draining, want 503", code)
 	}
-	if got := d.json(t, event("late")); got.status != 202 {
-		t.Errorf("before the port closes a load balancer's stragglers are still served: %d", got.status)
+	d.client.CloseIdleConnections() // the server closes them now, and a request on one of them would meet that
+	want := []string{"late", "slow"}
+	got, err := d.try(t.Context(), "", http.Header{"Content-Type": {"application/json"}}, strings.NewReader(event("late")))
+	switch {
+	case err != nil && time.Since(asked) >= delay:
+		want = want[1:] // this machine was slower than the delay: the port may be closed
+	case err != nil || got.status != 202:
+		t.Errorf("before the port closes a load balancer's stragglers are still served: %d %v", got.status, err)
 	}
 	await(t, "closed to newcomers", func() bool {
 		conn, err := net.Dial("tcp", d.app.Addr())
@@ -75,7 +82,7 @@ func TestDrain(t *testing.T) {
 	if err := d.app.Wait(); err != nil {
 		t.Errorf("wait: %v", err)
 	}
-	if got := d.ids(t); !slices.Equal(got, []string{"late", "slow"}) {
+	if got := d.ids(t); !slices.Equal(got, want) {
 		t.Errorf("the log holds %q", got)
 	}
 }
@@ -160,9 +167,7 @@ func writeCertificate(t *testing.T, cert, key string, serial int64) {
 // Connections that dribble are closed by the time-outs, and others are served meanwhile.
 func TestSlowloris(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(c *ingest.Config) {
-		c.HTTP.HeaderWait, c.HTTP.BodyWait = 300*time.Millisecond, 600*time.Millisecond
-	})
+	d := open(t, func(c *ingest.Config) { c.HTTP.HeaderWait, c.HTTP.BodyWait = time.Second, time.Second })
 	closed := make(chan error, 200)
 	for range cap(closed) / 2 {
 		go func() { closed <- dribble(d.app.Addr(), "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-A: ") }()
@@ -171,9 +176,10 @@ func TestSlowloris(t *testing.T) {
 				d.key+"\r\nContent-Length: 100000\r\n\r\n[")
 		}()
 	}
-	if got := d.json(t, event("quick")); got.status != 202 {
-		t.Errorf("an honest client meanwhile: %d %s", got.status, got.body)
-	}
+	await(t, "serving an honest client meanwhile", func() bool { // who has no more time than the others
+		got, err := d.try(t.Context(), "", http.Header{"Content-Type": {"application/json"}}, strings.NewReader(event("quick")))
+		return err == nil && got.status == 202
+	})
 	for range cap(closed) {
 		if err := <-closed; err != nil {
 			t.Error(err)
@@ -196,7 +202,7 @@ func dribble(addr, head string) error {
 	}
 	answer, err := io.ReadAll(bufio.NewReader(conn))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errors.New("the connection was still open after 15 s")
+		return errors.New("the connection was still open after 2 min")
 	}
 	if text := string(answer); text != "" && !strings.HasPrefix(text, "HTTP/1.1 408") {
 		return fmt.Errorf("answered %q, want 408 or nothing", text)

@@ -21,12 +21,13 @@ func TestReceiptOfAnotherServer(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		after []error // what is known of the log, one look after the other; the last one stays
+		wait  time.Duration
 		want  int
 	}{
-		"the same server":                 {[]error{nil}, http.StatusAccepted},
-		"another, found to be safe":       {[]error{ingest.ErrUnchecked(), ingest.ErrUnchecked(), nil}, http.StatusAccepted},
-		"another, found to be lossy":      {[]error{ingest.ErrUnchecked(), ingest.ErrUnsafe()}, http.StatusServiceUnavailable},
-		"another, about which is nothing": {[]error{ingest.ErrUnchecked()}, http.StatusServiceUnavailable},
+		"the same server":                 {[]error{nil}, time.Minute, http.StatusAccepted},
+		"another, found to be safe":       {[]error{ingest.ErrUnchecked(), ingest.ErrUnchecked(), nil}, time.Minute, http.StatusAccepted},
+		"another, found to be lossy":      {[]error{ingest.ErrUnchecked(), ingest.ErrUnsafe()}, time.Minute, http.StatusServiceUnavailable},
+		"another, about which is nothing": {[]error{ingest.ErrUnchecked()}, 500 * time.Millisecond, http.StatusServiceUnavailable},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +42,7 @@ func TestReceiptOfAnotherServer(t *testing.T) {
 					return nil
 				}
 				return tt.after[min(int(looks.Add(1)), len(tt.after))-1]
-			})
+			}, tt.wait)
 			body := `{"specversion":"1.0","id":"1","source":"/s","type":"usage.metered","time":"` + time.Now().UTC().Format(time.RFC3339) +
 				`","data":{"meter":"tokens","quantity":1}}`
 			req := httptest.NewRequest(http.MethodPost, "/api/v1/events", strings.NewReader(body))

@@ -49,6 +49,7 @@ func TestBackfillScope(t *testing.T) {
 		t.Errorf("seven years old without the scope: %d %s", got.status, got.body)
 	}
 	d.key = d.newKey(t, "acme", "events:backfill")
+	d.awaitKey(t, d.key, http.StatusAccepted)
 	if got := d.json(t, old); got.status != 202 {
 		t.Fatalf("seven years old with events:backfill: %d %s", got.status, got.body)
 	}
@@ -83,6 +84,7 @@ func TestTenantsStayApart(t *testing.T) {
 	t.Parallel()
 	d := open(t)
 	other := d.newKey(t, "globex", "events:write")
+	d.awaitKey(t, other, http.StatusAccepted)
 	d.json(t, event("a"))
 	got := d.post(t, "", http.Header{"Content-Type": {"application/json"}, "Authorization": {"bearer " + other}}, []byte(event("a")))
 	if got.status != 202 {

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -20,20 +21,19 @@ func (d *door) openStore(t testing.TB) {
 
 func (d *door) newKey(t testing.TB, tenant string, scopes ...string) string {
 	t.Helper()
-	_, secret, err := d.store.Create(t.Context(), tenant, "test", scopes, time.Time{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var secret string
+	await(t, "making a key", func() (ok bool) {
+		var err error
+		_, secret, err = d.store.Create(t.Context(), tenant, "test", scopes, time.Time{})
+		return err == nil
+	})
 	return secret
 }
 
 func (d *door) revoke(t testing.TB, secret string) {
 	t.Helper()
-	key, err := d.store.Verify(t.Context(), secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.store.Revoke(t.Context(), key.ID); err != nil {
-		t.Fatal(err)
-	}
+	await(t, "revoking a key", func() bool {
+		key, err := d.store.Verify(t.Context(), secret)
+		return errors.Is(err, control.ErrRevoked) || err == nil && d.store.Revoke(t.Context(), key.ID) == nil
+	})
 }
