@@ -77,7 +77,9 @@ func openOn(t testing.TB, stack *localstack.Stack, change ...func(*ingest.Config
 	d.awaitReady(t)
 	d.openStore(t)
 	d.key = d.newKey(t, "acme", "events:write")
-	d.awaitKey(t, d.key, http.StatusAccepted)
+	if d.cfg.TLS.Cert == "" { // else the client trusts nobody yet
+		d.awaitKey(t, d.key, http.StatusAccepted)
+	}
 	return d
 }
 

@@ -125,6 +125,7 @@ func TestCertificateIsReloaded(t *testing.T) {
 	}
 	pool.AppendCertsFromPEM(text)
 	d.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
+	d.awaitKey(t, d.key, http.StatusAccepted)
 	if got := d.json(t, event("over-tls")); got.status != 202 {
 		t.Errorf("over TLS: %d %s", got.status, got.body)
 	}
