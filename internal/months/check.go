@@ -43,33 +43,6 @@ const (
 // itemsMax is how many names a line of the checklist has.
 const itemsMax = 20
 
-// settled waits until the log's clock has passed as_of, or the month's end where none was asked for.
-func (k *Keeper) settled(ctx context.Context, q Request) (report.Cut, error) {
-	deadline := time.Now().Add(k.cfg.SettleWait)
-	tick := time.NewTicker(settlePoll)
-	defer tick.Stop()
-	for {
-		at := q.AsOf
-		var cut report.Cut
-		var err error
-		if at == 0 {
-			at = q.Month.End().Millis()
-			if cut, err = k.Reports.CutNow(ctx); err != nil || cut.AsOf >= at {
-				return cut, err
-			}
-		}
-		cut, err = k.Reports.CutAt(ctx, at)
-		if err == nil || at > k.Now().UnixMilli() && at > time.Now().UnixMilli() || time.Now().After(deadline) {
-			return cut, err
-		}
-		select {
-		case <-ctx.Done():
-			return report.Cut{}, err
-		case <-tick.C:
-		}
-	}
-}
-
 // Checklist is what blocks the close of a month now, and what its closer should know. Empty for a closed month.
 func (k *Keeper) Checklist(ctx context.Context, tenant string, m usage.Month) ([]Check, error) {
 	versions, err := k.Reports.Versions(ctx, tenant, m)
@@ -145,7 +118,7 @@ func (k *Keeper) lag(ctx context.Context, q Request, cut report.Cut) (Check, err
 	case cut.AsOf < q.Month.End().Millis():
 		return Check{Check: CheckLag, Status: Block, Detail: "counted so far: what was recorded up to " + report.Instant(cut.AsOf).String()}, nil
 	case lag > 0:
-		return Check{Check: CheckLag, Status: Warn, Detail: strconv.FormatUint(lag, 10) + " events of the log are not counted yet; what of them belongs to this month makes a later version"}, nil
+		return Check{Check: CheckLag, Status: Warn, Detail: strconv.FormatUint(lag, 10) + " events of the log are not counted yet; a close waits for what the log holds when it is asked for, up to " + k.cfg.SettleWait.String()}, nil
 	}
 	return Check{Check: CheckLag, Status: OK, Detail: "everything in the log is counted"}, nil
 }

@@ -27,11 +27,6 @@ func (k *Keeper) Close(ctx context.Context, q Request) (report.Version, error) {
 	if q.AsOf != 0 && q.AsOf < q.Month.End().Millis() {
 		return report.Version{}, &report.Error{Code: report.CodeParameter, Parameter: "as_of", Detail: "as_of must not be before the month's end, " + q.Month.End().String()}
 	}
-	release, err := k.acquire(ctx)
-	if err != nil {
-		return report.Version{}, err
-	}
-	defer release()
 	for range closeTries {
 		have, err := k.Control.Month(ctx, q.Tenant, q.Month.String())
 		if err != nil {
@@ -60,6 +55,11 @@ func (k *Keeper) attempt(ctx context.Context, q Request, have control.Month) (re
 	if err != nil {
 		return report.Version{}, err
 	}
+	release, err := k.acquire(ctx)
+	if err != nil {
+		return report.Version{}, err
+	}
+	defer release()
 	if closed {
 		late, err := k.Reports.LateMonths(ctx, q.Tenant, q.Month, cutOf(last), cut)
 		if err != nil {

@@ -12,6 +12,7 @@
 //   - Of any number of reporters that close the same month at the same time, one makes version 1.
 //   - A version follows another if and only if the canonical rows differ; the sum of all adjustments is the
 //     difference between the newest version and the first, figure by figure.
+//   - A close that somebody asks for has every event in it that was acknowledged before, or is refused.
 //   - Nothing closes while something is known to be wrong: see Check.
 //
 // The package decides when and whether a month closes. What a month says is computed by package report.
@@ -56,12 +57,12 @@ type Config struct {
 	RestateDelay time.Duration `koanf:"restate_delay" help:"how long to wait after a late event, for more of them, before a new version of its month is made"`
 	QuietDelay   time.Duration `koanf:"quiet_delay" help:"how long a month must be unchanged before it closes by itself"`
 	RetryDelay   time.Duration `koanf:"retry_delay" help:"how long to wait before a close that was refused is tried by itself again"`
-	SettleWait   time.Duration `koanf:"settle_wait" help:"how long a close waits for the log's clock to pass the end of its month, or its as_of, before it is refused"`
+	SettleWait   time.Duration `koanf:"settle_wait" help:"how long a close waits for everything to be counted that was in the log when it was asked for, and for the log's clock to pass the end of its month, or its as_of, before it is refused"`
 }
 
 // DefaultConfig closes on the fourth.
 func DefaultConfig() Config {
-	return Config{CloseDay: 4, RestateDelay: 15 * time.Minute, QuietDelay: 15 * time.Minute, RetryDelay: 5 * time.Minute, SettleWait: 15 * time.Second}
+	return Config{CloseDay: 4, RestateDelay: 15 * time.Minute, QuietDelay: 15 * time.Minute, RetryDelay: 5 * time.Minute, SettleWait: 30 * time.Second}
 }
 
 // Validate lists what cannot work.
@@ -76,9 +77,12 @@ func (c Config) Validate() []error {
 	return faults
 }
 
-// Auditor compares what the tables say about a month.
+// Auditor compares what the tables say about a month, and knows how far the log goes.
 type Auditor interface {
 	Month(ctx context.Context, tenant string, m usage.Month) ([]audit.MonthDifference, error)
+	// Heads is the last sequence of every partition of the log: everything that was acknowledged before it was asked for is
+	// at or below it.
+	Heads(ctx context.Context) (map[uint16]uint64, error)
 }
 
 // Parts are what a Keeper works with; the caller keeps them.

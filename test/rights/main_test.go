@@ -52,6 +52,8 @@ func (certifier) Certificate(_ context.Context, tenant, _ string) (json.RawMessa
 	return json.Marshal(map[string]any{"ok": true, "tenant": tenant})
 }
 
+func (certifier) Heads(context.Context) (map[uint16]uint64, error) { return map[uint16]uint64{}, nil }
+
 func (certifier) Month(context.Context, string, usage.Month) ([]audit.MonthDifference, error) {
 	return nil, nil
 }
@@ -166,7 +168,7 @@ func (h *house) fill(dsn string) {
 // until waits for a condition.
 func (h *house) until(what string, ok func() bool) {
 	h.Helper()
-	ctx, cancel := context.WithTimeout(h.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.Context(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

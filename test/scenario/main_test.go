@@ -63,6 +63,8 @@ func run(m *testing.M) (code int, err error) {
 	}
 	up := exec.CommandContext(ctx, house.program, "up", "--ephemeral", "--dir", house.dir)
 	var log bytes.Buffer
+	// All that is sent here is counted by one aggregator: a close waits for what others have sent.
+	up.Env = append(os.Environ(), "COUNTINGHOUSE_REPORTER__MONTHS__SETTLE_WAIT="+countedWait.String())
 	up.Stdout, up.Stderr = &log, &log
 	if err := up.Start(); err != nil {
 		return 1, err
