@@ -3,11 +3,13 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -113,7 +115,9 @@ func TestRefusals(t *testing.T) {
 
 // TestUnreachable: a server that was never there is an error at once; one that went away is waited for.
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// An address of loopback that no other process uses: a port of 127.0.0.1 may be somebody's by the time it is needed.
+	own := fmt.Sprintf("127.%d.%d.1:0", 64+os.Getpid()>>8&0x3f, os.Getpid()&0xff)
+	l, err := net.Listen("tcp", own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +166,7 @@ func listenAndServe(t *testing.T, address string) *http.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: &script{answers: []func(http.ResponseWriter){status(http.StatusAccepted, receipt)}}, ReadHeaderTimeout: time.Second}
+	s := &http.Server{Handler: &script{answers: []func(http.ResponseWriter){status(http.StatusAccepted, receipt)}}, ReadHeaderTimeout: time.Minute}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
 	return s
