@@ -226,11 +226,17 @@ func (p *People) Session(ctx context.Context, token string, limits SessionLimits
 		return Session{}, ErrSignIn
 	}
 	o, known, err := p.known(ctx, one.Operator)
+	if err == nil && (!known || o.ends(one)) {
+		// Memory may be a moment behind: the operator was made, or let in again, elsewhere just before they signed in.
+		if have, asked := p.Operator(ctx, one.Tenant, one.Operator); !known || !errors.Is(asked, ErrUnavailable) {
+			o, err = have, asked
+		}
+	}
+	if err == nil && o.ends(one) || errors.Is(err, ErrUnknownOperator) {
+		return Session{}, ErrSignIn
+	}
 	if err != nil {
 		return Session{}, err
-	}
-	if !known || !o.DisabledAt.IsZero() || !one.Began.After(o.EndsSessions) {
-		return Session{}, ErrSignIn
 	}
 	if now.Sub(one.Seen) >= sessionTouch {
 		one.Seen = now.UTC()
@@ -239,6 +245,11 @@ func (p *People) Session(ctx context.Context, token string, limits SessionLimits
 		}
 	}
 	return one, nil
+}
+
+// ends reports whether a session of the operator is over.
+func (o *Operator) ends(one Session) bool {
+	return !o.DisabledAt.IsZero() || !one.Began.After(o.EndsSessions)
 }
 
 // known is an operator as memory has it.
