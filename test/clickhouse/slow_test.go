@@ -55,11 +55,8 @@ func TestF14SlowClickHouse(t *testing.T) {
 			t.Fatal(err)
 		}
 		lag = max(lag, int64(logged-counted))
-		return time.Now().After(over)
+		return time.Now().After(over) && f.Load.Requests() > acked // ingest acknowledges while ClickHouse is slow
 	})
-	if f.Load.Requests() == acked {
-		t.Errorf("F14 seed=%d: ingest acknowledges nothing while ClickHouse is slow", f.Seed)
-	}
 	if rss >= rssMax || inFlight > inFlightMax {
 		t.Errorf("F14 seed=%d: the aggregator holds %d MiB, %d bytes of the log are in flight", f.Seed, rss>>20, inFlight)
 	}
@@ -78,6 +75,6 @@ func caughtUp(f *fight.Fight, within time.Duration) {
 		f.T.Fatal(err)
 	}
 	f.Worst = 0
-	f.Cap = within + recovery // for a machine with other work
+	f.Limit(within + recovery)
 	f.Counting(logged - 1)
 }
