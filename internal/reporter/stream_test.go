@@ -29,7 +29,7 @@ func serveAnswer(t *testing.T, n int, end error) (address string, runs func() st
 	registry := telemetry.NewRegistry(telemetry.BuildVersion("reporter"))
 	s := &server{
 		log: zap.NewNop(), runs: telemetry.NewReporter(registry).ReportRuns, slots: make(chan struct{}, 4), mux: http.NewServeMux(),
-		wait: HTTPConfig{ReadWait: time.Minute, AnswerWait: time.Minute}, limit: DefaultConfig().Limit,
+		wait: HTTPConfig{ReadWait: 10 * time.Minute, AnswerWait: 10 * time.Minute}, limit: DefaultConfig().Limit,
 	}
 	s.mux.HandleFunc("GET /{format}", func(w http.ResponseWriter, r *http.Request) {
 		f, ok := sheet.Parse(r.PathValue("format"))

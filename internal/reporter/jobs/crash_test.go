@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 	"github.com/countinghouse/countinghouse/internal/faultpoint"
+	"github.com/countinghouse/countinghouse/internal/localstack"
 	"github.com/countinghouse/countinghouse/internal/reporter/jobs"
 	"github.com/countinghouse/countinghouse/test/rig"
 )
@@ -52,7 +52,7 @@ func TestF08Killed(t *testing.T) {
 			before := len(h.smtp.Mails())
 			id := h.crash(t, program, point.name, key)
 			deaths++
-			h.cfg.TakeOver = time.Second
+			h.cfg.TakeOver = time.Second // nobody else lives
 			r := h.reporter()
 			defer r.stop()
 			if j, err := r.Get(t.Context(), tenant, id); err != nil || (j.File != nil) != strings.HasPrefix(point.name, "jobs/mail-") {
@@ -87,6 +87,8 @@ func (h *house) key() string {
 		h.Fatal(err)
 	}
 	h.Cleanup(client.Close)
+	h.jobs = client.Jobs(h.Context())
+	h.Cleanup(h.jobs.Close)
 	_, key, err := client.Create(h.Context(), tenant, "test", []string{"reports:read", "reports:write"}, time.Time{})
 	if err != nil {
 		h.Fatal(err)
@@ -97,7 +99,11 @@ func (h *house) key() string {
 // crash starts a reporter that dies at a point, asks it for a report, and answers the job when it is dead.
 func (h *house) crash(t *testing.T, program, point, key string) string {
 	t.Helper()
-	address, admin := free(t), free(t)
+	ports, err := localstack.FreePorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, admin := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
 	child := exec.Command(program, "__reporter", "--listen", address, "--admin-listen", admin, "--nats", h.nats, "--clickhouse", h.dsn,
 		"--mail-host", "127.0.0.1", "--mail-port", strconv.Itoa(h.smtp.Port()), "--mail-tls", "none", "--mail-from", "usage@house.example")
 	child.Env = append(os.Environ(), faultpoint.Variable+"="+point)
@@ -109,9 +115,12 @@ func (h *house) crash(t *testing.T, program, point, key string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = child.Process.Kill() })
-	body := []byte(`{"report":"monthly-usage","parameters":{"month":"2025-03"},"recipients":"finance@example.com"}`)
+	body := []byte(`{"report":"monthly-usage","parameters":{"month":"2025-03"},"recipients":"finance@example.com","name":"` + point + `"}`)
 	var made struct{ ID string }
 	h.wait(t, "the reporter to take the job", func() bool {
+		if made.ID = h.jobOf(t, point); made.ID != "" { // it died of the job before it had answered
+			return true
+		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/v1/report-jobs", bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
@@ -131,14 +140,19 @@ func (h *house) crash(t *testing.T, program, point, key string) string {
 	return made.ID
 }
 
-func free(t *testing.T) string {
+// jobOf is the job that was asked for under this name, if there is one.
+func (h *house) jobOf(t *testing.T, name string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	all, err := h.jobs.All(t.Context(), tenant)
 	if err != nil {
-		t.Fatal(err)
+		return "" // not known yet
 	}
-	defer l.Close()
-	return l.Addr().String()
+	for _, j := range all {
+		if j.Name == name {
+			return j.ID
+		}
+	}
+	return ""
 }
 
 // wait polls until done.

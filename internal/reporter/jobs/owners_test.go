@@ -41,6 +41,7 @@ func openOwned(t *testing.T) *owned {
 	t.Cleanup(h.store.Close)
 	h.people = h.store.People(t.Context())
 	t.Cleanup(h.people.Close)
+	h.wait(t, "operators and roles to be known", h.people.Ready)
 	owners := &guard.Owners{Reports: report.New(h.world.W, h.now), People: h.people, Keys: h.store.Store, Now: time.Now}
 	h.house.judge = func(ctx context.Context, m guard.Made) error {
 		if m.Owner == "operator:dan" {

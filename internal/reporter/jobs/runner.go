@@ -220,7 +220,10 @@ func (d *Desk) begin(ctx context.Context, j control.Job) {
 		}
 		change, j.State, j.StartedAt, j.Tries = "begun", control.JobRunning, now, j.Tries+1
 	}
-	claimed, err := d.parts.Control.ChangeJob(ctx, j, change, d.parts.Holder, now)
+	// A reporter that stops hears what became of its claim: one that it does not know of it cannot give back.
+	claiming, heard := outliving(ctx, stopWait)
+	claimed, err := d.parts.Control.ChangeJob(claiming, j, change, d.parts.Holder, now)
+	heard()
 	if err != nil {
 		if !errors.Is(err, control.ErrConflict) {
 			d.log.Debug("job not claimed", zap.String("job", j.ID), zap.Error(err))
@@ -328,6 +331,21 @@ const settleTries = 3
 
 // stopWait bounds one last write of a reporter that stops.
 const stopWait = 2 * time.Second
+
+// outliving is a context that ends a while after the other one does.
+func outliving(ctx context.Context, while time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(while)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel() }
+}
 
 // settle writes a state of a job that this reporter has claimed; nil where it is no longer its own.
 func (d *Desk) settle(ctx context.Context, j control.Job, change string) *control.Job {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 func (d *Desk) sweep(ctx context.Context) {
 	tick := time.NewTicker(d.cfg.SweepEvery)
 	defer tick.Stop()
-	s := &sweeping{Desk: d, loose: map[string]uint64{}, unnamed: map[string]bool{}}
+	s := &sweeping{Desk: d, loose: map[string]loose{}, unnamed: map[string]bool{}}
 	for {
 		if err := s.once(ctx); err != nil && ctx.Err() == nil {
 			d.log.Debug("files not swept", zap.Error(err))
@@ -29,11 +30,18 @@ func (d *Desk) sweep(ctx context.Context) {
 }
 
 // sweeping remembers what the sweep before saw: what nobody owns may be about to be owned, so it goes only
-// when it was there the last time and did not grow.
+// when it was there the last time and did not grow. Pieces do not say whose they are: while a job is being made they
+// may be of its file, so they lie for as long as a job may take.
 type sweeping struct {
 	*Desk
-	loose   map[string]uint64
+	loose   map[string]loose
 	unnamed map[string]bool
+}
+
+// loose are pieces that belong to no file: how many, and since when there are not more of them.
+type loose struct {
+	n     uint64
+	since time.Time
 }
 
 func (s *sweeping) once(ctx context.Context) error {
@@ -53,7 +61,8 @@ func (s *sweeping) once(ctx context.Context) error {
 	if err := s.strays(ctx, all, files); err != nil {
 		return err
 	}
-	return s.pieces(ctx, files)
+	making := slices.ContainsFunc(all, func(j control.Job) bool { return j.State == control.JobRunning })
+	return s.pieces(ctx, files, making)
 }
 
 // expire removes the file of a job that was kept long enough. The job says so first: a file that is named is
@@ -108,13 +117,21 @@ func (s *sweeping) strays(ctx context.Context, all []control.Job, files []contro
 }
 
 // pieces removes pieces of files that were never finished.
-func (s *sweeping) pieces(ctx context.Context, files []control.StoredFile) error {
-	loose, err := s.files.Loose(ctx, files)
+func (s *sweeping) pieces(ctx context.Context, files []control.StoredFile, making bool) error {
+	found, err := s.files.Loose(ctx, files)
 	if err != nil {
 		return err
 	}
-	for subject, n := range loose {
-		if s.loose[subject] != n {
+	before := s.loose
+	s.loose = map[string]loose{}
+	for subject, n := range found {
+		have, known := before[subject]
+		if !known || have.n != n {
+			have = loose{n, time.Now()}
+			known = false
+		}
+		if !known || making && time.Since(have.since) < s.cfg.Time {
+			s.loose[subject] = have
 			continue
 		}
 		if err := s.files.Purge(ctx, subject); err != nil {
@@ -122,6 +139,5 @@ func (s *sweeping) pieces(ctx context.Context, files []control.StoredFile) error
 		}
 		s.log.Info("removed pieces of a file that was never finished", zap.Uint64("pieces", n))
 	}
-	s.loose = loose
 	return nil
 }

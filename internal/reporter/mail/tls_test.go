@@ -54,7 +54,7 @@ func TestTLSAndPassword(t *testing.T) {
 			}
 			defer server.Close()
 			cfg := mail.DefaultConfig()
-			cfg.Host, cfg.Port, cfg.TLS, cfg.User, cfg.Password, cfg.Wait = "127.0.0.1", server.Port(), tt.tls, "countinghouse", tt.password, 5*time.Second
+			cfg.Host, cfg.Port, cfg.TLS, cfg.User, cfg.Password, cfg.Wait = "127.0.0.1", server.Port(), tt.tls, "countinghouse", tt.password, time.Minute
 			if tt.ca != "" {
 				cfg.CA = filepath.Join(dir, tt.ca)
 			}

@@ -82,6 +82,7 @@ type Server struct {
 	mu    sync.Mutex
 	acts  []Act // for the next mails; then Take
 	mails []Mail
+	hung  int // mails that it said nothing to
 	hangs chan struct{}
 }
 
@@ -135,6 +136,14 @@ func (s *Server) Mails() []Mail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Mail{}, s.mails...)
+}
+
+// Hung is to how many mails it has said nothing. A client that is not patient enough for a busy machine leaves before it
+// has sent its mail: such a one did not meet a server that hangs.
+func (s *Server) Hung() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hung
 }
 
 func (s *Server) next() Act {
@@ -211,11 +220,13 @@ func (s *session) Data(r io.Reader) error {
 		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "no room"}
 	}
 	m := Mail{From: s.from, To: s.to, Data: string(data), Said: s.act == Take}
-	if s.act != Hang {
-		s.server.mu.Lock()
+	s.server.mu.Lock()
+	if s.act == Hang {
+		s.server.hung++
+	} else {
 		s.server.mails = append(s.server.mails, m)
-		s.server.mu.Unlock()
 	}
+	s.server.mu.Unlock()
 	switch s.act {
 	case Hang:
 		<-s.server.hangs
