@@ -36,9 +36,9 @@ type ClickHouseConfig struct {
 
 const (
 	loopback      = "127.0.0.1"
-	startAttempts = 3 // with other ports each time, when they were not given
-	attemptWait   = 2 * time.Second
-	answerMax     = 64 << 20 // bytes; Query is for tests and small answers
+	startAttempts = 3                // with other ports each time, when they were not given
+	attemptWait   = 10 * time.Second // to a server that takes connections and is slow: on a machine at its limit, or traced
+	answerMax     = 64 << 20         // bytes; Query is for tests and small answers
 )
 
 // startSQL makes `clickhouse local` listen; the engine then reads the hold pipe as one more

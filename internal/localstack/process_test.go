@@ -19,6 +19,9 @@ import (
 	"github.com/countinghouse/countinghouse/internal/localstack"
 )
 
+// patience is for a machine with other work: what ends by itself has ended by then.
+const patience = 2 * time.Minute
+
 // part is a child of this test binary that counts as ready once it wrote its line.
 func part(t *testing.T, name, what string) localstack.Part {
 	t.Helper()
@@ -61,12 +64,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	deadline := time.After(2 * time.Minute)
+	deadline := time.After(patience)
 	for !ok() {
 		select {
 		case <-ticker.C:
 		case <-deadline:
-			t.Fatalf("not within 2 min: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
@@ -106,13 +109,13 @@ func TestStopIsGracefulAndEndsAFrozenPart(t *testing.T) {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Stop(localstack.StopGrace); err != nil {
+	if err := p.Stop(patience); err != nil {
 		t.Error(err)
 	}
 	if err := p.Err(); err != nil {
 		t.Errorf("ended with %v, want exit code 0", err)
 	}
-	if err := p.Stop(localstack.StopGrace); err != nil {
+	if err := p.Stop(patience); err != nil {
 		t.Errorf("stopped twice: %v", err)
 	}
 }
@@ -165,7 +168,7 @@ func TestSupervisor(t *testing.T) {
 		}
 	}
 	last := s.PIDs()
-	if err := s.Stop(10 * time.Second); err != nil {
+	if err := s.Stop(patience); err != nil {
 		t.Error(err)
 	}
 	for name, pid := range last {
@@ -196,7 +199,7 @@ func TestEngineStopsUnderItsClients(t *testing.T) {
 	eventually(t, "the long query runs", func() bool {
 		return query(t, ch, "SELECT count() FROM system.processes WHERE query LIKE 'SELECT sum(sleep%'") == "1"
 	})
-	if err := ch.Stop(localstack.StopGrace); err != nil {
+	if err := ch.Stop(patience); err != nil {
 		t.Error(err)
 	}
 }
@@ -217,7 +220,7 @@ func TestSupervisorRestartsTheEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := localstack.NewSupervisor(zaptest.NewLogger(t), nil)
-	t.Cleanup(func() { _ = s.Stop(10 * time.Second) })
+	t.Cleanup(func() { _ = s.Stop(patience) })
 	if err := s.Start(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +233,7 @@ func TestSupervisorRestartsTheEngine(t *testing.T) {
 		eventually(t, "another engine", func() bool { pid = s.PIDs()["clickhouse"]; return pid != killed })
 	}
 	eventually(t, "the engine answers", func() bool { return p.Ready(t.Context()) == nil })
-	if err := s.Stop(10 * time.Second); err != nil {
+	if err := s.Stop(patience); err != nil {
 		t.Error(err)
 	}
 	if !gone(pid) {

@@ -1,7 +1,9 @@
 package logfaults_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -20,9 +22,9 @@ import (
 // damage is a way for the files of the log to go bad while the server is down.
 type damage struct {
 	name   string
-	do     func(f *fight.Fight, files string) string
-	kill   bool // the server is killed; else it ends in order, and trusts its index when it is back
-	counts bool // an aggregator lives, so that the damage is below its progress; else above
+	do     func(f *fight.Fight, files string, from int64) string // beyond so many bytes of all blocks
+	kill   bool                                                  // the server is killed; else it ends in order, and trusts its index when it is back
+	counts bool                                                  // an aggregator lives, so that the damage is below its progress; else above
 	seen   string
 }
 
@@ -76,8 +78,10 @@ func (d *damage) test(t *testing.T) {
 	f := fight.Begin(t, "F05", rig.Options{Remember: true, NoConflicts: true})
 	f.Moment()
 	held := make(chan struct{})
+	var from int64
 	if !d.counts {
 		f.Rig.Aggregators[0].Interrupt(func() { <-held })
+		from = written(f) // what was counted is before that
 	}
 	more := f.Load.Requests() + 150
 	f.Rig.Until("there is something to damage", rig.SettleWait, func(context.Context) bool { return f.Load.Requests() > more })
@@ -87,7 +91,7 @@ func (d *damage) test(t *testing.T) {
 	if d.counts {
 		f.Rig.Settle()
 	}
-	what := d.hurt(f)
+	what := d.hurt(f, from)
 	if !d.counts && d.kill { // nobody but ingest knows, and it must be told before anyone reads
 		next := f.Rig.StartLoad(f.Seed + 1)
 		d.noticed(f)
@@ -121,11 +125,11 @@ func (d *damage) test(t *testing.T) {
 }
 
 // hurt damages the files between two lives of the server.
-func (d *damage) hurt(f *fight.Fight) (what string) {
+func (d *damage) hurt(f *fight.Fight, from int64) (what string) {
 	f.T.Helper()
 	part := f.Rig.NATS
 	back := part.Back()
-	between := func() { what = d.do(f, f.Rig.NATSFiles(usageStream)) }
+	between := func() { what = d.do(f, f.Rig.NATSFiles(usageStream), from) }
 	if d.kill {
 		part.Interrupt(between)
 	} else if err := part.Halt(localstack.StopGrace, between); err != nil {
@@ -202,59 +206,109 @@ func (d *damage) audited(f *fight.Fight) string {
 	return fmt.Sprintf("%s %d-%d", first.Check, first.Seq, max(first.Seq, first.SeqTo))
 }
 
-func flipBit(f *fight.Fight, files string) string {
-	blocks, err := filepath.Glob(filepath.Join(files, "*.blk"))
-	if err != nil || len(blocks) == 0 {
-		f.T.Errorf("no blocks in %s: %v", files, err)
-		return ""
-	}
-	name := blocks[f.Rnd.IntN(len(blocks))]
-	text, err := os.ReadFile(name)
-	if err != nil {
-		f.T.Error(err)
-		return ""
-	}
-	// In the last third, which was stored last; but not so near the end that only messages of producers that
-	// do without ingest are lost, of which nobody keeps a receipt.
-	at, bit := 2*len(text)/3+f.Rnd.IntN(len(text)/4), f.Rnd.IntN(8)
-	text[at] ^= 1 << bit
-	if err := os.WriteFile(name, text, 0o600); err != nil {
-		f.T.Error(err)
-	}
-	return fmt.Sprintf("bit %d of byte %d of %d of %s", bit, at, len(text), filepath.Base(name))
+// block is a file of the log.
+type block struct {
+	name string
+	size int64
 }
 
-func cutEnd(f *fight.Fight, files string) string {
-	blocks, err := filepath.Glob(filepath.Join(files, "*.blk"))
-	if err != nil || len(blocks) == 0 {
-		f.T.Errorf("no blocks in %s: %v", files, err)
-		return ""
+// blocks are the files of the log, in order.
+func blocks(files string) ([]block, error) {
+	names, err := filepath.Glob(filepath.Join(files, "*.blk"))
+	if err != nil || len(names) == 0 {
+		return nil, fmt.Errorf("no blocks in %s: %w", files, err)
 	}
-	last := slices.MaxFunc(blocks, func(a, b string) int {
-		if len(a) != len(b) { // 9.blk is before 10.blk
-			return len(a) - len(b)
-		}
-		return strings.Compare(a, b)
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(len(a)-len(b), strings.Compare(a, b)) // 9.blk is before 10.blk
 	})
-	info, err := os.Stat(last)
+	var all []block
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, block{name, info.Size()})
+	}
+	return all, nil
+}
+
+// written is how many bytes the log has.
+func written(f *fight.Fight) (bytes int64) {
+	f.T.Helper()
+	all, err := blocks(f.Rig.NATSFiles(usageStream))
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	for _, b := range all {
+		bytes += b.size
+	}
+	return bytes
+}
+
+// pick is a place in the log, beyond from: in the third quarter of what is there, which was stored late; but not so near
+// the end that only messages of producers that do without ingest are lost, of which nobody keeps a receipt.
+func pick(f *fight.Fight, files string, from int64) (b block, at int64, err error) {
+	all, err := blocks(files)
+	if err != nil {
+		return b, 0, err
+	}
+	end := int64(0)
+	for _, b := range all {
+		end += b.size
+	}
+	at = from + (end-from)/2 + f.Rnd.Int64N((end-from)/4)
+	for _, b = range all {
+		if at < b.size {
+			break
+		}
+		at -= b.size
+	}
+	return b, at, nil
+}
+
+func flipBit(f *fight.Fight, files string, from int64) string {
+	b, at, err := pick(f, files, from)
 	if err != nil {
 		f.T.Error(err)
 		return ""
 	}
-	cut := info.Size()/12 + f.Rnd.Int64N(info.Size()/4)
-	if err := os.Truncate(last, info.Size()-cut); err != nil {
+	text, err := os.ReadFile(b.name)
+	if err != nil {
+		f.T.Error(err)
+		return ""
+	}
+	bit := f.Rnd.IntN(8)
+	text[at] ^= 1 << bit
+	if err := os.WriteFile(b.name, text, 0o600); err != nil {
 		f.T.Error(err)
 	}
-	return fmt.Sprintf("the last %d of %d bytes of %s", cut, info.Size(), filepath.Base(last))
+	return fmt.Sprintf("bit %d of byte %d of %d of %s", bit, at, len(text), filepath.Base(b.name))
 }
 
-func removeIndex(f *fight.Fight, files string) string {
+// cutEnd takes away the end of the last block.
+func cutEnd(f *fight.Fight, files string, from int64) string {
+	b, at, err := pick(f, files, from)
+	all, errAll := blocks(files)
+	if err := errors.Join(err, errAll); err != nil {
+		f.T.Error(err)
+		return ""
+	}
+	if last := all[len(all)-1]; last != b { // all of it is beyond from
+		b, at = last, last.size/2
+	}
+	if err := os.Truncate(b.name, at); err != nil {
+		f.T.Error(err)
+	}
+	return fmt.Sprintf("the last %d of %d bytes of %s", b.size-at, b.size, filepath.Base(b.name))
+}
+
+func removeIndex(f *fight.Fight, files string, _ int64) string {
 	if err := os.Remove(filepath.Join(files, "index.db")); err != nil {
 		f.T.Error(err)
 	}
 	return "index.db"
 }
 
-func both(f *fight.Fight, files string) string {
-	return flipBit(f, files) + " and " + removeIndex(f, files)
+func both(f *fight.Fight, files string, from int64) string {
+	return flipBit(f, files, from) + " and " + removeIndex(f, files, from)
 }
