@@ -110,7 +110,7 @@ func TestCloseWhileClickHouseHangs(t *testing.T) {
 					h.set(true)
 				}
 			}
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), awaitMost)
 			defer cancel()
 			if err := app.Close(ctx); err != nil {
 				t.Errorf("Close: %v", err)

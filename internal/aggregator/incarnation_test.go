@@ -1,6 +1,7 @@
 package aggregator_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -49,12 +50,12 @@ func TestStreamRecreated(t *testing.T) {
 // recreate deletes the stream and makes it anew.
 func (r *rig) recreate() {
 	r.t.Helper()
-	if err := r.log.Conn().JetStream().DeleteStream(r.t.Context(), "USAGE_0"); err != nil {
+	ctx, cancel := context.WithTimeout(r.t.Context(), awaitMost)
+	defer cancel()
+	if err := r.log.Conn().JetStream().DeleteStream(ctx, "USAGE_0"); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.log.EnsureStreams(r.t.Context()); err != nil {
-		r.t.Fatal(err)
-	}
+	r.ensure()
 }
 
 // TestOwnerOfAnEndedIncarnationIsFenced: who still moves the stream that is gone, with a decided batch in

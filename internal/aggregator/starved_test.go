@@ -20,18 +20,18 @@ func TestStarvedBatchDoesNotWait(t *testing.T) {
 			i, strings.Repeat("x", 200))
 	}
 	var seq uint64
-	for i := range 120 {
+	for i := range 240 {
 		var docs []string
 		for n := range 100 {
 			docs = append(docs, doc(100*i+n))
 		}
 		at := r.publish("acme", "["+strings.Join(docs, ",")+"]")
-		if i == 60 {
+		if i == 200 {
 			seq = at // what fits into the bytes in flight after it may wait
 		}
 	}
 	defer r.start(func(c *aggregator.Config) {
-		c.FlushWait = time.Minute // longer than await waits
+		c.FlushWait = time.Minute // for each of seven batches: longer than await waits
 		c.InFlightBytes = 1 << 20
 	})()
 	r.await(seq)

@@ -214,13 +214,13 @@ func TestEmpty(t *testing.T) {
 // awaitShard waits until a shard has counted up to seq.
 func (r *rig) awaitShard(shard uint16, seq uint64) {
 	r.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(awaitMost)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for r.query("SELECT max(seq) >= %d FROM {db}.ledger WHERE shard = %d", seq, shard) != "1" {
 		select {
 		case <-deadline:
-			r.Fatalf("shard %d: seq %d not counted after a minute", shard, seq)
+			r.Fatalf("shard %d: seq %d not counted after %s", shard, seq, awaitMost)
 		case <-tick.C:
 		}
 	}

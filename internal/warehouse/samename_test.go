@@ -16,7 +16,7 @@ import (
 func (b *bench) squat() (stop func()) {
 	b.Helper()
 	name := "agg-0-events-" + b.db
-	query := url.Values{"query_id": {name}, "query": {"SELECT count() FROM numbers(1000) WHERE sleepEachRow(0.05) = 0 SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0"}}
+	query := url.Values{"query_id": {name}, "query": {"SELECT count() FROM numbers(6000) WHERE sleepEachRow(0.05) = 0 SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0"}}
 	ctx, cancel := context.WithCancel(b.ctx)
 	done := make(chan struct{})
 	go func() {
