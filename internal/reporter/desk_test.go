@@ -75,7 +75,7 @@ func open(t testing.TB, stack *localstack.Stack) *desk {
 	cfg := reporter.DefaultConfig()
 	cfg.Listen, cfg.AdminListen, cfg.Clock = "127.0.0.1:0", "127.0.0.1:0", now
 	cfg.ClickHouse.DSN, cfg.NATS.URL = dsn, stack.NATSURL
-	cfg.HTTP.DrainDelay, cfg.Audit = 0, certifier{}
+	cfg.HTTP.DrainDelay, cfg.HTTP.DrainWait, cfg.Audit = 0, time.Minute, certifier{}
 	if d.app, err = reporter.Start(t.Context(), cfg, log); err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +108,25 @@ func (d *desk) key(tenant string, scopes ...string) string {
 	return secret
 }
 
-// send is one request; the answer's header and body.
+// send is one request; the answer's header and body. 503 is asked again, as every client should: a machine that stood
+// still for seconds gives it.
 func (d *desk) send(method, key, path, accept, body string) (int, http.Header, string) {
+	d.Helper()
+	ctx, cancel := context.WithTimeout(d.Context(), 2*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, header, answer := d.once(method, key, path, accept, body)
+		if status != http.StatusServiceUnavailable || ctx.Err() != nil {
+			return status, header, answer
+		}
+		<-tick.C
+	}
+}
+
+// once is send for where 503 is the answer.
+func (d *desk) once(method, key, path, accept, body string) (int, http.Header, string) {
 	d.Helper()
 	req, err := http.NewRequestWithContext(d.Context(), method, "http://"+d.app.Addr()+"/api/v1"+path, strings.NewReader(body))
 	if err != nil {
@@ -148,7 +165,11 @@ func (d *desk) get(key, path string, into any) {
 // refused is the problem a request is answered with.
 func (d *desk) refused(method, key, path string, status int, code string) problem.Problem {
 	d.Helper()
-	got, header, body := d.send(method, key, path, "", "")
+	ask := d.send
+	if status == http.StatusServiceUnavailable {
+		ask = d.once
+	}
+	got, header, body := ask(method, key, path, "", "")
 	var p problem.Problem
 	if err := json.Unmarshal([]byte(body), &p); err != nil {
 		d.Fatalf("%s %s: %d %q: %v", method, path, got, body, err)

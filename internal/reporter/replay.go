@@ -22,7 +22,7 @@ import (
 const (
 	replayKeyLife = time.Minute            // a key is made for each event that is sent again, and lives no longer
 	replayWait    = 10 * time.Second       // for ingest to know the key and to answer
-	replayPause   = 200 * time.Millisecond // between tries, while ingest does not know the key yet
+	replayPause   = 200 * time.Millisecond // between tries, while ingest does not know the key yet, or is not there for a moment
 	answerMax     = 64 << 10               // bytes of ingest's answer
 )
 
@@ -32,6 +32,7 @@ type resender struct {
 	ingest  string
 	control *control.Store
 	now     func() time.Time
+	wait    time.Duration
 }
 
 // replay is how the pages send dead letters again; nil where nobody said where ingest is.
@@ -39,7 +40,7 @@ func (a *App) replay(now func() time.Time) func(ctx context.Context, who *access
 	if a.cfg.Ingest == "" {
 		return nil
 	}
-	return (&resender{ingest: strings.TrimSuffix(a.cfg.Ingest, "/"), control: a.control.Store, now: now}).send
+	return (&resender{ingest: strings.TrimSuffix(a.cfg.Ingest, "/"), control: a.control.Store, now: now, wait: replayWait}).send
 }
 
 // send sends one event again. It is in the audit log whether it was taken or not. What lies too far in the past for a
@@ -50,7 +51,7 @@ func (r *resender) send(ctx context.Context, who *access.Viewer, at report.Posit
 	if err := r.control.Record(ctx, control.Actor{By: who.Actor(), Viewer: who}, who.Tenant, "dead-letter.replayed", position, nil); err != nil {
 		return fmt.Errorf("write the audit log: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, replayWait)
+	ctx, cancel := context.WithTimeout(ctx, r.wait)
 	defer cancel()
 	scopes := []string{"events:write", access.ScopeDLQWrite}
 	err := r.as(ctx, who, scopes, position, event)
@@ -91,7 +92,7 @@ func (r *resender) as(ctx context.Context, who *access.Viewer, scopes []string, 
 	}
 	for {
 		status, err := r.post(ctx, key, position, event)
-		if status != http.StatusUnauthorized {
+		if status != http.StatusUnauthorized && status != http.StatusServiceUnavailable {
 			return err
 		}
 		pause := time.NewTimer(replayPause)

@@ -39,7 +39,7 @@ func TestReplayOfThePast(t *testing.T) {
 		}
 		return &access.Viewer{Tenant: "acme", Login: login, Held: []access.Held{{Grant: access.Grant{Role: role}, Rights: r.Rights, ManageAll: r.ManageAll}}}
 	}
-	r := &resender{ingest: "http://" + door.Addr(), control: store.Store, now: time.Now}
+	r := &resender{ingest: "http://" + door.Addr(), control: store.Store, now: time.Now, wait: 2 * time.Minute}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
