@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -34,9 +35,12 @@ type World struct {
 
 type stored struct{ tenant, source, id string }
 
+// patience is for machines that are busy elsewhere: no statement of a test is to run out of time.
+const patience = 5 * time.Minute
+
 // Open migrates the database of the DSN and takes it over.
 func Open(ctx context.Context, dsn string) (*World, error) {
-	w, err := warehouse.Open(ctx, warehouse.Config{DSN: dsn}, zap.NewNop())
+	w, err := warehouse.Open(ctx, warehouse.Config{DSN: dsn, InsertTimeout: patience, QueryTimeout: patience}, zap.NewNop())
 	if err != nil {
 		return nil, err
 	}
