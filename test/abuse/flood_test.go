@@ -20,17 +20,21 @@ import (
 const (
 	floodBatch = 500
 	floodHands = 4 // over HTTP; one more to NATS
+	// floodPause is how long a producer of the load waits between two requests meanwhile: what is compared is what the
+	// flood costs, and the load costs the more the longer a slow machine takes for it.
+	floodPause = 300 * time.Millisecond
 )
 
 // F22: one id, again and again, over both roads at once. It counts once, whoever else uses the id counts too,
 // other content under it is named, and it costs no more than twice what different ids cost.
 func TestF22DuplicateFlood(t *testing.T) {
-	f := fight.Begin(t, "F22", rig.Options{FlushWait: 200 * time.Millisecond, BatchRows: 50_000})
+	f := fight.Begin(t, "F22", rig.Options{FlushWait: 200 * time.Millisecond, BatchRows: 50_000, IngestFlags: patient()})
 	flood := fight.Rounds(50_000, 1_000_000)
 	s, other := newSender(f, "flooded", "/flood"), newSender(f, "bystander", "/flood")
 	elsewhere := *s
 	elsewhere.source = "/flood/elsewhere"
 
+	f.Load.Think(floodPause)
 	usual := drive(f, flood, func() []*oracle.Event { return s.events(floodBatch) })
 	the := s.named("the-one", 1)
 	one := func() []*oracle.Event {

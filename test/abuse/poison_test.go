@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -51,7 +50,7 @@ func TestF19Poison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := fight.Begin(t, "F19", rig.Options{Program: program})
+	f := fight.Begin(t, "F19", rig.Options{Program: program, IngestFlags: patient()})
 	teller, reporter := f.Rig.StartReporter()
 	s := newSender(f, "victim", "/victim")
 	nc, err := nats.Connect(f.Rig.NATSURL())
@@ -212,7 +211,7 @@ func panicking(f *fight.Fight, s *sender, p *direct) []*oracle.Event {
 func await(f *fight.Fight, s *sender, n int) []letter {
 	f.T.Helper()
 	var letters []letter
-	f.Rig.Until(fmt.Sprintf("%d dead letters", n), time.Minute, func(ctx context.Context) bool {
+	f.Rig.Until(fmt.Sprintf("%d dead letters", n), rig.SettleWait, func(ctx context.Context) bool {
 		rows, err := f.Rig.Warehouse().Rows(ctx, "SELECT concat(toString(shard), ':', toString(seq), ':', toString(idx)), reason, id, hex(raw) FROM "+rig.Database+".dead_letters WHERE tenant = '"+s.tenant+"' ORDER BY seq, idx")
 		letters = letters[:0]
 		for _, r := range rows {
@@ -250,7 +249,7 @@ func counted(f *fight.Fight, s *sender) {
 	f.T.Helper()
 	// 22 beside poison, 4 with forged headers, twice 37 beside panics.
 	const good = 22 + 4 + 2*37
-	f.Rig.Until(fmt.Sprintf("%d good neighbours are counted", good), time.Minute, func(ctx context.Context) bool {
+	f.Rig.Until(fmt.Sprintf("%d good neighbours are counted", good), rig.SettleWait, func(ctx context.Context) bool {
 		n, err := f.Rig.Warehouse().Numbers(ctx, "SELECT count() FROM "+rig.Database+".events WHERE tenant = '"+s.tenant+"'")
 		return err == nil && n[0] == good
 	})

@@ -100,7 +100,7 @@ func TestF20Questions(t *testing.T) {
 		t.Errorf("a header of 128 KB: %s", &a)
 	}
 	more := grown(f, reporter, before)
-	if more > memoryMax*memorySlack {
+	if more > memoryMax*memorySlack() {
 		t.Errorf("%s seed=%d: the reporter took %d MiB more, promised at most %d", f.Name, f.Seed, more, memoryMax)
 	}
 	f.Note = fmt.Sprintf(" keys=%d small=%s memory=+%dMiB", accounts, small.took.Round(time.Millisecond), more)

@@ -132,14 +132,25 @@ func drain(f *fight.Fight, drips []*drip, part *rig.Part) (files int, worst time
 	}
 }
 
-// answered checks that a slow body was told why; a header that never ended is closed without a word.
+// answered checks that a slow body was told why; a header that never ended is closed without a word, and so is one that
+// came in time but was read too late, by a process that stood still.
 func answered(f *fight.Fight, drips []*drip) {
 	f.T.Helper()
+	told, silent := 0, 0
 	for i, d := range drips {
-		if i%3 == 1 && !strings.HasPrefix(d.said, "HTTP/1.1 408 ") && !strings.HasPrefix(d.said, "HTTP/1.1 503 ") {
+		switch {
+		case i%3 != 1:
+		case d.said == "":
+			silent++
+		case strings.HasPrefix(d.said, "HTTP/1.1 408 "), strings.HasPrefix(d.said, "HTTP/1.1 503 "):
+			told++
+		default:
 			f.T.Errorf("%s seed=%d: connection %d with a slow body was told %.100q", f.Name, f.Seed, i, d.said)
 			return
 		}
+	}
+	if told <= silent {
+		f.T.Errorf("%s seed=%d: of the connections with a slow body %d were told why, and %d nothing", f.Name, f.Seed, told, silent)
 	}
 }
 
