@@ -32,7 +32,8 @@ func start(t *testing.T) *system {
 	t.Helper()
 	s := &system{collector: collect(t)}
 	flags := []string{"--trace-endpoint", s.collector.url, "--trace-sample", "1000"}
-	s.Rig = rig.Start(t, rig.Options{Program: fight.Program(), IngestFlags: flags, AggregatorFlags: flags})
+	patient := append([]string{"--commit-wait", "1m"}, flags...) // a disk that stands still is nothing of what is told here
+	s.Rig = rig.Start(t, rig.Options{Program: fight.Program(), IngestFlags: patient, AggregatorFlags: flags})
 	s.part, s.reporter = s.StartReporter(flags...)
 	s.token = s.Key("acme", "events:write", "usage:read", "reports:read")
 	return s
