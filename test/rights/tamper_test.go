@@ -205,7 +205,11 @@ type logged struct {
 
 // tampering copies the control state to other servers, each time with something done to it, and proves the copy.
 func (h *house) tampering(t *testing.T) (named int) {
-	messages := readControl(t, h.stack.NATSURL)
+	var messages []logged
+	h.until("every change has its entry", func() bool { // a job of the tests before may be under way, between the two
+		messages = readControl(t, h.stack.NATSURL)
+		return proven(t, h.store).OK() && len(readControl(t, h.stack.NATSURL)) == len(messages)
+	})
 	var entries []int
 	for n, m := range messages {
 		if m.subject == "control.audit.acme" {
@@ -303,7 +307,7 @@ func readControl(t *testing.T, at string) []logged {
 	return all
 }
 
-// prove is the proof of acme's log over another server that has these messages. They are an hour old by its clock.
+// prove is the proof of acme's log over another server that has these messages.
 func (h *house) prove(t *testing.T, messages []logged) control.LogProof {
 	t.Helper()
 	n, err := localstack.StartNATS(localstack.NATSConfig{Dir: t.TempDir()})
@@ -327,6 +331,12 @@ func (h *house) prove(t *testing.T, messages []logged) control.LogProof {
 			t.Fatal(err)
 		}
 	}
+	return proven(t, store)
+}
+
+// proven is the proof of acme's log an hour from now: what has no entry then never gets one.
+func proven(t *testing.T, store *control.Client) control.LogProof {
+	t.Helper()
 	proofs, err := store.VerifyLogAt(t.Context(), "acme", "", time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
