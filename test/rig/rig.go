@@ -232,7 +232,7 @@ func (r *Rig) Revoke(tenant string) error {
 
 // retry repeats what a server that was just started may not answer yet.
 func (r *Rig) retry(what string, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(r.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.ctx, SettleWait)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
