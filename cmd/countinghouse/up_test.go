@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/countinghouse/countinghouse/internal/stack"
 )
@@ -40,18 +39,18 @@ func TestUp(t *testing.T) {
 		if err := syscall.Kill(before.PIDs[part], syscall.SIGKILL); err != nil {
 			t.Fatalf("kill %s: %v", part, err)
 		}
-		await(t, 30*time.Second, "another pid of "+part, func() bool { return r.endpoints(t).PIDs[part] != before.PIDs[part] })
+		await(t, patience, "another pid of "+part, func() bool { return r.endpoints(t).PIDs[part] != before.PIDs[part] })
 		after := r.endpoints(t)
 		after.PIDs, before.PIDs = nil, nil
 		if fmt.Sprint(after) != fmt.Sprint(before) {
 			t.Errorf("after %s was killed: %v, before %v", part, after, before)
 		}
 		if part == "ingest" { // a first connection that is refused is "unreachable" to the tool
-			await(t, 30*time.Second, "ingest ready", func() bool { return ready(t, after.Admin["ingest"]) })
+			await(t, patience, "ingest ready", func() bool { return ready(t, after.Admin["ingest"]) })
 		}
 		send()
 	}
-	want := fmt.Sprintf("%d %d 0 0 0", sent, sent)
+	want := fmt.Sprintf("1 %d 0 0", sent)
 	r.awaitSQL(t, ledger, want)
 
 	_, errs, code := tool(t, "up", "--ephemeral", "--dir", dir)
@@ -65,7 +64,7 @@ func TestUp(t *testing.T) {
 		t.Error("endpoints.json is still there")
 	}
 	for part, pid := range pids {
-		if syscall.Kill(pid, 0) == nil {
+		if lives(pid) {
 			t.Errorf("%s (%d) outlived up", part, pid)
 		}
 	}
@@ -101,9 +100,9 @@ func TestOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-r.ended
-	await(t, 30*time.Second, "every part gone", func() bool {
+	await(t, patience, "every part gone", func() bool {
 		for _, pid := range pids {
-			if syscall.Kill(pid, 0) == nil {
+			if lives(pid) {
 				return false
 			}
 		}
@@ -113,6 +112,17 @@ func TestOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	up(t, dir)
+}
+
+// lives reports whether a process runs. One that has ended and that nobody has waited for is a number only: whose parent
+// was killed it stays one where the first process of a container does not ask.
+func lives(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(stat), ") ") // after the name
+	return !strings.HasPrefix(state, "Z")
 }
 
 // TestPortInUse: the message names the port and the flag that moves it.
@@ -136,7 +146,7 @@ func TestDemo(t *testing.T) {
 	dir := dirIn(t)
 	r := up(t, dir, "--demo")
 	// The late event that restates a closed month is sent last.
-	await(t, 3*time.Minute, "the months of the sample data are closed, and one is restated", func() bool {
+	await(t, patience, "the months of the sample data are closed, and one is restated", func() bool {
 		got, err := r.sql(t, "SELECT count() > 0 FROM usage_api.month_adjustments_v1")
 		return err == nil && strings.TrimSpace(got) == "1"
 	})
@@ -148,6 +158,6 @@ func TestDemo(t *testing.T) {
 	r.stop(t)
 	again := up(t, dir, "--demo")
 	// An hour may have passed in between: what is stored may grow, what was stored is a duplicate.
-	again.awaitSQL(t, "SELECT sum(duplicate) FROM usage_api.ledger_v1", fmt.Sprint(duplicate+stored))
+	again.awaitSQL(t, fmt.Sprintf("SELECT sum(duplicate) >= %d FROM usage_api.ledger_v1", duplicate+stored), "1")
 	again.awaitSQL(t, "SELECT sum(accepted) = sum(stored) + sum(duplicate) + sum(conflict) + sum(quarantined) FROM usage_api.ledger_v1", "1")
 }
