@@ -22,6 +22,7 @@ func startDemo(t *testing.T) *demo {
 	t.Helper()
 	d := &demo{T: t, home: t.TempDir()}
 	program := build(t)
+	notAtMonthsEnd(t)
 	if err := os.Mkdir(filepath.Join(d.home, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestExportHowTo(t *testing.T) {
 	for _, r := range report.Definitions() {
 		var out string
 		var err error
-		eventually(t, time.Minute, func() bool { // adjustments come with the second version, a moment later
+		eventually(t, soonWait, func() bool { // adjustments come with the second version, a moment later
 			out, err = d.bash("bin/countinghouse report show " + r.Name + " " + ask[r.Name] + " -o csv")
 			return err != nil || strings.Count(out, "\r\n") >= 2
 		}, r.Name+" shows nothing: "+out)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,8 +23,11 @@ import (
 var top = filepath.Join("..", "..")
 
 const (
-	readyWait = 3 * time.Minute // building is done by then; the engine may have to be fetched
-	stopWait  = time.Minute
+	readyWait = 5 * time.Minute // building is done by then; the engine may have to be fetched
+	stopWait  = 3 * time.Minute // ten seconds are promised of a machine with nothing else to do
+	soonWait  = 3 * time.Minute // likewise two
+	// A test that asks for this month or the last one must not see a month end.
+	monthSpare = 6 * time.Minute
 )
 
 // build makes the one binary that `up` needs.
@@ -51,7 +55,9 @@ func up(t *testing.T, program, home string) endpoints {
 	var log bytes.Buffer
 	cmd := exec.Command(program, "up", "--demo", "--ephemeral", "--dir", dir)
 	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = time.Minute // after its end, for what it has said
+	runtime.LockOSThread()      // until the test has ended: a run that is broken off takes its stack along
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +112,13 @@ func eventually(t *testing.T, wait time.Duration, ok func() bool, otherwise stri
 	}
 }
 
+// notAtMonthsEnd waits for the next month when this one ends in a few minutes.
+func notAtMonthsEnd(t *testing.T) {
+	t.Helper()
+	month := time.Now().UTC().Add(monthSpare).Month()
+	eventually(t, 2*monthSpare, func() bool { return time.Now().UTC().Month() == month }, "the month does not end")
+}
+
 var runnable = regexp.MustCompile("(?s)\n```sh run\n(.*?\n)```\n")
 
 // TestReadme runs the blocks of README.md that are marked to be run, in order, in one shell session
@@ -122,6 +135,7 @@ func TestReadme(t *testing.T) {
 	}
 	home := t.TempDir()
 	program := build(t)
+	notAtMonthsEnd(t)
 	if err := os.Mkdir(filepath.Join(home, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -147,12 +161,12 @@ func TestReadme(t *testing.T) {
 	}
 	const counted = ",12.5,1,12.5,1,"
 	send()
-	eventually(t, time.Minute, func() bool {
+	eventually(t, soonWait, func() bool {
 		out := shell(1)
 		return strings.Contains(out, counted) && strings.Contains(out, `"status":"stored"`)
 	}, "the event did not show up in its month")
 	send() // the same again
-	eventually(t, time.Minute, func() bool { return strings.Contains(shell(1), `"result":"duplicate"`) }, "nobody saw the duplicate")
+	eventually(t, soonWait, func() bool { return strings.Contains(shell(1), `"result":"duplicate"`) }, "nobody saw the duplicate")
 	if out := shell(1); !strings.Contains(out, counted) {
 		t.Errorf("the duplicate was counted: %s", out)
 	}
