@@ -56,7 +56,7 @@ func TestX8Future(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	js, err := nc.JetStream()
+	js, err := nc.JetStream(nats.MaxWait(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

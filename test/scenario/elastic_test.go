@@ -291,16 +291,20 @@ func TestD17AnalystsSQL(t *testing.T) {
 		}
 		return res.StatusCode, string(text)
 	}
-	status, answer := ask("SELECT ITEM, sum(METER_QUANTITY) FROM usage_api.elastic_usage_v1 WHERE REQUEST_RESPONSE='101' GROUP BY ITEM ORDER BY ITEM DESC")
-	if status != http.StatusOK {
-		t.Fatalf("%d %s", status, answer)
+	for sql, want := range map[string]string{
+		"SELECT ITEM, sum(METER_QUANTITY) FROM usage_api.elastic_usage_v1 WHERE REQUEST_RESPONSE='101' GROUP BY ITEM ORDER BY ITEM DESC": "PhotoPrint\t30\nCADPrint\t14",
+		"SELECT USED, MAPPED_ENTITLED_COUNT, USAGE_TIME FROM usage_api.elastic_usage_v1 ORDER BY USED":                                   "30\t1000\t2023-12-01 10:00:00.000\n44\t1000\t2023-12-01 10:00:00.000",
+		"SELECT activation_id, quantity, used, remaining, overage FROM usage_api.elastic_balance_v1":                                     "ACT01\t1000\t44\t956\t0",
+	} {
+		w.await("the view to say\n"+want, func() bool { // it has what is folded for all tenants, which follows
+			status, answer := ask(sql)
+			if status != http.StatusOK {
+				t.Fatalf("%d %s", status, answer)
+			}
+			return strings.TrimSpace(answer) == want
+		})
 	}
-	w.want("D17", answer, "PhotoPrint\t30\nCADPrint\t14")
-	_, answer = ask("SELECT USED, MAPPED_ENTITLED_COUNT, USAGE_TIME FROM usage_api.elastic_usage_v1 ORDER BY USED")
-	w.want("D17", answer, "30\t1000\t2023-12-01 10:00:00.000\n44\t1000\t2023-12-01 10:00:00.000")
-	_, answer = ask("SELECT activation_id, quantity, used, remaining, overage FROM usage_api.elastic_balance_v1")
-	w.want("balance", answer, "ACT01\t1000\t44\t956\t0")
-	_, answer = ask("SELECT DISTINCT database FROM system.tables UNION ALL SELECT DISTINCT database FROM system.columns")
+	_, answer := ask("SELECT DISTINCT database FROM system.tables UNION ALL SELECT DISTINCT database FROM system.columns")
 	w.want("names and sizes of the tables below the views, which are all tenants'", answer, "usage_api\nusage_api")
 	for _, sql := range []string{
 		"INSERT INTO usage_api.elastic_usage_v1 (ITEM) VALUES ('x')", "INSERT INTO countinghouse.elastic_lines (tenant) VALUES ('t1')",

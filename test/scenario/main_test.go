@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -27,7 +28,7 @@ import (
 )
 
 const (
-	upWait      = 3 * time.Minute // the engine may have to be fetched
+	upWait      = 5 * time.Minute // the engine may have to be fetched
 	countedWait = 5 * time.Minute // many read at once, and what is folded for all tenants follows with rests
 	// sideBySide is how many scenarios run at a time: each waits for most of its time until its events are counted.
 	sideBySide = "6"
@@ -62,6 +63,8 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	up := exec.CommandContext(ctx, house.program, "up", "--ephemeral", "--dir", house.dir)
+	runtime.LockOSThread() // whose end is that of this process: a run that is broken off takes its stack along
+	up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	var log bytes.Buffer
 	// All that is sent here is counted by one aggregator: a close waits for what others have sent.
 	up.Env = append(os.Environ(), "COUNTINGHOUSE_REPORTER__MONTHS__SETTLE_WAIT="+countedWait.String())
@@ -80,6 +83,8 @@ func run(m *testing.M) (code int, err error) {
 		case err := <-ended:
 			return 1, fmt.Errorf("countinghouse up ended: %w\n%s", err, log.String())
 		case <-deadline.Done():
+			_ = up.Process.Signal(syscall.SIGTERM)
+			<-ended // and all that it says
 			return 1, fmt.Errorf("countinghouse up is not ready\n%s", log.String())
 		case <-tick.C:
 			if at, err := stack.LoadEndpoints(house.dir); err == nil {
@@ -139,7 +144,26 @@ func newKey(t *testing.T, tenant string, scopes ...string) string {
 	return key.Key
 }
 
+// call asks, and asks again for as long as the answer is 503, as everybody should: the log or the warehouse did not
+// answer in time, which says nothing of what is tried here, and all requests may be repeated.
 func call(t *testing.T, method, address, key, contentType string, body []byte) (status int, answer string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), countedWait)
+	defer cancel()
+	for {
+		status, answer = once(t, method, address, key, contentType, body)
+		if status != http.StatusServiceUnavailable {
+			return status, answer
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return status, answer
+		}
+	}
+}
+
+func once(t *testing.T, method, address, key, contentType string, body []byte) (status int, answer string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, bytes.NewReader(body))
 	if err != nil {
@@ -251,22 +275,10 @@ func (w *world) marker() {
 		w.t.Fatalf("POST /events: %d %s", status, answer)
 	}
 	// One small question, where the API asks many for each of its answers: what is waited for most is what costs most.
+	// It is enough: a chunk's ledger is written after everything else of it, and reports go by the ledger's last row.
 	w.await("the ledger to have "+id, func() bool {
 		where := "tenant = '" + w.tenant + "' AND source = 'test' AND id = '" + id + "'"
 		return strings.TrimSpace(w.sql("SELECT count() > 0 FROM countinghouse.ledger WHERE (shard, seq) IN (SELECT shard, seq FROM countinghouse.events WHERE "+where+")")) == "1"
-	})
-	// A row is there a moment before the ledger says so, and reports go by the ledger.
-	w.await("the events to be counted", func() bool {
-		var event struct{ Position *struct{ Shard, Seq uint64 } }
-		var month struct {
-			Watermark struct{ Positions map[string]uint64 }
-		}
-		_, answer := w.get("/events/test/" + id)
-		if json.Unmarshal([]byte(answer), &event) != nil || event.Position == nil {
-			return false
-		}
-		_, answer = w.get("/months/2000-01")
-		return json.Unmarshal([]byte(answer), &month) == nil && month.Watermark.Positions[fmt.Sprint(event.Position.Shard)] >= event.Position.Seq
 	})
 }
 
