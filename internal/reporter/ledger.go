@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/months"
+	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
 )
 
@@ -124,6 +127,11 @@ func (s *server) certificate(ctx context.Context, who caller, in *auditInput) (*
 			return nil, err
 		}
 	}
+	if tenant != "" && tenant != who.Tenant {
+		if err := s.knownTenant(ctx, tenant); err != nil {
+			return nil, err
+		}
+	}
 	select {
 	case s.auditing <- struct{}{}:
 		defer func() { <-s.auditing }()
@@ -136,6 +144,19 @@ func (s *server) certificate(ctx context.Context, who caller, in *auditInput) (*
 		return nil, refuse(codeAudit, "the audit could not be finished, because log or warehouse did not answer; retry")
 	}
 	return &auditOutput{certificate}, nil
+}
+
+// knownTenant refuses the name of a tenant that never had a key or an event: of nobody everything is complete.
+func (s *server) knownTenant(ctx context.Context, tenant string) error {
+	names, err := s.keys.Tenants(ctx)
+	if err != nil || slices.Contains(names, tenant) {
+		return err
+	}
+	rows, err := s.reports.Ledger(ctx, tenant) // who publishes on NATS needs no key of ours
+	if err == nil && len(rows) == 0 {
+		err = refuse(codeNotFound, "no tenant "+strconv.Quote(tenant)+": it has no key and no event").With(problem.Item{Parameter: "tenant", Code: codeNotFound, Detail: "want a tenant that has a key or an event, or * for all"})
+	}
+	return err
 }
 
 // proof is an auditor whose certificate has the closed versions hashed as well: the API and the page of data health answer
