@@ -1,6 +1,7 @@
 package localstack_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -16,10 +17,18 @@ import (
 	"github.com/countinghouse/countinghouse/internal/localstack"
 )
 
+// patient is a context with a deadline: without one the client gives up after five seconds.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // logStream connects and returns a stream of the log's first subjects.
 func logStream(t *testing.T, url string, partitions int) (jetstream.JetStream, []jetstream.Stream) {
 	t.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +39,7 @@ func logStream(t *testing.T, url string, partitions int) (jetstream.JetStream, [
 	}
 	streams := make([]jetstream.Stream, partitions)
 	for i := range streams {
-		streams[i], err = js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{
+		streams[i], err = js.CreateOrUpdateStream(patient(t), jetstream.StreamConfig{
 			Name: fmt.Sprintf("USAGE_%d", i), Subjects: []string{fmt.Sprintf("usage.log.%d.>", i)},
 		})
 		if err != nil {
@@ -60,7 +69,7 @@ func TestMappingPicksThePartition(t *testing.T) {
 				}
 				used[first.Stream] = true
 				want := fmt.Sprintf("usage.log.%s.tenant-%d.events", strings.TrimPrefix(first.Stream, "USAGE_"), i)
-				msg, err := streams[index(t, first.Stream)].GetMsg(t.Context(), first.Sequence)
+				msg, err := streams[index(t, first.Stream)].GetMsg(patient(t), first.Sequence)
 				if err != nil || msg.Subject != want {
 					t.Errorf("tenant %d: stored as %+v, %v; want subject %s", i, msg, err, want)
 				}
@@ -75,7 +84,7 @@ func TestMappingPicksThePartition(t *testing.T) {
 // publish demands the PubAck of a subject that the server maps.
 func publish(t *testing.T, js jetstream.JetStream, subject string) *jetstream.PubAck {
 	t.Helper()
-	ack, err := js.Publish(t.Context(), subject, []byte("x"))
+	ack, err := js.Publish(patient(t), subject, []byte("x"))
 	if err != nil {
 		t.Fatalf("publish %s: %v", subject, err)
 	}
@@ -107,7 +116,7 @@ func TestAcknowledgedMessagesSurviveAKill(t *testing.T) {
 		t.Error("still the same process")
 	}
 	_, streams := logStream(t, server.URL(), 1)
-	info, err := streams[0].Info(t.Context())
+	info, err := streams[0].Info(patient(t))
 	if err != nil || info.State.Msgs != 10 || info.State.LastSeq != 10 {
 		t.Errorf("after the kill: %+v, %v; want 10 messages", info.State, err)
 	}
@@ -201,7 +210,7 @@ func TestReferenceConfiguration(t *testing.T) {
 	eventually(t, "the reference server is ready", func() bool { return s.ReadyForConnections(time.Second) && s.JetStreamEnabled() })
 	js, streams := logStream(t, s.ClientURL(), 1)
 	ack := publish(t, js, "usage.in.acme.events")
-	msg, err := streams[0].GetMsg(t.Context(), ack.Sequence)
+	msg, err := streams[0].GetMsg(patient(t), ack.Sequence)
 	if err != nil || msg.Subject != "usage.log.0.acme.events" {
 		t.Errorf("stored as %+v, %v; want subject usage.log.0.acme.events", msg, err)
 	}

@@ -15,7 +15,8 @@ import (
 	"github.com/countinghouse/countinghouse/internal/eventlog"
 )
 
-const connectWait = 15 * time.Second
+// connectWait is for a server that was just started on a machine with other work; a quiet one answers within a second.
+const connectWait = time.Minute
 
 // prepare makes what must be there before a service starts: the streams of the log and the admin key.
 func (s *Stack) prepare(ctx context.Context) error {
@@ -68,7 +69,10 @@ func (s *Stack) ensureOperator(ctx context.Context, store *control.Store) error 
 	if !errors.Is(err, control.ErrTaken) {
 		return fmt.Errorf("operator: %w", err)
 	}
-	_, err = people.CheckPassword(ctx, operatorLogin, s.secret.operator)
+	err = s.retry(ctx, func(ctx context.Context) error {
+		_, err := people.CheckPassword(ctx, operatorLogin, s.secret.operator)
+		return err
+	})
 	if errors.Is(err, control.ErrSignIn) { // what is written down does not hold any more, and must not be shown as if it did
 		s.secret.operatorStale, err = true, nil
 	}
