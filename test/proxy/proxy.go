@@ -7,9 +7,12 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -38,6 +41,7 @@ type Proxy struct {
 	address string
 
 	mu       sync.Mutex
+	kept     int          // a socket that has the port and never listens, so that nobody else gets it while it is closed
 	listener net.Listener // nil while it refuses
 	rules    [directions]rule
 	changed  chan struct{} // closed and replaced with every change of a rule
@@ -54,13 +58,48 @@ type Proxy struct {
 // Listen starts a proxy on a free port of loopback.
 func Listen(target string) (*Proxy, error) {
 	p := &Proxy{target: target, changed: make(chan struct{}), links: map[*link]struct{}{}}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	l, err := listen("127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("proxy before %s: %w", target, err)
 	}
 	p.address = l.Addr().String()
+	if p.kept, err = keep(l.Addr().(*net.TCPAddr).Port); err != nil {
+		return nil, errors.Join(fmt.Errorf("proxy before %s: keep port %s: %w", target, p.address, err), l.Close())
+	}
 	p.serve(l)
 	return p, nil
+}
+
+// listen opens a port that a socket of ours may have, too.
+func listen(address string) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var set error
+		err := c.Control(func(fd uintptr) { set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soReusePort, 1) })
+		return errors.Join(err, set)
+	}}
+	return config.Listen(context.Background(), "tcp4", address)
+}
+
+// soReusePort is SO_REUSEPORT of Linux, which package syscall does not name.
+const soReusePort = 15
+
+// keep takes a port of loopback without listening: whoever dials it while nobody listens is refused.
+func keep(port int) (fd int, err error) {
+	fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soReusePort, 1)
+	if err == nil {
+		err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	}
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err != nil {
+		return 0, errors.Join(err, syscall.Close(fd))
+	}
+	return fd, nil
 }
 
 // Between starts a proxy when it is told the target, keeps it in p, and ends it with the test: what the
@@ -141,7 +180,7 @@ func (p *Proxy) Refuse(on bool) error {
 	if p.listener != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp4", p.address)
+	l, err := listen(p.address)
 	if err != nil {
 		return fmt.Errorf("open the proxy's port again: %w", err)
 	}
@@ -208,6 +247,9 @@ func (p *Proxy) Moved(d Direction) int64 {
 // Close ends everything and waits for it.
 func (p *Proxy) Close() {
 	p.mu.Lock()
+	if !p.closed {
+		_ = syscall.Close(p.kept) // nothing was ever sent on it
+	}
 	p.closed = true
 	if p.listener != nil {
 		_ = p.listener.Close()

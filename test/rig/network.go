@@ -44,7 +44,6 @@ func NewNetwork(t *testing.T, n int) *Network {
 	}
 	net := free(t)
 	t.Cleanup(net.remove)
-	net.ip("link", "add", net.bridge, "type", "bridge")
 	net.ip("address", "add", net.Root()+"/24", "dev", net.bridge)
 	net.ip("link", "set", net.bridge, "up")
 	for i := range n {
@@ -60,10 +59,11 @@ func NewNetwork(t *testing.T, n int) *Network {
 	return net
 }
 
-// free is a network whose name and addresses nobody has: others may make some at the same time. The addresses
-// are of 198.18.0.0/15, which is set aside for tests of networks (RFC 2544).
+// free makes a bridge whose name and addresses nobody has: others may make some at the same time, and then one of them
+// looks for another name. The addresses are of 198.18.0.0/15, which is set aside for tests of networks (RFC 2544).
 func free(t *testing.T) *Network {
 	t.Helper()
+	why := ""
 	for range 100 {
 		n := rand.IntN(512)
 		net := &Network{t: t, bridge: fmt.Sprintf("chb%d", n), prefix: fmt.Sprintf("198.%d.%d.", 18+n/256, n%256)}
@@ -71,11 +71,16 @@ func free(t *testing.T) *Network {
 		if err != nil {
 			t.Fatalf("ip address: %v: %s", err, taken)
 		}
-		if len(taken) == 0 {
+		if len(taken) > 0 {
+			continue
+		}
+		out, err := exec.Command("ip", "link", "add", net.bridge, "type", "bridge").CombinedOutput()
+		if err == nil {
 			return net
 		}
+		why = string(out) // somebody was faster, or it cannot be made at all
 	}
-	t.Fatal("no network is free: remove what killed tests have left: ip link, ip netns")
+	t.Fatalf("no network is free: remove what killed tests have left: ip link, ip netns: %s", why)
 	return nil
 }
 
