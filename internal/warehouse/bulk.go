@@ -66,7 +66,7 @@ func (w *Warehouse) read(ctx context.Context, b bulk) error {
 	defer stop()
 	if err := client.Do(ctx, q); err != nil {
 		_ = client.Close() // its stream may be anywhere
-		return err
+		return ended(ctx, err)
 	}
 	if !stop() {
 		return nil // closed already: the answer was complete

@@ -3,6 +3,8 @@ package warehouse
 import (
 	"context"
 	"fmt"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // storeRows is how many rows a part of Store has at most: 10 MB of closed months.
@@ -14,9 +16,13 @@ const storeRows = 50_000
 func (w *Warehouse) Store(ctx context.Context, sql string, rows func(add func(values ...any) error) error) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	batch, err := w.pool.get().PrepareBatch(ctx, w.expand(sql))
+	var batch driver.Batch
+	err := w.pool.with(func(c driver.Conn) (err error) {
+		batch, err = c.PrepareBatch(ctx, w.expand(sql))
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("prepare an insert: %w", w.unanswered(err))
+		return fmt.Errorf("prepare an insert: %w", w.unanswered(ctx, err))
 	}
 	defer func() { _ = batch.Close() }() // after Send it does nothing
 	err = rows(func(values ...any) error {
@@ -27,7 +33,7 @@ func (w *Warehouse) Store(ctx context.Context, sql string, rows func(add func(va
 			return nil
 		}
 		if err := batch.Flush(); err != nil {
-			return fmt.Errorf("insert: %w", w.unanswered(err))
+			return fmt.Errorf("insert: %w", w.unanswered(ctx, err))
 		}
 		return nil
 	})
@@ -35,7 +41,7 @@ func (w *Warehouse) Store(ctx context.Context, sql string, rows func(add func(va
 		return err
 	}
 	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert: %w", w.unanswered(err))
+		return fmt.Errorf("insert: %w", w.unanswered(ctx, err))
 	}
 	return nil
 }

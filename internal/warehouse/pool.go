@@ -1,8 +1,10 @@
 package warehouse
 
 import (
+	"errors"
 	"sync"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"go.uber.org/zap"
 )
@@ -28,6 +30,17 @@ func (p *pool) get() driver.Conn {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.conn
+}
+
+// with runs do on the connections of now, and again where they were replaced before it had begun: nothing was sent then.
+func (p *pool) with(do func(driver.Conn) error) error {
+	for {
+		conn := p.get()
+		err := do(conn)
+		if !errors.Is(err, clickhouse.ErrConnectionClosed) || p.get() == conn {
+			return err
+		}
+	}
 }
 
 // renew lets the next statement connect anew. Statements under way keep their connections, which end with them.

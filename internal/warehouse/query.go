@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -22,12 +23,12 @@ func (w *Warehouse) expand(sql string) string {
 func (w *Warehouse) exec(ctx context.Context, sql string, args ...any) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	return w.unanswered(w.pool.get().Exec(ctx, w.expand(sql), args...))
+	return w.unanswered(ctx, w.pool.with(func(c driver.Conn) error { return c.Exec(ctx, w.expand(sql), args...) }))
 }
 
 // one asks for the one row of a statement.
 func (w *Warehouse) one(ctx context.Context, sql string, args []any, into ...any) error {
-	return w.unanswered(w.pool.get().QueryRow(ctx, w.expand(sql), args...).Scan(into...))
+	return w.unanswered(ctx, w.pool.with(func(c driver.Conn) error { return c.QueryRow(ctx, w.expand(sql), args...).Scan(into...) }))
 }
 
 // Positions turns what was counted of each shard into two parameters of a statement: seq <= transform(shard, shards, seqs, toUInt64(0)).
@@ -40,11 +41,29 @@ func Positions(to map[uint16]uint64) (shards []uint16, seqs []uint64) {
 }
 
 // unanswered looks whether a statement ended because its time was over, and returns its error.
-func (w *Warehouse) unanswered(err error) error {
+func (w *Warehouse) unanswered(ctx context.Context, err error) error {
+	err = ended(ctx, err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		w.distrust()
 	}
 	return err
+}
+
+// ended is the error of a statement, which is that of its context where that has ended: the deadline of the connection
+// passes at the same moment, and a connection is closed when its statement is cancelled, so that a statement may notice
+// either before it looks at the context.
+func ended(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	cause := ctx.Err()
+	if deadline, ok := ctx.Deadline(); cause == nil && ok && !time.Now().Before(deadline) {
+		cause = context.DeadlineExceeded
+	}
+	if cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
 }
 
 // Named binds a value to @name in a statement.
@@ -75,9 +94,13 @@ func (w *Warehouse) Query(ctx context.Context, sql string, args []any, scan func
 }
 
 func (w *Warehouse) query(ctx context.Context, sql string, args []any, scan func(Rows) error) error {
-	rows, err := w.pool.get().Query(bounded(ctx), w.expand(sql), args...)
+	var rows driver.Rows
+	err := w.pool.with(func(c driver.Conn) (err error) {
+		rows, err = c.Query(bounded(ctx), w.expand(sql), args...)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("query: %w", w.unanswered(err))
+		return fmt.Errorf("query: %w", w.unanswered(ctx, err))
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -86,7 +109,7 @@ func (w *Warehouse) query(ctx context.Context, sql string, args []any, scan func
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read rows: %w", w.unanswered(err))
+		return fmt.Errorf("read rows: %w", w.unanswered(ctx, err))
 	}
 	return nil
 }

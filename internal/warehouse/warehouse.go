@@ -111,8 +111,8 @@ func (w *Warehouse) API() string { return w.api }
 func (w *Warehouse) Ping(ctx context.Context) error {
 	ctx, cancel := w.limit(ctx)
 	defer cancel()
-	if err := w.pool.get().Ping(ctx); err != nil {
-		return fmt.Errorf("ping ClickHouse at %s: %w", w.options.Addr[0], err)
+	if err := w.pool.with(func(c driver.Conn) error { return c.Ping(ctx) }); err != nil {
+		return fmt.Errorf("ping ClickHouse at %s: %w", w.options.Addr[0], ended(ctx, err))
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (w *Warehouse) dial(ctx context.Context) (*ch.Client, error) {
 	}
 	client, err := ch.Dial(ctx, o)
 	if err != nil {
-		return nil, fmt.Errorf("connect to ClickHouse at %s: %w", o.Address, err)
+		return nil, fmt.Errorf("connect to ClickHouse at %s: %w", o.Address, ended(ctx, err))
 	}
 	return client, nil
 }

@@ -130,7 +130,7 @@ func (wr *Writer) send(ctx context.Context, l *lane, b Block) error {
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return ended(ctx, err)
 		case <-time.After(sameNameWait):
 		}
 		_ = l.client.Close() // refused before it began: nothing was sent on it
@@ -164,10 +164,8 @@ func (wr *Writer) attempt(ctx context.Context, l *lane, b Block) error {
 	switch {
 	case err != nil && contentError(err):
 		return fmt.Errorf("%w: %w", ErrContent, err)
-	case err != nil && ctx.Err() != nil: // the read may see the closed connection before ch-go sees the deadline
-		return fmt.Errorf("%w: %w: %w", ErrUnknown, context.Cause(ctx), err)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnknown, err)
+		return fmt.Errorf("%w: %w", ErrUnknown, ended(ctx, err))
 	case written == 0:
 		return ErrFenced
 	case written != uint64(b.Rows()):
