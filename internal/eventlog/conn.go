@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -164,6 +165,9 @@ func (c *Conn) unavailable(err error) error {
 	}
 	if errors.Is(err, nats.ErrReconnectBufExceeded) { // we allow no buffer, so this only says that nobody is there
 		return fmt.Errorf("%w: not connected to NATS", ErrUnavailable)
+	}
+	if errors.Is(err, context.DeadlineExceeded) && !c.nc.IsConnected() { // asked while a connection was being tried
+		return fmt.Errorf("%w: not connected to NATS: %w", ErrUnavailable, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
