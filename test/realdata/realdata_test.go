@@ -29,8 +29,8 @@ import (
 )
 
 const (
-	upWait     = 2 * time.Minute // the engine may have to be fetched
-	settleWait = time.Minute
+	upWait     = 5 * time.Minute // the engine may have to be fetched
+	settleWait = 4 * time.Minute // seconds are promised; others may use the machine
 )
 
 // system is a running stack, and the data.
@@ -91,7 +91,7 @@ func root(t *testing.T) string {
 }
 
 // await asks until the answer is yes.
-func await(t *testing.T, within time.Duration, what string, yes func() bool) {
+func await(t *testing.T, within time.Duration, what string, yes func() bool, last ...func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
@@ -101,6 +101,9 @@ func await(t *testing.T, within time.Duration, what string, yes func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			for _, said := range last {
+				what += ", but " + said() + ","
+			}
 			t.Fatalf("no %s within %s", what, within)
 		}
 	}
@@ -157,18 +160,24 @@ func (n *tenant) settle(t *testing.T, accepted int) ledger {
 	t.Helper()
 	var sum ledger
 	await(t, settleWait, fmt.Sprintf("%d events of %s in the ledger", accepted, n.name), func() bool {
-		sum = ledger{}
-		var answer struct{ Rows []ledger }
-		n.get(t, "/ledger", nil, &answer)
-		for _, r := range answer.Rows {
-			sum.Accepted += r.Accepted
-			sum.Stored += r.Stored
-			sum.Duplicate += r.Duplicate
-			sum.Conflict += r.Conflict
-			sum.Quarantined += r.Quarantined
-		}
+		sum = n.ledger(t)
 		return sum.Accepted >= accepted
 	})
+	return sum
+}
+
+// ledger is what the books say now.
+func (n *tenant) ledger(t *testing.T) (sum ledger) {
+	t.Helper()
+	var answer struct{ Rows []ledger }
+	n.get(t, "/ledger", nil, &answer)
+	for _, r := range answer.Rows {
+		sum.Accepted += r.Accepted
+		sum.Stored += r.Stored
+		sum.Duplicate += r.Duplicate
+		sum.Conflict += r.Conflict
+		sum.Quarantined += r.Quarantined
+	}
 	return sum
 }
 
