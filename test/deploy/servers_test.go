@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -32,7 +31,7 @@ func natsFromFile(t *testing.T) (url, monitor string) {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(rig.SettleWait) {
 		t.Fatal("the NATS server of deploy/nats is not ready")
 	}
 	return s.ClientURL(), fmt.Sprintf("http://127.0.0.1:%d", ports[1])

@@ -107,7 +107,7 @@ func TestF24NATS(t *testing.T) {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(30 * time.Second) {
+	if !s.ReadyForConnections(2 * time.Minute) {
 		t.Fatal("the server is not ready")
 	}
 	denied := make(chan string, 100)
@@ -119,7 +119,7 @@ func TestF24NATS(t *testing.T) {
 	t.Cleanup(acme.Close)
 	wait := func(what, subject string) {
 		t.Helper()
-		deadline := time.NewTimer(20 * time.Second)
+		deadline := time.NewTimer(2 * time.Minute)
 		defer deadline.Stop()
 		for {
 			select {
