@@ -36,6 +36,7 @@ type synced struct {
 	always  map[string]bool            // files that are opened to be synced at each write
 	seen    map[uint64]bool            // every sequence that was written
 	safe    map[uint64]bool            // and is on the disk
+	unseen  []uint64                   // receipts of what had not been written when they were sent
 }
 
 type call struct {
@@ -62,6 +63,7 @@ func ReadSyncs(trace, stream string) (Syncs, error) {
 			s.line(strings.TrimSpace(line))
 		}
 		if err != nil {
+			s.judge()
 			return s.Syncs, nil //nolint:nilerr // the end
 		}
 	}
@@ -151,15 +153,32 @@ func (s *synced) acknowledges(data []byte) {
 		case err != nil:
 		case s.safe[seq]:
 			s.Acks++
-		case !s.seen[seq] && len(s.seen) > 0 && seq < s.lowest():
-			s.Earlier++
+		case !s.seen[seq]:
+			s.unseen = append(s.unseen, seq)
 		default:
-			s.Acks++
-			s.Unsynced++
-			if s.First == "" {
-				s.First = fmt.Sprintf("sequence %d", seq)
-			}
+			s.early(seq)
 		}
+	}
+}
+
+// judge tells receipts of messages that an earlier life had stored, which come before the first that this one wrote, from
+// receipts that were too early. Only the end of a trace knows: such a receipt may be the first thing that a life sends.
+func (s *synced) judge() {
+	low := s.lowest()
+	for _, seq := range s.unseen {
+		if len(s.seen) > 0 && seq < low {
+			s.Earlier++
+		} else {
+			s.early(seq)
+		}
+	}
+}
+
+func (s *synced) early(seq uint64) {
+	s.Acks++
+	s.Unsynced++
+	if s.First == "" {
+		s.First = fmt.Sprintf("sequence %d", seq)
 	}
 }
 
