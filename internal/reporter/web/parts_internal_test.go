@@ -3,12 +3,20 @@ package web
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"go.uber.org/zap"
 	"pgregory.net/rapid"
+
+	"github.com/countinghouse/countinghouse/internal/control"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 func TestGrouped(t *testing.T) {
@@ -100,6 +108,28 @@ func TestShownBytes(t *testing.T) {
 	}
 	if got, note := shownBytes(bytes.Repeat([]byte{0xff, 0}, 10_000)); !strings.Contains(note, "hexadecimal") || !strings.HasPrefix(got, "00000000  ff 00") {
 		t.Errorf("binary: %q %.60q", note, got)
+	}
+}
+
+// TestTroubles: who is told that a server does not answer is told to come again; only a defect is called one.
+func TestTroubles(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		err    error
+		status int
+		says   string
+	}{
+		"control state away": {fmt.Errorf("list keys: %w: nats: timeout", control.ErrUnavailable), http.StatusServiceUnavailable, "cannot be read right now"},
+		"warehouse silent":   {fmt.Errorf("read months: %w", warehouse.ErrSilent), http.StatusServiceUnavailable, "cannot be read right now"},
+		"a defect":           {errors.New("no such thing"), http.StatusInternalServerError, "could not be made"},
+	} {
+		s := &Site{Parts: Parts{Log: zap.NewNop()}}
+		answer := httptest.NewRecorder()
+		v := &visit{Request: httptest.NewRequest(http.MethodGet, "/?part=rows", nil), w: answer, now: time.Now()}
+		s.fail(v, tt.err)
+		if answer.Code != tt.status || !strings.Contains(answer.Body.String(), tt.says) || (answer.Header().Get("Retry-After") != "") != (tt.status == http.StatusServiceUnavailable) {
+			t.Errorf("%s: %d %v %s, want %d %q", name, answer.Code, answer.Header(), answer.Body, tt.status, tt.says)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/access"
+	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/report"
 	"github.com/countinghouse/countinghouse/internal/reporter/guard"
 	"github.com/countinghouse/countinghouse/internal/reporter/signin"
@@ -110,7 +111,7 @@ func (s *Site) fail(v *visit, err error) {
 	case question != nil:
 		v.status, v.title = http.StatusBadRequest, "Not understood"
 		s.show(v, notice("warn", question.Parameter, sentence(question.Detail)))
-	case away(err):
+	case away(err), errors.Is(err, control.ErrUnavailable):
 		v.status = http.StatusServiceUnavailable
 		v.w.Header().Set("Retry-After", "5")
 		s.show(v, s.trouble(v, err))
@@ -132,6 +133,9 @@ func (s *Site) trouble(v *visit, err error) templ.Component {
 	case away(err):
 		s.Log.Warn("part of a page not made; the warehouse does not answer", zap.String("page", v.page.pattern), zap.Error(err))
 		return notice("warn", "These numbers cannot be read right now", "The warehouse does not answer, or not in time. Nothing is lost: events are still accepted and counted later. Load the page again in a moment.")
+	case errors.Is(err, control.ErrUnavailable):
+		s.Log.Warn("part of a page not made; the control state does not answer", zap.String("page", v.page.pattern), zap.Error(err))
+		return notice("warn", "This cannot be read right now", "The control state does not answer, or not in time. Load the page again in a moment; what you changed may have been done or not: look before you repeat it.")
 	case v.Context().Err() != nil:
 		return notice("warn", "", "The request was given up.")
 	}
