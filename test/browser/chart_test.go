@@ -64,7 +64,7 @@ func (b *tab) chartByKeys() {
 	b.do(chromedp.KeyEvent(kb.ArrowLeft, chromedp.KeyModifiers(chromedp.ModifierShift)))
 	want := eval[string](b, `document.querySelector(".says a").search`)
 	b.press("\r")
-	b.await("only what was selected", `location.search === `+quoted(want))
+	b.await("only what was selected", `document.readyState === "complete" && location.search === `+quoted(want))
 	q, err := url.ParseQuery(eval[string](b, `location.search.slice(1)`))
 	if err != nil || q.Get("from") == "" || q.Get("to") == "" || q.Get("meter") != "tokens" {
 		b.Errorf("the selection leads to %v, %v", q, err)
@@ -101,7 +101,7 @@ func (b *tab) chartByPointer() {
 	mouse(input.DispatchMouseEventTypeMouseReleased, left+width*0.27, 0)
 	b.await("a link to the stretch", `!!document.querySelector(".says a:not([hidden])")`)
 	b.click(".says a")
-	b.await("the stretch by the hour", `document.querySelector("select[name=window]").value === "hour" && document.querySelector("select[name=month]").value === "chosen"`)
+	b.await("the stretch by the hour", `document.readyState === "complete" && document.querySelector("select[name=window]").value === "hour" && document.querySelector("select[name=month]").value === "chosen"`)
 	if explained := eval[bool](b, `!!document.querySelector(".lead").innerText.match(/2026|20\d\d/)`); !explained {
 		b.Errorf("the page does not say which days it shows: %q", b.text(".lead"))
 	}

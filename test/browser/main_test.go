@@ -27,9 +27,9 @@ import (
 )
 
 const (
-	readyWait = 3 * time.Minute // the engine may have to be fetched
+	readyWait = 8 * time.Minute // the engine may have to be fetched, and the sample data's months close one after the other
 	stopWait  = time.Minute
-	pageWait  = time.Minute // for anything a page does
+	pageWait  = 3 * time.Minute // for anything a page does, on a machine however busy
 )
 
 // house is what the tests of this package share.
@@ -182,9 +182,37 @@ func await(ctx context.Context, most time.Duration, try func() error) error {
 	}
 }
 
+// refused is an answer that is no success.
+type refused struct {
+	status int
+	text   string
+}
+
+func (r *refused) Error() string { return r.text }
+
+// patient asks again while the answer is 503, which a machine that stood still gives: to ask again is what it says.
+func patient(ctx context.Context, ask func() (status int, err error)) error {
+	var failed error
+	err := await(ctx, pageWait, func() error {
+		var status int
+		if status, failed = ask(); status == http.StatusServiceUnavailable {
+			return fmt.Errorf("status %d: %w", status, errors.Join(failed))
+		}
+		return nil
+	})
+	return errors.Join(err, failed)
+}
+
 // api asks the reporter's API with the admin key.
 func (h *house) api(ctx context.Context, method, path string, body, into any) error {
-	return h.call(ctx, method, h.reporter+"/api/v1"+path, body, into)
+	return patient(ctx, func() (int, error) {
+		err := h.call(ctx, method, h.reporter+"/api/v1"+path, body, into)
+		var no *refused
+		if errors.As(err, &no) {
+			return no.status, err
+		}
+		return http.StatusOK, err
+	})
 }
 
 func (h *house) call(ctx context.Context, method, address string, body, into any) error {
@@ -208,7 +236,7 @@ func (h *house) call(ctx context.Context, method, address string, body, into any
 		return err
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s %s: %s: %s", method, address, resp.Status, strings.TrimSpace(answer.String()))
+		return &refused{resp.StatusCode, fmt.Sprintf("%s %s: %s: %s", method, address, resp.Status, strings.TrimSpace(answer.String()))}
 	}
 	if into == nil {
 		return nil

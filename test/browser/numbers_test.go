@@ -1,7 +1,6 @@
 package browser_test
 
 import (
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -91,14 +90,8 @@ func TestEveryNumberIsExplained(t *testing.T) {
 				continue
 			}
 			asked[kind] = true
-			resp, err := client.Get(shared.reporter + href)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "Equal to the last digit.") {
-				t.Errorf("%s: %s leads to %s: %s, %v", path, column, href, resp.Status, err)
+			if status, _, body := read(t, client, href); status != http.StatusOK || !strings.Contains(string(body), "Equal to the last digit.") {
+				t.Errorf("%s: %s leads to %s: %d", path, column, href, status)
 			}
 		}
 	}

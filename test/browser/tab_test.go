@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -32,14 +33,13 @@ func blank(t *testing.T) *tab {
 	t.Helper()
 	b := &tab{T: t}
 	ctx, cancel := chromedp.NewContext(shared.browser, chromedp.WithNewBrowserContext())
-	bounded, release := context.WithTimeout(ctx, 4*pageWait)
-	t.Cleanup(func() { release(); _ = chromedp.Cancel(ctx); cancel() })
-	b.ctx = bounded
-	if err := chromedp.Listen(bounded, b.hear); err != nil {
+	t.Cleanup(func() { _ = chromedp.Cancel(ctx); cancel() })
+	b.ctx = ctx
+	if err := chromedp.Listen(ctx, b.hear); err != nil {
 		t.Fatal(err)
 	}
-	b.do(chromedp.Func(func(context.Context, *chromedp.Target) error {
-		_, err := chromedp.Call(bounded, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
+	b.do(chromedp.Func(func(step context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(step, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
 			Source: `document.addEventListener("securitypolicyviolation", e => console.error("content security policy: " + e.violatedDirective + " " + e.blockedURI))`,
 		})
 		return err
@@ -103,30 +103,55 @@ func (b *tab) quiet(where string) {
 	b.troubles = nil
 }
 
+// step bounds one step. The steps of a test together have no bound but that of all tests.
+func (b *tab) step() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(b.ctx, pageWait)
+}
+
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	if err := chromedp.Do(b.ctx, steps...); err != nil {
+	ctx, cancel := b.step()
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
 		b.Fatal(err)
 	}
 }
 
+// unread says that the page that is shown could not read all it shows. A machine that stood still for seconds has such
+// pages, and they say what to do: load the page again.
+const unread = `performance.getEntriesByType("navigation")[0]?.responseStatus === 503 || /cannot be read right now|Not everything is known/.test(document.body?.innerText)`
+
 // visit goes to a path of the site and answers its status.
 func (b *tab) visit(path string) int64 {
 	b.Helper()
-	resp, err := chromedp.Run(b.ctx, chromedp.NavigateResponse(shared.reporter+path))
+	var status int64
+	err := await(b.ctx, pageWait, func() error {
+		ctx, cancel := b.step()
+		defer cancel()
+		resp, err := chromedp.Run(ctx, chromedp.NavigateResponse(shared.reporter+path))
+		if err != nil {
+			b.Fatalf("visit %s: %v", path, err)
+		}
+		if resp != nil {
+			status = resp.Status
+		}
+		if eval[bool](b, unread) {
+			return fmt.Errorf("status %d: %s", status, b.text("main"))
+		}
+		return nil
+	})
 	if err != nil {
-		b.Fatalf("visit %s: %v", path, err)
+		b.Fatalf("visit %s again and again: %v", path, err)
 	}
-	if resp == nil {
-		return 0
-	}
-	return resp.Status
+	return status
 }
 
 // eval answers what a script answers.
 func eval[T any](b *tab, script string) T {
 	b.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script))
+	ctx, cancel := b.step()
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](script))
 	if err != nil {
 		b.Fatalf("%s: %v", script, err)
 	}
@@ -137,15 +162,19 @@ func eval[T any](b *tab, script string) T {
 func (b *tab) await(what, script string) {
 	b.Helper()
 	err := await(b.ctx, pageWait, func() error {
-		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](script))
+		ctx, cancel := b.step()
+		defer cancel()
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script))
 		if err == nil && !ok {
 			err = fmt.Errorf("not yet")
 		}
 		return err
 	})
 	if err != nil {
-		where, _ := chromedp.Run(b.ctx, chromedp.Location())
-		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body.innerText.slice(0, 800)`))
+		ctx, cancel := b.step()
+		defer cancel()
+		where, _ := chromedp.Run(ctx, chromedp.Location())
+		text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText.slice(0, 800)`))
 		b.Fatalf("waited for: %s: %v\nat %s:\n%s", what, err, where, text)
 	}
 }
@@ -198,15 +227,44 @@ func session(t *testing.T) *http.Client {
 		t.Fatal(err)
 	}
 	c := &http.Client{Jar: jar}
-	resp, err := c.PostForm(shared.reporter+"/sign-in", url.Values{"login": {shared.login}, "password": {shared.password}})
+	err = patient(t.Context(), func() (int, error) {
+		resp, err := c.PostForm(shared.reporter+"/sign-in", url.Values{"login": {shared.login}, "password": {shared.password}})
+		if err != nil {
+			return 0, err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return resp.StatusCode, fmt.Errorf("sign in: %s", resp.Status)
+		}
+		return resp.StatusCode, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("sign in: %s", resp.Status)
-	}
 	return c
+}
+
+// read reads a page, or a file, with an HTTP client, and answers its status too.
+func read(t *testing.T, c *http.Client, path string) (status int, header http.Header, body []byte) {
+	t.Helper()
+	err := patient(t.Context(), func() (int, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shared.reporter+path, http.NoBody)
+		if err != nil {
+			return 0, err
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		defer resp.Body.Close()
+		status, header = resp.StatusCode, resp.Header
+		body, err = io.ReadAll(resp.Body)
+		return status, err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return status, header, body
 }
 
 // press presses keys.

@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -87,6 +88,22 @@ func (b *tab) follow(text string) {
 	before := eval[string](b, `(window.name = String(performance.timeOrigin))`)
 	eval[bool](b, fmt.Sprintf(`(setTimeout(() => `+find+`.click(), 0), true)`, text))
 	b.await("the page after "+text, fmt.Sprintf(`String(performance.timeOrigin) !== %q && document.readyState === "complete"`, before))
+	b.again()
+}
+
+// again loads a page again that could not read all it shows.
+func (b *tab) again() {
+	b.Helper()
+	ctx, cancel := b.step()
+	defer cancel()
+	for eval[bool](b, unread) {
+		if ctx.Err() != nil {
+			b.Fatalf("loaded again and again: %s", b.text("main"))
+		}
+		before := eval[string](b, `String(performance.timeOrigin)`)
+		eval[bool](b, `(setTimeout(() => location.reload(), 500), true)`)
+		b.await("the page once more", fmt.Sprintf(`String(performance.timeOrigin) !== %q && document.readyState === "complete"`, before))
+	}
 }
 
 // wants fails the test where two texts differ.
@@ -100,19 +117,26 @@ func (b *tab) wants(what, got, want string) {
 // file asks the API for a path with the admin key, as it is.
 func (h *house) file(t *testing.T, path string) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.reporter+"/api/v1"+path, http.NoBody)
+	var content []byte
+	err := patient(t.Context(), func() (int, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.reporter+"/api/v1"+path, http.NoBody)
+		if err != nil {
+			return 0, err
+		}
+		req.Header.Set("Authorization", "Bearer "+h.token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		defer resp.Body.Close()
+		content, err = io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = errors.New(resp.Status)
+		}
+		return resp.StatusCode, err
+	})
 	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+h.token)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	content, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("GET %s: %s %v %s", path, resp.Status, err, content)
+		t.Fatalf("GET %s: %v %s", path, err, content)
 	}
 	return string(content)
 }
