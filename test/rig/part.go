@@ -63,8 +63,8 @@ func (p *Part) keep(ctx context.Context, r *Rig) {
 		between := p.between
 		p.between = nil
 		p.mu.Unlock()
-		if between != nil {
-			between()
+		if between != nil && !finishes(ctx, between) {
+			return
 		}
 		for !p.again(ctx, r) {
 			select {
@@ -73,6 +73,21 @@ func (p *Part) keep(ctx context.Context, r *Rig) {
 			case <-time.After(50 * time.Millisecond): // as a process manager does
 			}
 		}
+	}
+}
+
+// finishes does what comes between two lives; false if the test ends before it: who failed releases nobody.
+func finishes(ctx context.Context, between func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		between()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
