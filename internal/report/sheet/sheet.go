@@ -35,6 +35,7 @@ func (k Kind) String() string {
 type Column struct {
 	Name string
 	Kind Kind
+	Adds bool // numbers of different rows are of different things, and may be added up: there is a control total
 	Doc  string
 }
 

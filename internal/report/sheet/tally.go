@@ -94,7 +94,7 @@ func (s *Sum) Compare(other *Sum) int {
 	return a.CmpAbs(b)
 }
 
-// Total is the control total of a numeric column.
+// Total is the control total of a column whose rows add up.
 type Total struct {
 	Column string `json:"column"`
 	Sum    string `json:"sum"`
@@ -149,11 +149,11 @@ func (t *Tally) add(row Row) error {
 	return nil
 }
 
-// Totals are the control totals of the numeric columns, in their order.
+// Totals are the control totals of the columns whose rows add up, in their order.
 func (t *Tally) Totals() []Total {
 	totals := []Total{}
 	for i, sum := range t.sums {
-		if sum != nil {
+		if sum != nil && t.columns[i].Adds {
 			totals = append(totals, Total{t.columns[i].Name, sum.Text()})
 		}
 	}
