@@ -12,13 +12,15 @@ import (
 
 	"github.com/countinghouse/countinghouse/internal/client"
 	"github.com/countinghouse/countinghouse/internal/demo"
+	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/stack"
 )
 
 const (
 	demoFile      = "demo-began"
-	demoCountWait = time.Minute // for what was sent to be counted
+	demoCountWait = 10 * time.Minute // for what was sent to be counted, and its months closed: seconds where nothing else runs
 	demoPoll      = 100 * time.Millisecond
+	demoRetry     = time.Second // between two tries to close a month
 )
 
 // sendDemo sends the sample data like any producer. The day on which it began is kept, so that a later start
@@ -90,35 +92,59 @@ func acceptedOf(ctx context.Context, c *client.Client) (int, error) {
 
 // closeDemo closes the months that are not closed yet, when everything sent is counted.
 func closeDemo(ctx context.Context, c *client.Client, closes []demo.Close, counted int) ([]string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, demoCountWait, errors.New("the sample data is not counted and closed yet; countinghouse audit tells more"))
+	defer cancel()
 	if err := awaitCounted(ctx, c, counted); err != nil {
 		return nil, err
 	}
 	var closed []string
 	for _, m := range closes {
-		var state struct {
-			Version int `json:"version"`
+		done, err := closeDemoMonth(ctx, c, m)
+		for mayWorkLater(err) && rested(ctx, demoRetry) {
+			done, err = closeDemoMonth(ctx, c, m)
 		}
-		if err := c.Get(ctx, "/months/"+m.Month, nil, &state); err != nil {
-			return closed, fmt.Errorf("close the sample data's months: %w", err)
-		}
-		if state.Version > 0 {
-			continue
-		}
-		body := map[string]any{"as_of": m.AsOf}
-		if m.Gaps != "" {
-			body["accept_gaps"], body["reason"] = true, m.Gaps
-		}
-		if err := c.Call(ctx, http.MethodPost, "/months/"+m.Month+"/close", body, nil); err != nil {
+		if err != nil {
 			return closed, fmt.Errorf("close %s of the sample data: %w", m.Month, err)
 		}
-		closed = append(closed, m.Month)
+		if done {
+			closed = append(closed, m.Month)
+		}
 	}
 	return closed, nil
 }
 
+// closeDemoMonth closes a month; done is false if it was closed already.
+func closeDemoMonth(ctx context.Context, c *client.Client, m demo.Close) (done bool, err error) {
+	var state struct {
+		Version int `json:"version"`
+	}
+	if err := c.Get(ctx, "/months/"+m.Month, nil, &state); err != nil || state.Version > 0 {
+		return false, err
+	}
+	body := map[string]any{"as_of": m.AsOf}
+	if m.Gaps != "" {
+		body["accept_gaps"], body["reason"] = true, m.Gaps
+	}
+	return true, c.Call(ctx, http.MethodPost, "/months/"+m.Month+"/close", body, nil)
+}
+
+// rested waits, and reports whether ctx goes on.
+func rested(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// mayWorkLater reports whether a close was refused because of what passes by itself: a busy machine, or others who close.
+func mayWorkLater(err error) bool {
+	var p *problem.Problem
+	return errors.As(err, &p) && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusConflict)
+}
+
 func awaitCounted(ctx context.Context, c *client.Client, want int) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, demoCountWait, errors.New("the sample data is not counted yet; countinghouse audit tells more"))
-	defer cancel()
 	tick := time.NewTicker(demoPoll)
 	defer tick.Stop()
 	for {
