@@ -60,7 +60,7 @@ func assetDetailColumns() []sheet.Column {
 		{Name: "meterId", Kind: sheet.Text},
 		{Name: "start", Kind: sheet.Instant, Doc: "first instant of the UTC day"},
 		{Name: "end", Kind: sheet.Instant, Doc: "first instant of the next day"},
-		{Name: "quantity", Kind: sheet.Decimal, Doc: "at least six decimals, more where exactness needs them"},
+		{Name: "quantity", Kind: sheet.Decimal, Adds: true, Doc: "at least six decimals, more where exactness needs them"},
 		{Name: "billingRegion", Kind: sheet.Code, Doc: "AF, AP, EU, NA"},
 		{Name: "platform", Kind: sheet.Code, Doc: "mcp or azure, of bandwidth"},
 		{Name: "trial", Kind: sheet.Bool, Doc: "the usage began before the trial's end"},

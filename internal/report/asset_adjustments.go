@@ -23,8 +23,8 @@ func assetAdjustmentColumns() []sheet.Column {
 		{Name: "measure", Kind: sheet.Code},
 		{Name: "from_version", Kind: sheet.Whole},
 		{Name: "to_version", Kind: sheet.Whole},
-		{Name: "delta", Kind: sheet.Decimal, Doc: "new quantity minus the published one"},
-		{Name: "cost_delta", Kind: sheet.Decimal, Doc: "new cost minus the published one; blank without a price"},
+		{Name: "delta", Kind: sheet.Decimal, Adds: true, Doc: "new quantity minus the published one"},
+		{Name: "cost_delta", Kind: sheet.Decimal, Adds: true, Doc: "new cost minus the published one; blank without a price"},
 	}
 }
 

@@ -27,9 +27,9 @@ func assetCostColumns() []sheet.Column {
 		{Name: "meterName", Kind: sheet.Text},
 		{Name: "billingRegion", Kind: sheet.Code},
 		{Name: "trial", Kind: sheet.Bool},
-		{Name: "quantity", Kind: sheet.Decimal, Doc: "the sum of asset-usage-detail, exactly"},
+		{Name: "quantity", Kind: sheet.Decimal, Adds: true, Doc: "the sum of asset-usage-detail, exactly"},
 		{Name: "currency", Kind: sheet.Code, Doc: "of the organization"},
-		{Name: "cost", Kind: sheet.Decimal, Doc: "blank where no price is in force"},
+		{Name: "cost", Kind: sheet.Decimal, Adds: true, Doc: "blank where no price is in force"},
 	}
 }
 

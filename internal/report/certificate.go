@@ -24,9 +24,9 @@ func certificateColumns(expand string) []sheet.Column {
 		columns = append(columns, sheet.Column{Name: "Product", Kind: sheet.Text})
 	}
 	return append(columns,
-		sheet.Column{Name: "Current Inventory", Kind: sheet.Decimal, Doc: "purchased, of active subscriptions"},
-		sheet.Column{Name: "Available", Kind: sheet.Decimal, Doc: "what is left of it, never negative"},
-		sheet.Column{Name: "Used", Kind: sheet.Decimal, Doc: "issued and neither revoked nor expired"},
+		sheet.Column{Name: "Current Inventory", Kind: sheet.Decimal, Adds: true, Doc: "purchased, of active subscriptions"},
+		sheet.Column{Name: "Available", Kind: sheet.Decimal, Adds: true, Doc: "what is left of it, never negative"},
+		sheet.Column{Name: "Used", Kind: sheet.Decimal, Adds: true, Doc: "issued and neither revoked nor expired"},
 	)
 }
 

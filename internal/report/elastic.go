@@ -45,7 +45,7 @@ func elasticColumns() []sheet.Column {
 		{Name: "USED", Kind: sheet.Decimal, Doc: "Tokens used of the line item, after this row"},
 		{Name: "ITEM", Kind: sheet.Text, Doc: "Item of a rate table"},
 		{Name: "ITEM_VERSION", Kind: sheet.Text, Doc: "Its version"},
-		{Name: "ITEM_QUANTITY", Kind: sheet.Decimal, Doc: "Count asked for; negative for a refund"},
+		{Name: "ITEM_QUANTITY", Kind: sheet.Decimal, Adds: true, Doc: "Count asked for; negative for a refund"},
 		{Name: "SESSION_ID", Kind: sheet.Code, Doc: "Blank for a one-off request"},
 		{Name: "SESSION_STATE", Kind: sheet.Code, Doc: "State after the operation"},
 		{Name: "REQUEST_RESPONSE", Kind: sheet.Code, Doc: "101: granted; anything else: denied"},
@@ -53,7 +53,7 @@ func elasticColumns() []sheet.Column {
 		{Name: "METER", Kind: sheet.Code, Doc: "Always elastic token"},
 		{Name: "METER_COST_LIST", Kind: sheet.JSON, Doc: "Series and version of the rate table"},
 		{Name: "METER_COST", Kind: sheet.Decimal, Doc: "Charge of one item in that table"},
-		{Name: "METER_QUANTITY", Kind: sheet.Decimal, Doc: "Amount charged: METER_COST × ITEM_QUANTITY; 0 if denied"},
+		{Name: "METER_QUANTITY", Kind: sheet.Decimal, Adds: true, Doc: "Amount charged: METER_COST × ITEM_QUANTITY; 0 if denied"},
 		{Name: "META_DATA", Kind: sheet.JSON, Doc: "What the client sent along"},
 	}
 }

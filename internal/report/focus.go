@@ -16,7 +16,7 @@ const layoutFocus = "focus"
 
 func focusColumns() []sheet.Column {
 	return []sheet.Column{
-		{Name: "BilledCost", Kind: sheet.Decimal, Doc: "blank, as are all costs"},
+		{Name: "BilledCost", Kind: sheet.Decimal, Adds: true, Doc: "blank, as are all costs"},
 		{Name: "BillingAccountId", Kind: sheet.Code, Doc: "the tenant"},
 		{Name: "BillingAccountName", Kind: sheet.Text},
 		{Name: "BillingCurrency", Kind: sheet.Code, Doc: "blank"},
@@ -28,13 +28,13 @@ func focusColumns() []sheet.Column {
 		{Name: "ChargeFrequency", Kind: sheet.Code, Doc: "Usage-Based"},
 		{Name: "ChargePeriodEnd", Kind: sheet.Instant, Doc: "exclusive"},
 		{Name: "ChargePeriodStart", Kind: sheet.Instant},
-		{Name: "ConsumedQuantity", Kind: sheet.Decimal},
+		{Name: "ConsumedQuantity", Kind: sheet.Decimal, Adds: true},
 		{Name: "ConsumedUnit", Kind: sheet.Text},
-		{Name: "ContractedCost", Kind: sheet.Decimal},
-		{Name: "EffectiveCost", Kind: sheet.Decimal},
+		{Name: "ContractedCost", Kind: sheet.Decimal, Adds: true},
+		{Name: "EffectiveCost", Kind: sheet.Decimal, Adds: true},
 		{Name: "InvoiceIssuerName", Kind: sheet.Code, Doc: "the tenant"},
-		{Name: "ListCost", Kind: sheet.Decimal},
-		{Name: "PricingQuantity", Kind: sheet.Decimal},
+		{Name: "ListCost", Kind: sheet.Decimal, Adds: true},
+		{Name: "PricingQuantity", Kind: sheet.Decimal, Adds: true},
 		{Name: "PricingUnit", Kind: sheet.Text},
 		{Name: "ProviderName", Kind: sheet.Code, Doc: "the tenant"},
 		{Name: "PublisherName", Kind: sheet.Code, Doc: "the tenant"},
@@ -47,7 +47,7 @@ func focusColumns() []sheet.Column {
 		{Name: "SubAccountName", Kind: sheet.Text},
 		{Name: "Tags", Kind: sheet.JSON, Doc: "plan, platform, trial"},
 		{Name: "x_Closed", Kind: sheet.Bool},
-		{Name: "x_Events", Kind: sheet.Whole},
+		{Name: "x_Events", Kind: sheet.Whole, Adds: true},
 		{Name: "x_Version", Kind: sheet.Whole, Doc: "of the closed month; 0: computed"},
 	}
 }

@@ -185,7 +185,7 @@ func staExportColumns() []sheet.Column {
 		{Name: "Plan", Kind: sheet.Code, Doc: "at the month's end"},
 	}
 	for _, name := range staHeadings {
-		columns = append(columns, sheet.Column{Name: name, Kind: sheet.Whole, Doc: "of the account alone"})
+		columns = append(columns, sheet.Column{Name: name, Kind: sheet.Whole, Adds: true, Doc: "of the account alone"})
 	}
 	for _, plan := range directory.STAPlans() {
 		for _, measure := range [...]string{"Registered", "Token", "Activity"} {

@@ -59,11 +59,11 @@ func subscriptionColumns() []sheet.Column {
 		{Name: "Reseller", Kind: sheet.Text, Doc: "blank without one"},
 		{Name: "Subscription", Kind: sheet.Text},
 		{Name: "End", Kind: sheet.Date, Doc: "last day of the term"},
-		{Name: "Cost", Kind: sheet.Decimal},
+		{Name: "Cost", Kind: sheet.Decimal, Adds: true},
 		{Name: "Order Date", Kind: sheet.Date},
 		{Name: "Last modified by", Kind: sheet.Text, Doc: "e-mail, where there is one"},
 		{Name: "Last modified date", Kind: sheet.Date},
-		{Name: "Items Quantity", Kind: sheet.Decimal, Doc: "certificates of the current inventory"},
+		{Name: "Items Quantity", Kind: sheet.Decimal, Adds: true, Doc: "certificates of the current inventory"},
 	}
 }
 
@@ -77,8 +77,8 @@ func transactionColumns() []sheet.Column {
 		{Name: "Transaction ID", Kind: sheet.Text},
 		{Name: "Action", Kind: sheet.Code, Doc: "Inventory, Renewal Inventory, Renew or Cancel"},
 		{Name: "Date", Kind: sheet.Date},
-		{Name: "Total", Kind: sheet.Decimal, Doc: "certificates involved, never negative"},
-		{Name: "Cost", Kind: sheet.Decimal},
+		{Name: "Total", Kind: sheet.Decimal, Adds: true, Doc: "certificates involved, never negative"},
+		{Name: "Cost", Kind: sheet.Decimal, Adds: true},
 		{Name: "User", Kind: sheet.Text},
 	}
 }

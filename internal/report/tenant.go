@@ -62,12 +62,12 @@ func tenantColumns() []sheet.Column {
 		{Name: "Bundle", Kind: sheet.Text, Doc: "bundles of the entitlements in force, joined by ;"},
 		{Name: "Period Start", Kind: sheet.Date},
 		{Name: "Period End", Kind: sheet.Date},
-		{Name: "Users Entitled", Kind: sheet.Whole, Doc: "sum of the entitlements in force at the end"},
-		{Name: "Users Used", Kind: sheet.Whole, Doc: "active users at the end"},
-		{Name: "Users Remaining", Kind: sheet.Whole, Doc: "negative where more are used"},
-		{Name: "SMS/Voice Credits Entitled", Kind: sheet.Decimal},
-		{Name: "SMS/Voice Credits Used", Kind: sheet.Decimal, Doc: "charged in the period less returned in the period"},
-		{Name: "SMS/Voice Credits Remaining", Kind: sheet.Decimal, Doc: "entitled less used since the entitlement's start"},
+		{Name: "Users Entitled", Kind: sheet.Whole, Adds: true, Doc: "sum of the entitlements in force at the end"},
+		{Name: "Users Used", Kind: sheet.Whole, Adds: true, Doc: "active users at the end"},
+		{Name: "Users Remaining", Kind: sheet.Whole, Adds: true, Doc: "negative where more are used"},
+		{Name: "SMS/Voice Credits Entitled", Kind: sheet.Decimal, Adds: true},
+		{Name: "SMS/Voice Credits Used", Kind: sheet.Decimal, Adds: true, Doc: "charged in the period less returned in the period"},
+		{Name: "SMS/Voice Credits Remaining", Kind: sheet.Decimal, Adds: true, Doc: "entitled less used since the entitlement's start"},
 	}
 }
 

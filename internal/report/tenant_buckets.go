@@ -50,7 +50,7 @@ func bucketColumns(usageType string) []sheet.Column {
 		{Name: "aggregationPeriod", Kind: sheet.Code},
 		{Name: "startTime", Kind: sheet.Instant},
 		{Name: "endTime", Kind: sheet.Instant, Doc: "first instant of the next bucket"},
-		{Name: "count", Kind: count, Doc: "a whole number; of SMS_VOICE an exact decimal"},
+		{Name: "count", Kind: count, Adds: usageType != typeUsers, Doc: "a whole number; of SMS_VOICE an exact decimal"},
 		{Name: "trial", Kind: sheet.Bool, Doc: "the tenant was in TRIAL when it happened; of USERS, at the bucket's end"},
 		{Name: "bundleType", Kind: sheet.Text, Doc: "bundles of the entitlements in force at the bucket's end, joined by ;"},
 	}

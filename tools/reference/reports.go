@@ -41,7 +41,11 @@ func reports(w *strings.Builder) error {
 		}
 		header(w, "column", "kind", "")
 		for _, c := range d.Columns {
-			row(w, code(c.Name), c.Kind.String(), c.Doc)
+			kind := c.Kind.String()
+			if c.Adds {
+				kind += ", adds up"
+			}
+			row(w, code(c.Name), kind, c.Doc)
 		}
 		w.WriteString("\n")
 	}
@@ -70,5 +74,7 @@ func kinds(w *strings.Builder) {
 	} {
 		row(w, k.kind.String(), k.csv, k.json, k.pq, k.xlsx)
 	}
+	w.WriteString("\nA column that adds up has a control total in the manifest of a file: the exact sum of all its rows, whatever meter, unit or currency stands beside them, so that two files can be compared. " +
+		"A version, a price, a balance or a number with all accounts below has none: its rows count the same things more than once, or nothing.\n")
 	w.WriteString("\nXLSX ends at 1,048,576 rows and 32,767 characters a cell, and refuses more (`format-limit`). A file that breaks off breaks its connection: what arrived whole is whole.\n")
 }

@@ -28,7 +28,7 @@ type Manifest struct {
 	SHA256     string            `json:"sha256"`
 	Rows       int64             `json:"rows"`
 	Columns    []ManifestColumn  `json:"columns"`
-	Totals     []sheet.Total     `json:"totals"` // of the numeric columns, exact
+	Totals     []sheet.Total     `json:"totals"` // of the columns whose rows add up, exact
 	MonthState string            `json:"month_state,omitzero"`
 	Version    int               `json:"version"` // of the closed month; 0: computed
 	AsOf       time.Time         `json:"as_of"`

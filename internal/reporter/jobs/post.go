@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -165,9 +164,6 @@ func (d *Desk) letter(ctx context.Context, j *control.Job) (*mail.Letter, error)
 		}
 	}
 	for _, t := range m.Totals {
-		if strings.HasSuffix(t.Column, "version") {
-			continue // a number that counts nothing
-		}
 		l.Totals = append(l.Totals, mail.Fact{Label: t.Column, Value: t.Sum})
 	}
 	if j.File.Bytes > d.parts.Mail.Config().AttachBytes {
