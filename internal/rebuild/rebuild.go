@@ -96,6 +96,8 @@ type run struct {
 	leases     *control.Leases            // of aggregators: where partitions are placed
 	steps      []warehouse.Exchange       // by server: the exchange that was begun
 	linked     map[warehouse.Section]bool // partitions that were taken as they are, in this round
+	clock      func() time.Time           // stands still: what reports say of a day or a month that is over must not change on the way
+	lent       map[string]uint64          // rows of the tables of closed months, by server and table, when they were lent last
 	result     *Result
 }
 
@@ -129,6 +131,8 @@ func Run(ctx context.Context, cfg Config, o Options, log *zap.Logger) (*Result, 
 	if r.Progress == nil {
 		r.Progress = func(Progress) {}
 	}
+	begun := time.Now()
+	r.clock, r.lent = func() time.Time { return begun }, map[string]uint64{}
 	r.Holder += "-" + uuid.NewString()[:8] // of this run and no other
 	if r.LeaseTTL == 0 {
 		r.LeaseTTL = control.LeaseTTL
@@ -306,7 +310,7 @@ func (r *run) throughReplay(ctx context.Context, replay *aggregator.Replay) (mor
 		return nil, err
 	}
 	faultpoint.Hit("rebuild/caught-up")
-	before, after := report.New(r.old.Reader(), time.Now), report.New(r.twins.Reader(), time.Now)
+	before, after := report.New(r.old.Reader(), r.clock), report.New(r.twins.Reader(), r.clock)
 	cut, err := r.settle(ctx, replay, before)
 	if err != nil {
 		return nil, err
