@@ -20,63 +20,62 @@ type Watermark struct {
 	tables uint64
 }
 
-// Progress of a shard is max(seq) of its ledger and nothing else (I9).
-const ledgerProgress = `
-SELECT shard, max(seq), toUnixTimestamp64Milli(max(logged_at)), toUInt64(1 + ifNull((SELECT count() FROM {{db}}.rebuilds), 0))
+// Progress of a shard is max(seq) of its ledger and nothing else (I9). A shard whose log holds nothing beyond the
+// warehouse is settled up to the log's clock, not only up to its last message: status says so, and it does not matter
+// which of the two was read first. One statement, because every answer asks it.
+const positions = `
+SELECT shard, false AS status, max(seq) AS stored, max(seq) AS logged, toUnixTimestamp64Milli(max(logged_at)) AS at,
+    toUInt64(1 + ifNull((SELECT count() FROM {{db}}.rebuilds), 0)) AS tables
 FROM {{db}}.ledger
-GROUP BY shard`
-
-// A shard whose log holds nothing beyond the warehouse is settled up to the log's clock, not only up to
-// its last message.
-const idleShards = `
-SELECT shard, toUnixTimestamp64Milli(max(at)), argMax(log_seq, at), argMax(warehouse_seq, at)
+GROUP BY shard
+UNION ALL
+SELECT shard, true, argMax(warehouse_seq, at), argMax(log_seq, at), toUnixTimestamp64Milli(max(at)), 0
 FROM {{db}}.shard_status
 GROUP BY shard`
 
+// shardPosition is a row of positions.
+type shardPosition struct {
+	stored, logged uint64
+	at             int64 // Unix ms
+}
+
 func (r *Reports) watermark(ctx context.Context) (Watermark, error) {
-	type progress struct {
-		seq     uint64
-		settled int64
-	}
 	w := Watermark{Positions: map[string]uint64{}}
-	shards := map[uint16]*progress{}
-	err := r.query(ctx, "read the watermark", ledgerProgress, nil, func(row warehouse.Rows) error {
+	ledger, status := map[uint16]shardPosition{}, map[uint16]shardPosition{}
+	err := r.query(ctx, "read the watermark", positions, nil, func(row warehouse.Rows) error {
 		var shard uint16
-		p := &progress{}
-		if err := row.Scan(&shard, &p.seq, &p.settled, &w.tables); err != nil {
+		var isStatus bool
+		var p shardPosition
+		var tables uint64
+		if err := row.Scan(&shard, &isStatus, &p.stored, &p.logged, &p.at, &tables); err != nil {
 			return err
 		}
-		p.settled-- // the next message may carry the same millisecond
-		shards[shard] = p
+		if isStatus {
+			status[shard] = p
+			return nil
+		}
+		ledger[shard], w.tables = p, tables
 		return nil
 	})
 	if err != nil {
 		return Watermark{}, err
 	}
-	err = r.query(ctx, "read the watermark", idleShards, nil, func(row warehouse.Rows) error {
-		var shard uint16
-		var at int64
-		var logged, stored uint64
-		if err := row.Scan(&shard, &at, &logged, &stored); err != nil {
-			return err
+	settled := func(shard uint16) int64 {
+		p, s := ledger[shard], status[shard]
+		if s.stored >= s.logged && p.stored >= s.logged {
+			return max(p.at, s.at) - 1
 		}
-		if p := shards[shard]; p != nil && stored >= logged && p.seq >= logged {
-			p.settled = max(p.settled, at-1)
-		}
-		return nil
-	})
-	if err != nil {
-		return Watermark{}, err
+		return p.at - 1 // the next message may carry the same millisecond
 	}
 	newest := map[uint16]uint16{} // partition → the shard of its newest incarnation; older ones are complete
-	for shard, p := range shards {
-		w.Positions[strconv.Itoa(int(shard))] = p.seq
+	for shard, p := range ledger {
+		w.Positions[strconv.Itoa(int(shard))] = p.stored
 		if known, ok := newest[shard&partitionMask]; !ok || shard > known {
 			newest[shard&partitionMask] = shard
 		}
 	}
 	for _, shard := range newest {
-		if at := Instant(shards[shard].settled); w.At == 0 || at < w.At {
+		if at := Instant(settled(shard)); w.At == 0 || at < w.At {
 			w.At = at
 		}
 	}
