@@ -20,6 +20,7 @@ type kept[T any] struct {
 
 	mu       sync.Mutex
 	items    map[string]T // by subject
+	fresh    map[string]T // of these, what this process wrote since it follows no more: what is loaded may be from before; nil: it follows
 	ready    chan struct{}
 	watchers map[int]chan struct{}
 	next     int
@@ -30,7 +31,7 @@ type kept[T any] struct {
 
 func keep[T any](ctx context.Context, s *Store, prefix string, decode func(uint64, []byte) (T, error), name func(T) (string, uint64)) *kept[T] {
 	k := &kept[T]{
-		log: s.log, prefix: prefix, decode: decode, name: name, items: map[string]T{}, ready: make(chan struct{}),
+		log: s.log, prefix: prefix, decode: decode, name: name, items: map[string]T{}, fresh: map[string]T{}, ready: make(chan struct{}),
 		watchers: map[int]chan struct{}{},
 	}
 	ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Close calls it
@@ -94,13 +95,23 @@ func (k *kept[T]) put(one T) {
 	subject, revision := k.name(one)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if have, known := k.items[subject]; known {
-		if _, at := k.name(have); at >= revision {
-			return
-		}
+	if k.fresh != nil && k.older(k.fresh, subject, revision) {
+		k.fresh[subject] = one
 	}
-	k.items[subject] = one
-	k.signal()
+	if k.older(k.items, subject, revision) {
+		k.items[subject] = one
+		k.signal()
+	}
+}
+
+// older reports whether what is in a map is from before a revision.
+func (k *kept[T]) older(in map[string]T, subject string, revision uint64) bool {
+	have, known := in[subject]
+	if !known {
+		return true
+	}
+	_, at := k.name(have)
+	return at < revision
 }
 
 // signal never waits: a signal that was not taken yet says the same. The caller holds k.mu.
@@ -143,7 +154,12 @@ func (f *keptFollower[T]) apply(subject string, revision uint64, _ string, data 
 func (f *keptFollower[T]) synced() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.items, f.loading = f.loading, nil
+	for subject, one := range f.fresh {
+		if _, revision := f.name(one); f.older(f.loading, subject, revision) {
+			f.loading[subject] = one
+		}
+	}
+	f.items, f.loading, f.fresh = f.loading, nil, nil
 	select {
 	case <-f.ready:
 	default:
@@ -152,4 +168,10 @@ func (f *keptFollower[T]) synced() {
 	f.signal()
 }
 
-func (f *keptFollower[T]) lost() {}
+func (f *keptFollower[T]) lost() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fresh == nil {
+		f.fresh = map[string]T{}
+	}
+}
