@@ -8,3 +8,6 @@ const (
 	staHistories    = 5
 	tenantHistories = 5
 )
+
+// explainedEvery is which of the numbers of a month are explained: every fifth, so that the four of a row take turns.
+const explainedEvery = 5

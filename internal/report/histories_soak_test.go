@@ -8,3 +8,6 @@ const (
 	staHistories    = 24
 	tenantHistories = 24
 )
+
+// explainedEvery is which of the numbers of a month are explained: all.
+const explainedEvery = 1
