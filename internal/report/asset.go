@@ -20,7 +20,7 @@ func assetReports() []Definition {
 			Doc: "Usage of every asset of a tenant, a row per UTC day, meter, region, platform and trial. The sums of its quantities are exactly those of " +
 				"asset-monthly-costs. Usage of assets or accounts that are not known yet is left out until they are; so are records that break a rule.",
 			Parameters: []Parameter{
-				{Name: "tenant", Doc: "account id of the tenant", Example: "SC-1", Required: true},
+				{Name: "tenant", Doc: "account id of the tenant", Example: "alpine", Required: true},
 				{Name: "month", Doc: "month as YYYY-MM; of the running day, what is there", Example: "2026-03", Required: true},
 			},
 			Columns: assetDetailColumns(), Run: assetDetail,
@@ -30,7 +30,7 @@ func assetReports() []Definition {
 			Doc: "Usage of an organization's tenants by plan, meter, region and trial, and what it costs: the price in force at the month's first instant, tier by tier " +
 				"on the month's total, rounded half-even to two digits. Usage under trial costs 0.00 and fills no tier. Without a price the cost is blank.",
 			Parameters: []Parameter{
-				{Name: "organization", Doc: "account id of the organization", Example: "O-1", Required: true},
+				{Name: "organization", Doc: "account id of the organization", Example: "alpine-org", Required: true},
 				{Name: "month", Doc: "month as YYYY-MM", Example: "2026-03"},
 				{Name: "from", Doc: "first month as YYYY-MM, with to instead of month", Example: "2026-01"},
 				{Name: "to", Doc: "last month as YYYY-MM; at most 18 months", Example: "2026-03"},
@@ -41,7 +41,7 @@ func assetReports() []Definition {
 			Name: "asset-adjustments", Title: "Secure Connect adjustments",
 			Doc: "What later versions of closed months changed of the quantities and costs of an organization's tenants, in the month in which that became known.",
 			Parameters: []Parameter{
-				{Name: "organization", Doc: "account id of the organization", Example: "O-1", Required: true},
+				{Name: "organization", Doc: "account id of the organization", Example: "alpine-org", Required: true},
 				{Name: "processing_month", Doc: "month as YYYY-MM in which the late usage was recorded", Example: "2026-04", Required: true},
 			},
 			Columns: assetAdjustmentColumns(), Run: assetAdjustments,

@@ -18,9 +18,9 @@ func elasticReports() []Definition {
 			"net of refunds, computed when read: a late line changes the rows after it, as_of keeps them. A producer's own running total is in used_reported " +
 			"of a JSON row where it is another one, and used_differs says so.",
 		Parameters: []Parameter{
-			{Name: "account", Doc: "Only instances of this account", Example: "A-1"},
-			{Name: "instance", Doc: "Only this instance", Example: "INST-1"},
-			{Name: "activation", Doc: "Only lines charged to this line item", Example: "ACT01"},
+			{Name: "account", Doc: "Only instances of this account", Example: "acme"},
+			{Name: "instance", Doc: "Only this instance", Example: "inst-acme"},
+			{Name: "activation", Doc: "Only lines charged to this line item", Example: "ACT-acme-1"},
 			{Name: "from", Doc: "Used at or after this instant, RFC 3339", Example: "2026-03-01T00:00:00Z"},
 			{Name: "to", Doc: "Used before this instant, RFC 3339", Example: "2026-04-01T00:00:00Z"},
 			{Name: "differs", Doc: "true: only lines whose producer reported another running total", Values: []string{"true", "false"}},

@@ -23,10 +23,10 @@ func monthlyReports() []Definition {
 			"the month's end (_tree). A closed month is its newest version, unless as_of or version say otherwise. Rows are in the order of their first columns.",
 		Parameters: []Parameter{
 			{Name: "month", Doc: "month as YYYY-MM", Example: "2026-03", Required: true},
-			{Name: "account", Doc: "account id; all accounts where it is not given", Example: "A-1"},
+			{Name: "account", Doc: "account id; all accounts where it is not given", Example: "acme"},
 			{Name: "scope", Doc: "with account. own: only it, the default; children: and its direct children; tree: and all accounts below it", Values: []string{"own", "children", "tree"}},
-			{Name: "plan", Doc: "only usage under this plan", Example: "STA Basic"},
-			{Name: "meter", Doc: "only this meter", Example: "tokens"},
+			{Name: "plan", Doc: "only usage under this plan", Example: "Gold"},
+			{Name: "meter", Doc: "only this meter", Example: "api_calls"},
 			{Name: "layout", Doc: "focus: the column names of FOCUS 1, for programs of FinOps; without group_by", Values: []string{"plain", layoutFocus}},
 			{
 				Name: "group_by", Example: "account,plan",

@@ -25,7 +25,7 @@ const (
 
 // staReports are the usage reports of STA: users by plan, at the ends of completed months.
 func staReports() []Definition {
-	account := Parameter{Name: "account", Doc: "account id", Example: "A-1", Required: true}
+	account := Parameter{Name: "account", Doc: "account id", Example: "northwind", Required: true}
 	return []Definition{
 		{
 			Name: "sta-usage", Title: "STA usage report",

@@ -13,8 +13,8 @@ import (
 
 // subscriptionReports are the reports of the partner platform.
 func subscriptionReports() []Definition {
-	partner := Parameter{Name: "partner", Doc: "account id of the distributor or reseller who asks: everything below it, and the customers of its resellers", Example: "Dist", Required: true}
-	customer := Parameter{Name: "customer", Doc: "account id of one customer; default: all in reach", Example: "K-1"}
+	partner := Parameter{Name: "partner", Doc: "account id of the distributor or reseller who asks: everything below it, and the customers of its resellers", Example: "trust", Required: true}
+	customer := Parameter{Name: "customer", Doc: "account id of one customer; default: all in reach", Example: "sigma"}
 	columns := func(all []sheet.Column) Parameter {
 		names := make([]string, len(all))
 		for i, c := range all {

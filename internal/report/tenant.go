@@ -36,8 +36,8 @@ func tenantReports() []Definition {
 			Doc: "Users and message credits of the accounts below a provider that existed in the period, by name: what they are entitled to and what they used. " +
 				"Users are those active at the period's end; of a tenant deleted in the period all numbers are as at its deletion.",
 			Parameters: []Parameter{
-				{Name: "account", Doc: "account id of the provider", Example: "S-1", Required: true},
-				{Name: "tenants", Doc: "all, the default, or ids separated by commas", Example: "T-1,T-2"},
+				{Name: "account", Doc: "account id of the provider", Example: "northwind", Required: true},
+				{Name: "tenants", Doc: "all, the default, or ids separated by commas", Example: "acme,globex"},
 				{Name: "contract_mode", Doc: "only tenants in this mode at the end; PRODUCTION includes UNKNOWN", Values: []string{modeTrial, modeProduction, modeUnknown}},
 				{Name: "from", Doc: "first day as YYYY-MM-DD, with to", Example: "2026-03-01"},
 				{Name: "to", Doc: "last day as YYYY-MM-DD; at most 18 months, not in the future", Example: "2026-03-15"},

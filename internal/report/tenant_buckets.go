@@ -27,7 +27,7 @@ func tenantBucketsReport() Definition {
 		Doc: "USERS: active users at the end of each bucket; AUTHENTICATIONS: successful activities; SMS_VOICE: credits charged less returned. Buckets are those that begin in " +
 			"the range; weeks begin on Monday, UTC; empty ones are left out, but for USERS. What happened under TRIAL and what did not are rows of their own.",
 		Parameters: []Parameter{
-			{Name: "tenant", Doc: "account id of the tenant", Example: "T-1", Required: true},
+			{Name: "tenant", Doc: "account id of the tenant", Example: "acme", Required: true},
 			{Name: "usage_type", Doc: "what is counted", Example: "USERS", Required: true, Values: []string{typeUsers, typeAuthentications, typeMessages, "IDPROOFING", "ISSUANCE"}},
 			{Name: "aggregation", Doc: "length of a bucket", Example: "MONTHLY", Required: true, Values: []string{"DAILY", "WEEKLY", "MONTHLY"}},
 			{Name: "from", Doc: "first day as YYYY-MM-DD, or an instant (RFC 3339)", Example: "2026-03-01", Required: true},

@@ -43,8 +43,8 @@ func (a explainAnswer) ContentType(ct string) string { return tableType(ct) }
 // explainKeys are what may tell a number apart, as parameters.
 func explainKeys() []*huma.Param {
 	return []*huma.Param{
-		queryParam("month", "Month of the number, YYYY-MM; of adjustments the usage month"),
-		queryParam("account", "The row's account"),
+		queryParam("month", "Month of the number, YYYY-MM; of adjustments the usage month. Of month-usage, left out with from and to: a number of /meters/{meter}/usage"),
+		queryParam("account", "The row's account, by its id. Of month-usage, left out is all accounts together, which no version has, and empty is usage without an account"),
 		queryParam("meter", "Of metered usage: the row's meter"),
 		queryParam("plan", "The row's plan; left out is any plan, empty is no plan. So with region, platform and trial"),
 		queryParam("region", "The row's region"),
@@ -66,8 +66,8 @@ func explainKeys() []*huma.Param {
 		queryParam("usage_type", "Of tenant-usage-api: as of the report"),
 		queryParam("aggregation", "Of tenant-usage-api: as of the report"),
 		queryParam("start", "Of tenant-usage-api: the row's startTime, or its day as YYYY-MM-DD"),
-		queryParam("from", "Of the reports of tenants and transactions: as of the report"),
-		queryParam("to", "Of the reports of tenants and transactions: as of the report"),
+		queryParam("from", "Of month-usage without month: the row's start, a full hour, RFC 3339. Of the reports of tenants and transactions: as of the report"),
+		queryParam("to", "Of month-usage without month: the row's end, a full hour, RFC 3339, exclusive. Of the reports of tenants and transactions: as of the report"),
 		queryParam("period", "Of tenant-usage: as of the report"),
 		queryParam("activation", "Of elastic-usage: the row's ACTIVATION_ID"),
 		queryParam("correlation", "Of elastic-usage: the row's CORRELATION_ID; left out is the last row of the line item. What was denied has only this"),
