@@ -125,7 +125,10 @@ func (t *tool) streams(m backup.Manifest) error {
 	return t.print(&rows)
 }
 
-const connectWait = 2 * time.Second
+const (
+	connectWait = 2 * time.Second  // one attempt; where nobody listens after it, nobody will
+	answerWait  = 30 * time.Second // for a server that is there and busy
+)
 
 // openLog is a log that answers, or ErrUnreachable.
 func openLog(ctx context.Context, e stack.Endpoints) (*eventlog.Log, error) {
@@ -138,20 +141,25 @@ func openLog(ctx context.Context, e stack.Endpoints) (*eventlog.Log, error) {
 	if err != nil {
 		return nil, usageError("--nats: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectWait)
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	for {
-		streams, err := l.Conn().Streams(ctx)
+	for begun := time.Now(); ; {
+		streams, err := streamsOf(ctx, l)
 		if err == nil {
 			return openPartitions(cfg, l, streams)
 		}
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil || time.Since(begun) >= connectWait && !listening(ctx, e.NATS) {
 			l.Close()
 			return nil, errors.Join(fmt.Errorf("NATS at %s %w", e.NATS, client.ErrUnreachable), err)
-		case <-time.After(100 * time.Millisecond):
 		}
+		rested(ctx, 100*time.Millisecond)
 	}
+}
+
+func streamsOf(ctx context.Context, l *eventlog.Log) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectWait)
+	defer cancel()
+	return l.Conn().Streams(ctx)
 }
 
 // openPartitions opens the log with as many partitions as it has: the tool is not told.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -100,6 +102,25 @@ func (c *connection) warehouses(ctx context.Context, e stack.Endpoints) (*wareho
 		return nil, usageError("--clickhouse: %w", err)
 	}
 	return s, nil
+}
+
+// listening reports whether somebody listens at one of the addresses.
+func listening(ctx context.Context, urls string) bool {
+	for one := range strings.SplitSeq(urls, ",") {
+		if one = strings.TrimSpace(one); !strings.Contains(one, "://") {
+			one = "nats://" + one
+		}
+		u, err := url.Parse(one)
+		if err != nil {
+			continue
+		}
+		conn, err := (&net.Dialer{Timeout: connectWait}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "4222")))
+		if err == nil {
+			_ = conn.Close() // nothing was said
+			return true
+		}
+	}
+	return false
 }
 
 func needIngest(e *stack.Endpoints) (*string, string)     { return &e.Ingest, "url" }
