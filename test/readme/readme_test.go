@@ -154,8 +154,13 @@ func TestReadme(t *testing.T) {
 		}
 		return string(out)
 	}
-	send := func() {
-		if out := shell(0); !strings.Contains(out, `"accepted":1`) {
+	send := func() { // again while it is told to, as a producer does
+		out := ""
+		eventually(t, soonWait, func() bool {
+			out = shell(0)
+			return !strings.Contains(out, `"status":503`)
+		}, "ingest does not take events")
+		if !strings.Contains(out, `"accepted":1`) {
 			t.Fatalf("sending said %s", out)
 		}
 	}
