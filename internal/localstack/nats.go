@@ -168,6 +168,9 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 }
 
 func (n *NATS) start(log io.Writer) error {
+	if err := forgetUnborn(n.cfg.Dir); err != nil {
+		return err
+	}
 	s, err := server.NewServer(n.cfg.options())
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)
