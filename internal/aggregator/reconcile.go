@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countinghouse/countinghouse/internal/audit"
+	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
 // What is lost below the watermark, a damaged part that ClickHouse has put aside, cannot heal by itself
@@ -22,10 +23,12 @@ const reconcileEvery = time.Hour
 func (p *partition) reconcile(ctx context.Context) {
 	auditor := audit.New(p.log, p.servers.Reader(), p.zap)
 	defer auditor.Close()
+	// It reads every event, and begins when people begin to look as well: with all processors it doubles what the first pages take.
+	polite := warehouse.Bounded(ctx, warehouse.Bounds{Threads: 1})
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
 	for {
-		off, err := auditor.Light(ctx)
+		off, err := auditor.Light(polite)
 		switch {
 		case ctx.Err() != nil:
 			return

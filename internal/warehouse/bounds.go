@@ -10,13 +10,14 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// Bounds are what one read may take of the server, which ends it with an error that Exceeded knows.
-// A zero is no bound.
+// Bounds are what one read may take of the server, which ends it with an error that Exceeded knows; with fewer threads it
+// only takes longer. A zero is no bound.
 type Bounds struct {
-	Time   time.Duration
-	Memory int64 // bytes
-	Rows   int   // of the answer
-	Groups int   // of any step that groups: ends a statement sooner than Rows, where it has one such step
+	Time    time.Duration
+	Memory  int64 // bytes
+	Rows    int   // of the answer
+	Groups  int   // of any step that groups: ends a statement sooner than Rows, where it has one such step
+	Threads int   // at a time
 }
 
 // blockRows keeps what is in the client's memory at a time small: a block is that many rows of the answer.
@@ -38,6 +39,9 @@ func Bounded(ctx context.Context, b Bounds) context.Context {
 	}
 	if b.Groups == 0 {
 		b.Groups = had.Groups
+	}
+	if b.Threads == 0 {
+		b.Threads = had.Threads
 	}
 	return context.WithValue(ctx, boundsKey{}, b)
 }
@@ -67,6 +71,9 @@ func bounded(ctx context.Context) context.Context {
 	if b.Groups > 0 {
 		settings["max_rows_to_group_by"] = b.Groups
 		settings["group_by_overflow_mode"] = "throw"
+	}
+	if b.Threads > 0 {
+		settings["max_threads"] = b.Threads
 	}
 	if len(settings) == 0 {
 		return ctx

@@ -7,6 +7,18 @@ import (
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
+// TestThreads: a bound of threads is the statement's own, beside others.
+func TestThreads(t *testing.T) {
+	t.Parallel()
+	b := setUp(t)
+	ctx := warehouse.Bounded(warehouse.Bounded(t.Context(), warehouse.Bounds{Threads: 1}), warehouse.Bounds{Time: time.Minute})
+	var threads uint64
+	err := b.w.Query(ctx, "SELECT toUInt64(getSetting('max_threads'))", nil, func(r warehouse.Rows) error { return r.Scan(&threads) })
+	if err != nil || threads != 1 {
+		t.Errorf("%d threads, %v; want 1", threads, err)
+	}
+}
+
 // TestBounds runs a statement into each bound, and the same within it.
 func TestBounds(t *testing.T) {
 	t.Parallel()
