@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -84,6 +85,27 @@ func (s *Store) Month(ctx context.Context, tenant, month string) (Month, error) 
 	return decodeMonth(revision, data)
 }
 
+// ClosedMonths reads the months that were closed, by tenant and month, from the server: Months may be a moment behind.
+// They are to be looked at; what is to be added to is read with Month.
+func (s *Store) ClosedMonths(ctx context.Context) ([]Month, error) {
+	newest := map[string]Month{}
+	err := s.walk(ctx, monthSubject+">", func(subject string, data []byte, _ time.Time) error {
+		m, err := decodeMonth(0, data)
+		newest[subject] = m // a later message of a month holds all of an earlier one
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the closed months: %w", err)
+	}
+	all := slices.Collect(maps.Values(newest))
+	slices.SortFunc(all, byTenantAndMonth)
+	return all, nil
+}
+
+func byTenantAndMonth(a, b Month) int {
+	return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Month, b.Month))
+}
+
 func decodeMonth(revision uint64, data []byte) (Month, error) {
 	var e monthEvent
 	if err := json.Unmarshal(data, &e); err != nil {
@@ -157,7 +179,7 @@ func (m *Months) All() ([]Month, bool) {
 	for _, one := range m.all {
 		all = append(all, one)
 	}
-	slices.SortFunc(all, func(a, b Month) int { return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Month, b.Month)) })
+	slices.SortFunc(all, byTenantAndMonth)
 	return all, m.ready
 }
 

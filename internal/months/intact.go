@@ -3,12 +3,9 @@ package months
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/countinghouse/countinghouse/internal/audit"
-	"github.com/countinghouse/countinghouse/internal/control"
 	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
@@ -36,7 +33,9 @@ func (k *Keeper) Certified(ctx context.Context, certificate json.RawMessage, ten
 
 // changed are the versions whose stored rows hash to something else than was decided on.
 func (k *Keeper) changed(ctx context.Context, tenant, month string) ([]audit.Difference, error) {
-	all, err := k.decided(ctx)
+	reading, cancel := context.WithTimeout(ctx, verifyWait)
+	defer cancel()
+	all, err := k.Control.ClosedMonths(reading) // one that was closed a moment ago as well, here or elsewhere
 	if err != nil {
 		return nil, err
 	}
@@ -67,22 +66,4 @@ func (k *Keeper) changed(ctx context.Context, tenant, month string) ([]audit.Dif
 		}
 	}
 	return found, nil
-}
-
-var errUnknown = errors.New("their list does not come")
-
-// decided waits until the closed months are known, as they are within moments of a start.
-func (k *Keeper) decided(ctx context.Context) ([]control.Month, error) {
-	known, cancel := context.WithTimeout(ctx, verifyWait)
-	defer cancel()
-	for {
-		if all, ready := k.months.All(); ready {
-			return all, nil
-		}
-		select {
-		case <-time.After(settlePoll):
-		case <-known.Done():
-			return nil, errUnknown
-		}
-	}
 }
