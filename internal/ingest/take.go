@@ -304,7 +304,12 @@ func (s *front) await(h http.Header, ticket *ticket, deadline time.Time, events 
 	case <-ticket.done: // not the request's context: a client that hung up does not make the answer known earlier
 		err = ticket.err
 	case <-timer.C:
-		err = errUnconfirmed
+		select {
+		case <-ticket.done: // both at once, as behind a pause of the whole machine: what is known is told
+			err = ticket.err
+		default:
+			err = errUnconfirmed
+		}
 	}
 	if err == nil {
 		err = s.trusted(deadline)
