@@ -286,7 +286,7 @@ func assign(object map[string]any, path []string, text string) error {
 	return nil
 }
 
-const statusWait = 30 * time.Second
+const statusWait = time.Minute // seconds, where nothing else runs
 
 // trace is the part of GET /events?source=&id= that a replay needs.
 type trace struct {
@@ -326,7 +326,7 @@ func (a *trace) positions() map[string]bool {
 
 // awaitDelivery waits for a delivery at a position not seen before, and says what became of it.
 func awaitDelivery(ctx context.Context, c *client.Client, source, id string, seen map[string]bool) (result, position string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, statusWait, errors.New("it is in the log, but not in the warehouse after 30 s; see `events status`"))
+	ctx, cancel := context.WithTimeoutCause(ctx, statusWait, errors.New("it is in the log, but not in the warehouse after a minute; see `events status`"))
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
