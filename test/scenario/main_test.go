@@ -84,7 +84,7 @@ func run(m *testing.M) (code int, err error) {
 			return 1, fmt.Errorf("countinghouse up ended: %w\n%s", err, log.String())
 		case <-deadline.Done():
 			_ = up.Process.Signal(syscall.SIGTERM)
-			<-ended // and all that it says
+			_ = <-ended // and all that it says
 			return 1, fmt.Errorf("countinghouse up is not ready\n%s", log.String())
 		case <-tick.C:
 			if at, err := stack.LoadEndpoints(house.dir); err == nil {
