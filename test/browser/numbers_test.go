@@ -14,7 +14,8 @@ func plainNumbers() map[string]string {
 		// Counts of what the row's own link lists, or explains.
 		"Months and their states / Events": "the row leads to the month", "Roles / Entities": "the row leads to the role", "Organizations / Tenants": "the row leads to the organization",
 		"Tenants of Northwind Group / Users entitled": "the row leads to the tenant's report, where it is explained",
-		"By item / *": "the page says why", "Events behind the difference / Quantity": "the event's own: the row leads to it",
+		"Figures that differ / *":                     "of a measure or a cost: the row leads to the adjustments, where it is explained",
+		"By item / *":                                 "the page says why", "Events behind the difference / Quantity": "the event's own: the row leads to it",
 		// Totals under a table: sums of the rows above, each of which is explained.
 		"Monthly costs / Cost": "per currency, of the rows",
 		// What the system counts about itself, which is no usage.
@@ -73,7 +74,7 @@ func TestEveryNumberIsExplained(t *testing.T) {
 	paths := []string{
 		"/", "/usage?meter=tokens&account=northwind&month=" + last, "/usage?meter=tokens&month=12-months", "/usage?meter=tokens&group=region", "/usage?meter=machines&group=item", "/usage?meter=callers&window=hour",
 		"/monthly?month=" + last, "/monthly?by=plan", "/tenants/usage?account=northwind&tenants=all&period=last_month", "/sta?measure=registered", "/elastic?from=", "/connect/costs?from=" + last,
-		"/partners/view?type=transactions", "/months/" + last + "/adjustments",
+		"/partners/view?type=transactions", "/months/" + last + "/adjustments", "/months/" + last + "/changes",
 	}
 	b, client := open(t), session(t)
 	asked := map[string]bool{}

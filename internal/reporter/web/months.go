@@ -310,7 +310,7 @@ func changesTable(m usage.Month, d *months.Difference) table {
 			}
 		}
 		t.rows = append(t.rows, row{
-			txt(c.Account), txt(c.Plan), txt(what), txt(c.Region), txt(c.Platform), txt(yesNo(c.Trial)),
+			txt(c.Account), txt(c.Plan), linked(what, "/months/"+m.String()+"/adjustments"), txt(c.Region), txt(c.Platform), txt(yesNo(c.Trial)),
 			explained(c.Value, explain(c.Value, "version", whole(d.From.Version))), explained(c.NewValue, explain(c.NewValue, "version", whole(d.To.Version))),
 			explained(c.Delta, explain(c.Delta, "from_version", whole(d.From.Version), "to_version", whole(d.To.Version))), txt(c.CostDelta),
 		})
