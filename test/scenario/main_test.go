@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -84,8 +85,7 @@ func run(m *testing.M) (code int, err error) {
 			return 1, fmt.Errorf("countinghouse up ended: %w\n%s", err, log.String())
 		case <-deadline.Done():
 			_ = up.Process.Signal(syscall.SIGTERM)
-			_ = <-ended // and all that it says
-			return 1, fmt.Errorf("countinghouse up is not ready\n%s", log.String())
+			return 1, errors.Join(<-ended, fmt.Errorf("countinghouse up is not ready\n%s", log.String()))
 		case <-tick.C:
 			if at, err := stack.LoadEndpoints(house.dir); err == nil {
 				house.at = at
