@@ -124,6 +124,17 @@ func looked(f *fight.Fight) []repair.Damage {
 // are of.
 func damage(f *fight.Fight, tables []string) (sections []string) {
 	f.T.Helper()
+	for _, table := range tables { // a part that is merged meanwhile is nobody's loss; its next life merges again
+		said, err := f.Rig.Warehouse().Stream(f.T.Context(), "SYSTEM STOP MERGES "+rig.Database+"."+table)
+		if err != nil {
+			f.T.Fatal(err)
+		}
+		_ = said.Close() // it says nothing
+	}
+	f.Rig.Until("nothing is merged", rig.SettleWait, func(ctx context.Context) bool {
+		n, err := f.Rig.Warehouse().Numbers(ctx, "SELECT count() FROM system.merges WHERE database = '"+rig.Database+"' AND table IN ('"+strings.Join(tables, "', '")+"')")
+		return err == nil && n[0] == 0
+	})
 	rows, err := f.Rig.Warehouse().Rows(f.T.Context(), `SELECT table, argMax(partition_id, rows), argMax(path, rows), max(rows) FROM system.parts
 		WHERE active AND database = '`+rig.Database+`' AND table IN ('`+strings.Join(tables, "', '")+`') GROUP BY table ORDER BY table`)
 	if err != nil || len(rows) == 0 {
