@@ -31,7 +31,7 @@ func startDemo(t *testing.T) *demo {
 	}
 	e := up(t, program, d.home)
 	d.ports = strings.NewReplacer("http://127.0.0.1:8080", e.Ingest, "http://127.0.0.1:8081", e.Reporter)
-	eventually(t, readyWait, func() bool {
+	eventually(t, 2*readyWait, func() bool {
 		out, err := d.bash("bin/countinghouse month ls -o csv")
 		return err == nil && strings.Count(out, ",closed,") >= 5 && strings.Contains(out, ",closed,2,")
 	}, "the months of the sample data are not closed, one of them again after its late event")
