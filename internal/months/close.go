@@ -27,33 +27,45 @@ func (k *Keeper) Close(ctx context.Context, q Request) (report.Version, error) {
 	if q.AsOf != 0 && q.AsOf < q.Month.End().Millis() {
 		return report.Version{}, &report.Error{Code: report.CodeParameter, Parameter: "as_of", Detail: "as_of must not be before the month's end, " + q.Month.End().String()}
 	}
-	for range closeTries {
-		have, err := k.Control.Month(ctx, q.Tenant, q.Month.String())
-		if err != nil {
-			return report.Version{}, err
+	have, err := k.Control.Month(ctx, q.Tenant, q.Month.String())
+	if err != nil {
+		return report.Version{}, err
+	}
+	if _, closed := have.Newest(); !closed {
+		if ended := k.ended(q); ended.Status == Block {
+			return report.Version{}, &Refused{q.Month.String(), []Check{ended}}
 		}
-		v, err := k.attempt(ctx, q, have)
+	}
+	asked, err := k.settled(ctx, q)
+	if err != nil {
+		return report.Version{}, err
+	}
+	cut := asked
+	for range closeTries {
+		v, err := k.attempt(ctx, q, asked, cut)
 		if !errors.Is(err, control.ErrConflict) {
 			return v, err
+		}
+		if q.AsOf == 0 {
+			if cut, err = k.Reports.CutNow(ctx); err != nil {
+				return report.Version{}, err
+			}
 		}
 	}
 	return report.Version{}, fmt.Errorf("close %s of %s: %w", q.Month, q.Tenant, control.ErrConflict)
 }
 
-// attempt is one try, of the month as it was read. control.ErrConflict: another one came first.
-func (k *Keeper) attempt(ctx context.Context, q Request, have control.Month) (report.Version, error) {
-	last, closed := have.Newest()
-	if closed && q.AsOf != 0 && q.AsOf <= last.AsOf.UnixMilli() {
-		return k.known(ctx, have, last)
-	}
-	if !closed {
-		if ended := k.ended(q); ended.Status == Block {
-			return report.Version{}, &Refused{q.Month.String(), []Check{ended}}
-		}
-	}
-	cut, err := k.settled(ctx, q)
+// attempt is one try, to close with a cut. control.ErrConflict: another one came first. A version that somebody else made
+// meanwhile is the answer if it has all of the cut that was asked for: where late events do not end, others may always be
+// faster.
+func (k *Keeper) attempt(ctx context.Context, q Request, asked, cut report.Cut) (report.Version, error) {
+	have, err := k.Control.Month(ctx, q.Tenant, q.Month.String())
 	if err != nil {
 		return report.Version{}, err
+	}
+	last, closed := have.Newest()
+	if closed && (q.AsOf != 0 && q.AsOf <= last.AsOf.UnixMilli() || covers(last, asked)) {
+		return k.known(ctx, have, last)
 	}
 	release, err := k.acquire(ctx)
 	if err != nil {
@@ -177,6 +189,16 @@ func (k *Keeper) compute(ctx context.Context, q Request, cut report.Cut) (*conte
 		return nil, err
 	}
 	return newContent(rows, figures), nil
+}
+
+// covers reports whether a version was made from all of a cut, and perhaps more.
+func covers(v control.MonthVersion, cut report.Cut) bool {
+	for shard, seq := range cut.Shards {
+		if v.Positions[shard] < seq {
+			return false
+		}
+	}
+	return v.AsOf.UnixMilli() >= cut.AsOf
 }
 
 // cutOf is the cut of a version.
