@@ -1,8 +1,10 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 
 	"github.com/countinghouse/countinghouse/internal/usage"
@@ -74,47 +76,18 @@ func formatSmall(a amount) string {
 		return ""
 	}
 	n := a.Int64()
-	negative := n < 0
-	if negative {
-		n = -n
+	var text, digits [smallDigits + 3]byte // with sign, point and a zero before it
+	out := text[:0]
+	if n < 0 {
+		out, n = append(out, '-'), -n
 	}
-	var buf [smallDigits + 3]byte // with sign, point and a zero before it
-	at := len(buf)
-	fraction := n % smallUnit
-	for i := range usage.Scale {
-		if fraction == 0 {
-			break
-		}
-		digit := byte(fraction % 10)
-		fraction /= 10
-		if digit == 0 && at == len(buf) {
-			continue // zeros at the end are not printed
-		}
-		at--
-		buf[at] = '0' + digit
-		if fraction == 0 { // and those behind the point are
-			for range usage.Scale - 1 - i {
-				at--
-				buf[at] = '0'
-			}
-		}
+	out = strconv.AppendInt(out, n/smallUnit, 10)
+	if fraction := n % smallUnit; fraction != 0 {
+		behind := strconv.AppendInt(digits[:0], smallUnit+fraction, 10) // 1 and nine digits: the 1 becomes the point
+		behind[0] = '.'
+		out = append(out, bytes.TrimRight(behind, "0")...)
 	}
-	if at < len(buf) {
-		at--
-		buf[at] = '.'
-	}
-	for whole := n / smallUnit; ; whole /= 10 {
-		at--
-		buf[at] = '0' + byte(whole%10)
-		if whole < 10 {
-			break
-		}
-	}
-	if negative {
-		at--
-		buf[at] = '-'
-	}
-	return string(buf[at:])
+	return string(out)
 }
 
 // smallBits are those of every number below 10^18, and smallUnit is unit.
