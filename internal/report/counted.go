@@ -8,14 +8,21 @@ import (
 
 // Newest is the shard of each partition that is counted into, and up to where: the newest incarnation of its stream.
 func (c Cut) Newest() (shards map[uint16]uint16, seqs map[uint16]uint64) {
-	shards, seqs = map[uint16]uint16{}, map[uint16]uint64{}
-	for shard, seq := range c.Shards {
-		p := shard & partitionMask
-		if known, ok := shards[p]; !ok || shard > known {
-			shards[p], seqs[p] = shard, seq
-		}
+	shards, seqs = newestShards(c.Shards), map[uint16]uint64{}
+	for p, shard := range shards {
+		seqs[p] = c.Shards[shard]
 	}
 	return shards, seqs
+}
+
+// newestShards is the shard of each partition's newest incarnation; older ones are complete.
+func newestShards[V any](shards map[uint16]V) map[uint16]uint16 {
+	newest := map[uint16]uint16{}
+	for shard := range shards {
+		p := shard & partitionMask
+		newest[p] = max(newest[p], shard) // 0 is the oldest of partition 0
+	}
+	return newest
 }
 
 const loggedAt = `

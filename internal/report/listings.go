@@ -2,7 +2,12 @@ package report
 
 import (
 	"context"
+	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/countinghouse/countinghouse/internal/directory"
+	"github.com/countinghouse/countinghouse/internal/usage"
 	"github.com/countinghouse/countinghouse/internal/warehouse"
 )
 
@@ -151,8 +156,29 @@ WHERE tenant = {tenant:String} AND ({reason:String} = '' OR reason = {reason:Str
 ORDER BY recorded_at DESC, shard DESC, seq DESC, idx DESC
 LIMIT {limit:UInt32}`
 
-// DeadLetters lists them, and what the rules of the directory leave without effect.
+// knownReason refuses what is no reason of a dead letter: the list of none of them would look like good news.
+func knownReason(reason string) error {
+	if reason == "" {
+		return nil
+	}
+	var allowed []string
+	for _, c := range usage.Codes() {
+		allowed = append(allowed, c.Name)
+	}
+	for _, r := range directory.Rules() {
+		allowed = append(allowed, directory.RulePrefix+r.Name)
+	}
+	if slices.Contains(allowed, reason) {
+		return nil
+	}
+	return &Error{Code: CodeParameter, Parameter: "reason", Detail: strconv.Quote(reason) + " is none; want one of " + strings.Join(allowed, ", ")}
+}
+
+// DeadLetters lists them, and what the rules of the directory leave without effect. A reason that there is not is an error.
 func (r *Reports) DeadLetters(ctx context.Context, q DeadLettersQuery) ([]DeadLetter, error) {
+	if err := knownReason(q.Reason); err != nil {
+		return nil, err
+	}
 	mark, at := Mark{RecordedAt: Forever}, Position{}
 	if q.Before != nil {
 		mark = *q.Before

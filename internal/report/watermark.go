@@ -67,14 +67,10 @@ func (r *Reports) watermark(ctx context.Context) (Watermark, error) {
 		}
 		return p.at - 1 // the next message may carry the same millisecond
 	}
-	newest := map[uint16]uint16{} // partition → the shard of its newest incarnation; older ones are complete
 	for shard, p := range ledger {
 		w.Positions[strconv.Itoa(int(shard))] = p.stored
-		if known, ok := newest[shard&partitionMask]; !ok || shard > known {
-			newest[shard&partitionMask] = shard
-		}
 	}
-	for _, shard := range newest {
+	for _, shard := range newestShards(ledger) {
 		if at := Instant(settled(shard)); w.At == 0 || at < w.At {
 			w.At = at
 		}

@@ -3,17 +3,12 @@ package reporter
 import (
 	"context"
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/countinghouse/countinghouse/internal/directory"
 	"github.com/countinghouse/countinghouse/internal/problem"
 	"github.com/countinghouse/countinghouse/internal/report"
-	"github.com/countinghouse/countinghouse/internal/usage"
 )
 
 type traceInput struct {
@@ -195,30 +190,9 @@ func (s *server) mark(tenant, listing string, at report.Mark, there bool) (*stri
 	return &cursor, err
 }
 
-// knownReason refuses what is no reason of a dead letter: the list of none of them would look like good news.
-func knownReason(reason string) error {
-	if reason == "" {
-		return nil
-	}
-	var allowed []string
-	for _, c := range usage.Codes() {
-		allowed = append(allowed, c.Name)
-	}
-	for _, r := range directory.Rules() {
-		allowed = append(allowed, directory.RulePrefix+r.Name)
-	}
-	if slices.Contains(allowed, reason) {
-		return nil
-	}
-	return wrong("reason", strconv.Quote(reason)+" is none; want one of "+strings.Join(allowed, ", "))
-}
-
 func (s *server) deadLetters(ctx context.Context, who caller, in *deadLettersInput) (*deadLettersOutput, error) {
 	q := report.DeadLettersQuery{Tenant: who.Tenant, Reason: in.Reason, Source: in.Source, ID: in.ID}
-	err := knownReason(in.Reason)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if q.From, err = instantOf("from", in.From, 0); err != nil {
 		return nil, err
 	}

@@ -295,7 +295,7 @@ func TestStrangers(t *testing.T) {
 		names  string // of what is allowed
 	}{
 		"/usage?meter=tokens&month=yesterday": {400, "12-months"}, "/usage?meter=no_such_meter": {404, "sms_credits"}, "/usage?meter=tokens&group=colour": {400, "region"},
-		"/usage?meter=tokens&window=year": {400, "day"}, "/monthly?month=2026-13": {400, "YYYY-MM"}, "/monthly?meter=no_such_meter": {400, "sms_credits"},
+		"/usage?meter=tokens&window=year": {400, "day"}, "/monthly?month=2026-13": {400, "YYYY-MM"}, "/dead-letters?reason=conflikt": {400, "conflict"}, "/monthly?meter=no_such_meter": {400, "sms_credits"},
 		"/sta?measure=heads": {400, "registered"}, "/sta?month=soon": {400, "YYYY-MM"},
 	} {
 		if status := b.visit(path); status != want.status || !strings.Contains(b.text("main"), want.names) {
